@@ -44,3 +44,11 @@ type VerifyBatch struct {
 type DecisionBatch struct {
 	Decisions []Decision `json:"data" nullable:"false"`
 }
+
+// Self is what a key may know about itself.
+type Self struct {
+	Decision
+	Name          string `json:"name,omitempty"`
+	Preview       string `json:"preview,omitempty"`
+	WorkspaceName string `json:"workspace_name,omitempty"`
+}

@@ -1,0 +1,196 @@
+// Command keystile is the whole of Keystile in one binary: the server and the
+// tools around it.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/keystile/keystile"
+	"github.com/keystile/keystile/internal/profile"
+)
+
+// cli is the command line: one field for each verb, one file for each.
+type cli struct {
+	JSON bool `help:"Print JSON for programs instead of text for people."`
+
+	Serve      serveCmd      `cmd:"" help:"Run the server."`
+	Keys       keysCmd       `cmd:"" help:"Create, list, show, revoke, rotate, delete and import keys."`
+	Verify     verifyCmd     `cmd:"" help:"Check a key."`
+	Workspaces workspacesCmd `cmd:"" help:"Create, list, show, suspend, resume and delete workspaces."`
+	Admin      adminCmd      `cmd:"" help:"Make a key or a sign-in link on the store itself, beside a running server."`
+	Backup     backupCmd     `cmd:"" help:"Write a backup of the store to a file, beside a running server."`
+	Restore    restoreCmd    `cmd:"" help:"Put a backup back into a store that no server holds."`
+	Scan       scanCmd       `cmd:"" help:"Find keys of this product in files, offline."`
+	Completion completionCmd `cmd:"" help:"Print a script that completes commands in bash, zsh or fish."`
+	Version    versionCmd    `cmd:"" help:"Print the version."`
+}
+
+// app is what every verb gets.
+type app struct {
+	stdin   io.Reader
+	stdout  io.Writer
+	stderr  io.Writer
+	json    bool
+	env     func(string) string
+	profile func() (*profile.Profile, error)
+}
+
+// format is the form of this product's keys.
+func (a *app) format() (keystile.Format, error) {
+	p, err := a.profile()
+	if err != nil {
+		return keystile.Format{}, err
+	}
+	return p.Format(), nil
+}
+
+// Exit statuses: 0 is success, 1 an operation that failed or was refused, 2 a
+// mistake in how the program was called or set up.
+const (
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+// exitError ends the program with a status and, unless it is nil, a message.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e exitError) Error() string {
+	if e.err == nil {
+		return ""
+	}
+	return e.err.Error()
+}
+
+func (e exitError) Unwrap() error { return e.err }
+
+// usage marks an error as one of calling or setting up.
+func usage(err error) error {
+	if err == nil {
+		return nil
+	}
+	return exitError{exitUsage, err}
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	code := run(ctx, os.Args[1:], &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, env: os.Getenv})
+	stop()
+	os.Exit(code)
+}
+
+// storeFlags name a profile and a store. Verbs that open the store itself have them.
+type storeFlags struct {
+	profileFlag
+	Data     string `help:"Data directory of the embedded database." default:"./keystile-data" env:"KEYSTILE_DATA" placeholder:"DIR"`
+	Database string `help:"PostgreSQL instead of the embedded database." env:"KEYSTILE_DATABASE" placeholder:"URL"`
+}
+
+type profileFlag struct {
+	Config string `help:"Profile of the product; without it a built-in one." env:"KEYSTILE_CONFIG" placeholder:"FILE"`
+}
+
+// run is main with everything handed in, and returns the exit status.
+func run(ctx context.Context, args []string, a *app) (code int) {
+	var c cli
+	exited := -1
+	parser, err := kong.New(&c,
+		kong.Name("keystile"),
+		kong.Description("The turnstile for API keys: issue them, check them, take them away."),
+		kong.Writers(a.stdout, a.stderr),
+		kong.Exit(func(code int) { exited = code }),
+		kong.UsageOnError(),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
+		kong.BindTo(ctx, (*context.Context)(nil)),
+		kong.Bind(a),
+	)
+	if err != nil {
+		fmt.Fprintln(a.stderr, "keystile:", err)
+		return exitUsage
+	}
+	k, err := parser.Parse(args)
+	if exited >= 0 {
+		return exited // --help has been printed
+	}
+	if err != nil {
+		fmt.Fprintf(a.stderr, "keystile: %s; try keystile --help\n", oneLine(err))
+		return exitUsage
+	}
+	a.json = c.JSON
+	a.profile = func() (*profile.Profile, error) { return profile.Load(c.Scan.Config) }
+	err = k.Run()
+	var exit exitError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &exit):
+		if exit.err != nil {
+			fmt.Fprintln(a.stderr, "keystile:", oneLine(exit.err))
+		}
+		return exit.code
+	}
+	fmt.Fprintln(a.stderr, "keystile:", message(err))
+	return exitFailed
+}
+
+// message is what an error says to a person. A problem that the server told
+// comes with what to do.
+func message(err error) string {
+	var p *keystile.Error
+	if !errors.As(err, &p) {
+		return oneLine(err)
+	}
+	var b strings.Builder
+	b.WriteString(p.Title)
+	if p.Detail != "" {
+		b.WriteString(": " + p.Detail)
+	}
+	for _, f := range p.Fields {
+		if f.Detail != p.Detail {
+			b.WriteString("\n  " + f.Field + ": " + f.Detail)
+		}
+	}
+	for _, fix := range p.Fixes {
+		b.WriteString("\n  - " + fix)
+	}
+	return b.String()
+}
+
+func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
+
+// logger writes the server's log to standard error.
+func logger(w io.Writer, format, level string) (*slog.Logger, error) {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		return nil, fmt.Errorf("--log-level %q is not debug, info, warn or error", level)
+	}
+	o := &slog.HandlerOptions{Level: l}
+	if format == "json" {
+		return slog.New(slog.NewJSONHandler(w, o)), nil
+	}
+	return slog.New(slog.NewTextHandler(w, o)), nil
+}
+
+type versionCmd struct{}
+
+// Run prints the version.
+func (versionCmd) Run(a *app) error {
+	if a.json {
+		return printJSON(a.stdout, map[string]any{"version": keystile.Version})
+	}
+	fmt.Fprintln(a.stdout, "keystile", keystile.Version)
+	return nil
+}

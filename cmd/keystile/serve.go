@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/keystile/keystile/internal/server"
+)
+
+type serveCmd struct {
+	storeFlags
+	Listen        string        `help:"Address and port to listen on." default:"127.0.0.1:8080" env:"KEYSTILE_LISTEN" placeholder:"ADDR"`
+	PublicURL     string        `help:"How people and clients reach this server; for links." env:"KEYSTILE_PUBLIC_URL" placeholder:"URL"`
+	TrustedProxy  []string      `help:"Address or CIDR range of a proxy whose X-Forwarded-For counts; may be repeated." env:"KEYSTILE_TRUSTED_PROXY" placeholder:"CIDR"`
+	TLSCert       string        `help:"Certificate in PEM form; served without a proxy." name:"tls-cert" env:"KEYSTILE_TLS_CERT" placeholder:"FILE"`
+	TLSKey        string        `help:"Key of the certificate, in PEM form." name:"tls-key" env:"KEYSTILE_TLS_KEY" placeholder:"FILE"`
+	MetricsListen string        `help:"Serve /metrics on an address of its own, where it needs no key." env:"KEYSTILE_METRICS_LISTEN" placeholder:"ADDR"`
+	VerifySocket  string        `help:"Serve on a unix socket as well, where verify needs no key of the caller's." env:"KEYSTILE_VERIFY_SOCKET" placeholder:"PATH"`
+	FlushInterval time.Duration `help:"How often usage and last use are written." default:"10s" env:"KEYSTILE_FLUSH_INTERVAL" placeholder:"DURATION"`
+	LogFormat     string        `help:"Form of the log on standard error: ${enum}." enum:"text,json" default:"text" env:"KEYSTILE_LOG_FORMAT"`
+	LogLevel      string        `help:"What to log: debug, info, warn or error." default:"info" env:"KEYSTILE_LOG_LEVEL"`
+}
+
+// Run serves until it is told to stop.
+func (c *serveCmd) Run(ctx context.Context, a *app) error {
+	log, err := logger(a.stderr, c.LogFormat, c.LogLevel)
+	if err != nil {
+		return usage(err)
+	}
+	s, err := server.Open(ctx, server.Config{
+		ProfilePath: c.Config, Dir: c.Data, DatabaseURL: c.Database, Listen: c.Listen, PublicURL: c.PublicURL,
+		Trusted: c.TrustedProxy, TLSCert: c.TLSCert, TLSKey: c.TLSKey, MetricsListen: c.MetricsListen,
+		VerifySocket: c.VerifySocket, FlushInterval: c.FlushInterval, Log: log,
+	})
+	if err != nil {
+		return usage(err)
+	}
+	if s.Insecure() {
+		log.Warn("keys travel in the clear: serve TLS with --tls-cert and --tls-key, or through a proxy and say so with --public-url")
+	}
+	fmt.Fprintf(a.stdout, "Keystile listens on %s\n", s.URL())
+	if s.Fresh {
+		link, err := s.Link(ctx)
+		if err != nil {
+			_ = s.Close()
+			return err
+		}
+		c.welcome(a.stdout, s, link)
+	}
+	if err := s.Run(ctx); err != nil {
+		return err
+	}
+	log.Info("stopped")
+	return nil
+}
+
+// welcome is what a first start says: how to sign in, and three lines that
+// run as they are pasted into one shell.
+func (c *serveCmd) welcome(w io.Writer, s *server.Server, link string) {
+	admin := c.command("admin", "key", "--expires", "1h")
+	url := s.URL()
+	fmt.Fprintf(w, "\nSign in within 15 minutes, once:\n  %s\n", link)
+	fmt.Fprintf(w, "\nCreate a key, check it, take it away (paste into another terminal):\n\n")
+	fmt.Fprintf(w, `K=$(curl -sS %s/v1/workspaces/%s/keys -H "Authorization: Bearer $(%s)" -H 'Content-Type: application/json' -d '{"name":"First key"}'); echo "$K"`+"\n\n", url, s.Only, admin)
+	fmt.Fprintf(w, `curl -sS %s/v1/verify -H "Authorization: Bearer $(%s)" -H 'Content-Type: application/json' -d "{\"key\":\"$(echo "$K" | sed 's/.*"secret":"\([^"]*\)".*/\1/')\"}"`+"\n\n", url, admin)
+	fmt.Fprintf(w, `curl -sS -X POST %s/v1/keys/$(echo "$K" | sed 's/.*"key":{"id":"\([^"]*\)".*/\1/')/revoke -H "Authorization: Bearer $(%s)"`+"\n\n", url, admin)
+}
+
+// command is a command line of this program on the same store, as it can be
+// pasted into any shell on this machine, whatever started the program. The
+// database's URL holds a password and is not repeated: it comes from the
+// environment there.
+func (c *serveCmd) command(args ...string) string {
+	words := append([]string{program()}, args...)
+	if c.Database == "" {
+		if dir, err := filepath.Abs(c.Data); err == nil && c.Data != "" {
+			words = append(words, "--data", dir)
+		}
+	}
+	if c.Config != "" {
+		if file, err := filepath.Abs(c.Config); err == nil {
+			words = append(words, "--config", file)
+		}
+	}
+	for i, w := range words {
+		words[i] = quote(w)
+	}
+	return strings.Join(words, " ")
+}
+
+// program is the shortest name of this program that a shell finds.
+func program() string {
+	self, err := os.Executable()
+	if err != nil {
+		return "keystile"
+	}
+	if found, err := exec.LookPath("keystile"); err == nil {
+		a, errA := os.Stat(found)
+		b, errB := os.Stat(self)
+		if errA == nil && errB == nil && os.SameFile(a, b) {
+			return "keystile"
+		}
+	}
+	return self
+}
+
+// quote makes one word of a shell of a text.
+func quote(s string) string {
+	safe := func(r rune) bool {
+		return r == '/' || r == '.' || r == '_' || r == '-' || r == '+' || r == ':' || r == ',' || r == '@' ||
+			r >= '0' && r <= '9' || r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z'
+	}
+	if s != "" && strings.IndexFunc(s, func(r rune) bool { return !safe(r) }) < 0 {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}

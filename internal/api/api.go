@@ -1,0 +1,246 @@
+// Package api is the JSON API: verify, forward-auth and management. Routes
+// are in one list (route.go), handlers are thin: they read the request, call
+// the keyring and write what it says. No rule and no SQL belongs here.
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"reflect"
+	"slices"
+	"sort"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"github.com/keystile/keystile"
+	"github.com/keystile/keystile/internal/entry"
+	"github.com/keystile/keystile/internal/keyring"
+)
+
+const (
+	// maxBody bounds what a management route reads, in bytes. A key with
+	// everything at its longest has about 60 kB.
+	maxBody = 128 << 10
+	// bodyTimeout is how long a body may take to arrive.
+	bodyTimeout = 10 * time.Second
+)
+
+// API answers /v1.
+type API struct {
+	door    *entry.Door
+	keyring *keyring.Keyring
+	// baseURL and docsURL are named to whoever asks for a path that is not there.
+	baseURL string
+	docsURL string
+	// Open lets verify be asked without a key of the caller's: on a unix
+	// socket that the operator has configured for that.
+	open bool
+	mux  *http.ServeMux
+	spec *huma.OpenAPI
+}
+
+// Options say how the API presents itself.
+type Options struct {
+	BaseURL string // how clients reach it, without a path
+	DocsURL string
+	Open    bool // verify needs no key of the caller's
+}
+
+// New returns the API behind a door.
+func New(d *entry.Door, o Options) *API {
+	a := &API{door: d, keyring: d.Keyring, baseURL: o.BaseURL, docsURL: o.DocsURL, open: o.Open, mux: http.NewServeMux()}
+	problemsOnce.Do(useProblems)
+	config := huma.DefaultConfig("Keystile", keystile.Version)
+	config.Info.Description = "Issue, check, rotate and revoke API keys."
+	config.CreateHooks = nil // no $schema member in answers
+	config.DocsPath, config.SchemasPath = "", ""
+	config.RejectUnknownQueryParameters = true
+	config.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
+		"bearer":  {Type: "http", Scheme: "bearer", Description: "A key of Keystile in the header Authorization"},
+		"api_key": {Type: "apiKey", In: "header", Name: "X-API-Key", Description: "The same key in a header of its own"},
+	}
+	config.Security = []map[string][]string{{"bearer": {}}, {"api_key": {}}}
+	h := huma.NewAPI(config, humago.NewAdapter(guarded{a}, ""))
+	a.spec = h.OpenAPI()
+	methods := map[string][]string{}
+	for _, r := range a.routes() {
+		r.add(a, h, r)
+		if r.method != anyMethod {
+			methods[r.path] = append(methods[r.path], r.method)
+		}
+	}
+	for path, allowed := range methods {
+		sort.Strings(allowed)
+		a.mux.HandleFunc(path, a.methodNotAllowed(strings.Join(allowed, ", ")))
+	}
+	a.mux.HandleFunc("GET /openapi.json", a.openAPI)
+	return a
+}
+
+// ServeHTTP implements http.Handler for /v1 and /openapi.json.
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.mux.ServeHTTP(w, r) }
+
+// Spec is the OpenAPI description, as indented JSON.
+func (a *API) Spec() ([]byte, error) {
+	text, err := json.Marshal(a.spec)
+	if err != nil {
+		return nil, err
+	}
+	var v any
+	if err := json.Unmarshal(text, &v); err != nil {
+		return nil, err
+	}
+	return json.MarshalIndent(v, "", "  ")
+}
+
+func (a *API) openAPI(w http.ResponseWriter, r *http.Request) {
+	text, err := a.Spec()
+	if err != nil {
+		a.door.Refuse(w, r, a.door.Problem(r.Context(), err))
+		return
+	}
+	w.Header().Set("Content-Type", "application/openapi+json")
+	_, _ = w.Write(text)
+}
+
+// guarded puts the door's guard before every route that huma adds.
+type guarded struct{ api *API }
+
+func (g guarded) HandleFunc(pattern string, handler func(http.ResponseWriter, *http.Request)) {
+	if strings.Contains(pattern, " /openapi") {
+		return // served by openAPI, and in one form
+	}
+	g.api.mux.HandleFunc(pattern, g.api.door.Guard(func(w http.ResponseWriter, r *http.Request) {
+		handler(w, r.WithContext(context.WithValue(r.Context(), apiKey{}, g.api)))
+	}))
+}
+
+func (g guarded) ServeHTTP(w http.ResponseWriter, r *http.Request) { g.api.mux.ServeHTTP(w, r) }
+
+// UnknownRoute answers for a path that does not exist: with where the API is.
+func (a *API) UnknownRoute(w http.ResponseWriter, r *http.Request) {
+	fixes := []string{"The API is at " + a.baseURL + "/v1; its description is at " + a.baseURL + "/openapi.json."}
+	if a.docsURL != "" {
+		fixes = append(fixes, "The documentation is at "+a.docsURL+".")
+	}
+	fixes = append(fixes, "Check the path for typing errors.")
+	a.door.Refuse(w, r, keystile.NewError(keystile.CodeUnknownRoute, "There is nothing at this path.", fixes...))
+}
+
+func (a *API) methodNotAllowed(allowed string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Allow", allowed)
+		a.door.Refuse(w, r, keystile.NewError(keystile.CodeMethodNotAllowed,
+			"This path does not take the method of this request. It takes: "+allowed+"."))
+	}
+}
+
+type apiKey struct{}
+
+// problem is an error of ours in the form that huma writes.
+type problem struct{ told *keystile.Error }
+
+func (p problem) Error() string { return p.told.Error() }
+
+func (p problem) GetStatus() int { return p.told.Status }
+
+// ContentType is that of RFC 9457.
+func (p problem) ContentType(string) string { return "application/problem+json" }
+
+// MarshalJSON writes the problem itself, not the wrapping.
+func (p problem) MarshalJSON() ([]byte, error) { return json.Marshal(p.told) }
+
+// problemsOnce guards the one thing that huma lets be set for the whole
+// process only: what an error looks like.
+var problemsOnce sync.Once //nolint:gochecknoglobals // see above
+
+func useProblems() {
+	huma.NewErrorWithContext = func(ctx huma.Context, status int, message string, errs ...error) huma.StatusError {
+		if ctx == nil {
+			return huma.NewError(status, message, errs...)
+		}
+		p := problemFor(status, message, errs)
+		p.RequestID = entry.RequestID(ctx.Context())
+		ctx.SetHeader("Cache-Control", "no-store")
+		return problem{p}
+	}
+	huma.NewError = func(status int, message string, errs ...error) huma.StatusError {
+		return problem{problemFor(status, message, errs)}
+	}
+}
+
+// problemFor makes our problem of what huma found wrong with a request. It
+// never repeats a value, which may be a secret in the wrong place.
+func problemFor(status int, message string, errs []error) *keystile.Error {
+	var p *keystile.Error
+	for _, err := range errs {
+		if q, ok := err.(*keystile.Error); ok { //nolint:errorlint // handed in as it is
+			return q
+		}
+	}
+	switch status {
+	case http.StatusUnprocessableEntity, http.StatusBadRequest:
+		code := keystile.CodeInvalidField
+		if status == http.StatusBadRequest {
+			code = keystile.CodeInvalidRequest
+		}
+		p = keystile.NewError(code, "")
+	case http.StatusRequestEntityTooLarge:
+		p = keystile.NewError(keystile.CodeBodyTooLarge, "")
+	case http.StatusUnsupportedMediaType:
+		p = keystile.NewError(keystile.CodeUnsupportedMedia, "")
+	case http.StatusRequestTimeout:
+		p = keystile.NewError(keystile.CodeTimeout, "")
+	case http.StatusInternalServerError:
+		p = keystile.NewError(keystile.CodeInternal, "")
+	default:
+		p = keystile.NewError(keystile.CodeInvalidRequest, message)
+	}
+	for _, err := range errs {
+		detail, ok := err.(*huma.ErrorDetail) //nolint:errorlint // huma hands it in as it is
+		if !ok || len(p.Fields) >= 10 {
+			continue
+		}
+		p.Fields = append(p.Fields, keystile.FieldError{Field: detail.Location, Detail: sentence(detail.Message)})
+	}
+	slices.SortStableFunc(p.Fields, func(a, b keystile.FieldError) int { return strings.Compare(a.Field, b.Field) })
+	if len(p.Fields) > 0 {
+		p.Detail = p.Fields[0].Field + ": " + p.Fields[0].Detail
+	}
+	return p
+}
+
+// sentence makes a sentence of one of huma's messages.
+func sentence(s string) string {
+	if s == "" {
+		return s
+	}
+	return strings.ToUpper(s[:1]) + s[1:] + "."
+}
+
+// fail hands an error of a handler to huma.
+func fail(ctx context.Context, err error) error {
+	a, ok := ctx.Value(apiKey{}).(*API)
+	if !ok {
+		return err
+	}
+	p := a.door.Problem(ctx, err)
+	headers := http.Header{}
+	if p.Status == http.StatusServiceUnavailable {
+		headers.Set("Retry-After", "1")
+	}
+	if p.Permission != "" {
+		headers.Set("WWW-Authenticate", `Bearer error="insufficient_scope", scope="`+p.Permission+`"`)
+	}
+	return huma.ErrorWithHeaders(problem{p}, headers)
+}
+
+// schema returns the schema of a type of ours, for routes that huma does not serve.
+func schema[T any](h huma.API) *huma.Schema {
+	return h.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[T](), true, "")
+}

@@ -1,0 +1,297 @@
+// Package cluster keeps the index of every node in step with the change log,
+// and holds back the answer to a change until no node acts on what was before:
+// leases, barrier, change stream. It knows no rule and no HTTP.
+package cluster
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/keystile/keystile"
+	"github.com/keystile/keystile/internal/store"
+	"github.com/keystile/keystile/internal/verify"
+)
+
+// Times of the revocation protocol.
+const (
+	// wait is L: how long a change that narrows access waits for a node that
+	// does not answer.
+	wait = 15 * time.Second
+	// lease is L_node: for how long a node uses what it knows without having
+	// asked again. It is shorter than wait, so that clocks may drift apart by
+	// 11 % on each side.
+	lease = 12 * time.Second
+	// renewEvery and renewLimit are how often a node asks and how long it
+	// waits for the answer.
+	renewEvery = 3 * time.Second
+	renewLimit = 2 * time.Second
+	// createWait is how long a change that takes nothing away waits for the
+	// other nodes, so that its caller can use what it made anywhere.
+	createWait = time.Second
+	// changesAtOnce is how many changes are read in one step.
+	changesAtOnce = 1000
+)
+
+// Node is this process as one that answers verifications from memory.
+type Node struct {
+	store  *store.Store
+	log    *slog.Logger
+	format keystile.Format
+	roles  []verify.Role // built into the profile; not in the store
+
+	id, name string
+	started  time.Time
+
+	index    atomic.Pointer[verify.Index]
+	usableTo atomic.Pointer[time.Time] // end of the lease, with monotonic clock; nil for none
+	wake     chan struct{}
+
+	mu      sync.Mutex
+	applied int64
+	token   [16]byte
+	grant   grant // the newest renewal, waiting for applied to reach its head
+	moved   chan struct{}
+	own     int64               // newest change that this process committed
+	seen    map[string]seenNode // other nodes, for the sweep
+	loops   sync.WaitGroup
+}
+
+// grant is the answer to a renewal: usable until end once head is applied.
+type grant struct {
+	head int64
+	end  time.Time
+}
+
+type seenNode struct {
+	renewals int64
+	since    time.Time
+}
+
+// NewNode returns a node that has loaded nothing yet. Name is for people.
+// It takes over the store's OnCommit.
+func NewNode(s *store.Store, format keystile.Format, roles []keystile.Role, name string, log *slog.Logger) (*Node, error) {
+	random := make([]byte, 16)
+	if _, err := rand.Read(random); err != nil {
+		return nil, err
+	}
+	n := &Node{
+		store: s, log: log, format: format,
+		id: hex.EncodeToString(random), name: name, started: time.Now(),
+		wake: make(chan struct{}, 1), moved: make(chan struct{}), seen: map[string]seenNode{},
+	}
+	for _, r := range roles {
+		n.roles = append(n.roles, verify.Role{ID: r.ID, Name: r.Name, Permissions: r.Permissions})
+	}
+	s.OnCommit(func(_, last int64) {
+		n.mu.Lock()
+		n.own = max(n.own, last)
+		n.mu.Unlock()
+		n.nudge()
+	})
+	return n, nil
+}
+
+// Start loads the index, takes a lease and follows the change log until ctx
+// ends. It returns when the node can answer.
+func (n *Node) Start(ctx context.Context) error {
+	if !n.store.Postgres() {
+		// The server that holds the directory is the only node: rows of
+		// servers that were killed mean nothing.
+		if _, err := n.store.Write(ctx, (*store.Tx).DeleteNodes); err != nil {
+			return fmt.Errorf("cluster: forget former nodes: %w", err)
+		}
+	}
+	if err := n.load(ctx); err != nil {
+		return err
+	}
+	if err := n.renew(ctx); err != nil {
+		return fmt.Errorf("cluster: take a lease: %w", err)
+	}
+	n.loops.Go(func() { n.store.Watch(ctx, n.nudge) })
+	n.loops.Go(func() { n.follow(ctx) })
+	if n.store.Postgres() {
+		n.loops.Go(func() { n.renewals(ctx) })
+	}
+	return nil
+}
+
+// Leave stops answering and takes the node off the list of those that a
+// change waits for. It is called after Start's context has ended.
+func (n *Node) Leave(ctx context.Context) error {
+	n.loops.Wait()
+	n.usableTo.Store(nil)
+	return n.store.LeaveNode(ctx, n.id)
+}
+
+// Index returns the index if this node may use it now: the lease is looked at
+// first, so that a lease that ends meanwhile can't let an old index answer.
+func (n *Node) Index() (*verify.Index, bool) {
+	end := n.usableTo.Load()
+	if end == nil {
+		return nil, false
+	}
+	if n.store.Postgres() {
+		now := time.Now()
+		// Both clocks must agree: the monotonic one stands still while a
+		// machine sleeps, the wall clock can be set back.
+		if !now.Before(*end) || !now.Round(0).Before(end.Round(0)) {
+			return nil, false
+		}
+	}
+	return n.index.Load(), true
+}
+
+// Applied is how far this node has applied the change log.
+func (n *Node) Applied() int64 {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.applied
+}
+
+func (n *Node) nudge() {
+	select {
+	case n.wake <- struct{}{}:
+	default:
+	}
+}
+
+// load reads everything into a new index and publishes it.
+func (n *Node) load(ctx context.Context) error {
+	begin := time.Now()
+	var count int
+	if err := n.store.Read(ctx, func(tx *store.Tx) (err error) {
+		count, err = tx.CountKeys()
+		return err
+	}); err != nil {
+		return fmt.Errorf("cluster: count keys: %w", err)
+	}
+	index := verify.New(n.format, count)
+	index.Apply(verify.Batch{Roles: n.roles})
+	head, err := n.store.LoadIndex(ctx, func(b verify.Batch) error {
+		index.Apply(b)
+		return ctx.Err()
+	})
+	if err != nil {
+		return fmt.Errorf("cluster: load the index: %w", err)
+	}
+	n.index.Store(index)
+	n.reached(head.Seq, head.Token)
+	n.log.Info("index loaded", "keys", index.Len(), "seq", head.Seq, "took", time.Since(begin).Round(time.Millisecond))
+	return nil
+}
+
+// reached notes that everything up to seq is visible in the index, wakes who
+// waits for it, and takes the lease into use that waited for it.
+func (n *Node) reached(seq int64, token [16]byte) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.applied, n.token = seq, token
+	close(n.moved)
+	n.moved = make(chan struct{})
+	n.takeGrant()
+}
+
+// takeGrant puts the newest lease into use once its head is applied. The
+// caller holds mu.
+func (n *Node) takeGrant() {
+	if n.grant.end.IsZero() || n.applied < n.grant.head {
+		return
+	}
+	if end := n.usableTo.Load(); end == nil || n.grant.end.After(*end) {
+		end := n.grant.end
+		n.usableTo.Store(&end)
+	}
+}
+
+// follow applies the change log whenever it may have grown.
+func (n *Node) follow(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-n.wake:
+		}
+		for ctx.Err() == nil {
+			more, err := n.apply(ctx)
+			if errors.Is(err, store.ErrHistory) {
+				n.log.Warn("the change log has another history; loading everything anew")
+				n.dropLease()
+				err = n.load(ctx)
+			}
+			if err != nil && ctx.Err() == nil {
+				n.log.Error("following the change log", "error", err)
+				sleep(ctx, 100*time.Millisecond)
+				continue
+			}
+			if !more {
+				break
+			}
+		}
+	}
+}
+
+// apply reads and publishes one step of the change log.
+func (n *Node) apply(ctx context.Context) (more bool, err error) {
+	n.mu.Lock()
+	applied, token, own := n.applied, n.token, n.own
+	n.mu.Unlock()
+	var changes []store.Change
+	var batch verify.Batch
+	if err := n.store.Read(ctx, func(tx *store.Tx) (err error) {
+		if changes, err = tx.ChangesSince(applied, changesAtOnce); err != nil {
+			return err
+		}
+		// The row that we stand on must still be ours, and nothing may be
+		// missing behind it.
+		for i, c := range changes {
+			if c.Seq != applied+int64(i) {
+				return store.ErrHistory
+			}
+		}
+		if len(changes) == 0 || changes[0].Token != token {
+			return store.ErrHistory
+		}
+		batch, err = tx.IndexChanges(changes[1:])
+		return err
+	}); err != nil {
+		return false, err
+	}
+	if len(changes) == 1 {
+		return false, nil
+	}
+	last := changes[len(changes)-1]
+	// Visible first, then acknowledged.
+	n.index.Load().Apply(batch)
+	n.reached(last.Seq, last.Token)
+	if last.Seq > own {
+		// Another process made it and may wait for us.
+		if err := n.store.AcknowledgeNode(ctx, n.id, last.Seq, last.Token); err != nil {
+			n.log.Error("acknowledging changes", "error", err)
+		}
+	}
+	return len(changes) == changesAtOnce, nil
+}
+
+func (n *Node) dropLease() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.grant = grant{}
+	n.usableTo.Store(nil)
+}
+
+// sleep waits for d or the end of ctx.
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}

@@ -1,0 +1,247 @@
+// Package entry is what the API and the dashboard share at the door: who
+// knocks, from where, with how much, and how a refusal is told. It decides
+// nothing beyond that; the rules are in package keyring.
+package entry
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"runtime/debug"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/keystile/keystile"
+	"github.com/keystile/keystile/internal/keyring"
+	"github.com/keystile/keystile/internal/profile"
+	"github.com/keystile/keystile/internal/verify"
+)
+
+// Door is the entrance that all requests come through.
+type Door struct {
+	// Index is the index if this node may use it now.
+	Index    func() (*verify.Index, bool)
+	Recorder *verify.Recorder
+	Keyring  *keyring.Keyring
+	Profile  *profile.Profile
+	Trusted  []netip.Prefix // proxies whose forwarding headers count
+	Log      *slog.Logger
+	// Decided is told of every key that was checked.
+	Decided func(keystile.Code)
+	// Observe is told of every answer, by route, status and time taken.
+	Observe func(route string, status int, took time.Duration)
+
+	warned atomic.Bool
+}
+
+// request is what the door knows of a request under way.
+type request struct {
+	id     string
+	origin keyring.Origin
+	actor  keyring.Actor
+}
+
+type requestKey struct{}
+
+// Origin is where a request came from.
+func Origin(ctx context.Context) keyring.Origin { return from(ctx).origin }
+
+// Actor is who sent a request that came through [Door.Guard].
+func Actor(ctx context.Context) keyring.Actor { return from(ctx).actor }
+
+// RequestID names a request in logs, audit entries and errors.
+func RequestID(ctx context.Context) string { return from(ctx).id }
+
+func from(ctx context.Context) *request {
+	if r, ok := ctx.Value(requestKey{}).(*request); ok {
+		return r
+	}
+	return &request{}
+}
+
+// maxUserAgent bounds what is kept of a user agent, in bytes.
+const maxUserAgent = 200
+
+// CleanUserAgent keeps of a user agent what is fit for logs and tables.
+func CleanUserAgent(s string) string {
+	if len(s) > maxUserAgent {
+		s = s[:maxUserAgent]
+	}
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f || r == '\uFFFD' || (r >= 0x80 && r < 0xa0) || r == '\u2028' || r == '\u2029' {
+			return -1
+		}
+		return r
+	}, strings.ToValidUTF8(s, ""))
+}
+
+// Handler wraps everything the server answers: it names the request, finds
+// the client's address, keeps a panic from taking the process along, and logs
+// the answer by its route, never by its path, which may hold a link's token.
+func (d *Door) Handler(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		begin := time.Now()
+		in := &request{id: newRequestID()}
+		address, ignored := keystile.ClientAddress(r, d.Trusted)
+		in.origin = keyring.Origin{Address: address, UserAgent: CleanUserAgent(r.UserAgent()), RequestID: in.id}
+		if ignored && d.warned.CompareAndSwap(false, true) {
+			d.Log.Warn("a forwarding header came from a peer that is not a trusted proxy and was ignored; "+
+				"if it is your proxy, name it with --trusted-proxy", "peer", address.String())
+		}
+		r = r.WithContext(context.WithValue(r.Context(), requestKey{}, in))
+		h := w.Header()
+		h.Set("X-Request-Id", in.id)
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Cache-Control", "no-store")
+		out := &response{ResponseWriter: w}
+		defer func() {
+			if p := recover(); p != nil && p != http.ErrAbortHandler { //nolint:errorlint // net/http compares it like this
+				d.Log.Error("panic while answering", "request_id", in.id, "route", r.Pattern, "panic", p, "stack", string(debug.Stack()))
+				if out.status == 0 {
+					d.Refuse(out, r, keystile.NewError(keystile.CodeInternal, ""))
+				}
+			}
+			d.done(r, in, out, time.Since(begin))
+		}()
+		next.ServeHTTP(out, r)
+	})
+}
+
+func (d *Door) done(r *http.Request, in *request, out *response, took time.Duration) {
+	status := out.status
+	if status == 0 {
+		status = http.StatusOK
+	}
+	route := r.Pattern
+	if route == "" {
+		route = "none"
+	}
+	d.Observe(route, status, took)
+	level := slog.LevelDebug
+	if status >= 500 {
+		level = slog.LevelError
+	}
+	if !d.Log.Enabled(r.Context(), level) {
+		return
+	}
+	d.Log.LogAttrs(r.Context(), level, "answered", slog.String("request_id", in.id), slog.String("route", route),
+		slog.Int("status", status), slog.Duration("took", took), slog.String("address", in.origin.Address.String()),
+		slog.String("key_id", in.actor.Party().ID))
+}
+
+// Guard lets a request in whose key is valid, and hands its actor on. What
+// the actor may do is for the keyring to say.
+func (d *Door) Guard(next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		result, problem := d.Authenticate(r, nil)
+		if problem != nil {
+			d.Refuse(w, r, problem)
+			return
+		}
+		in := from(r.Context())
+		in.actor = keyring.KeyActor(result, in.origin)
+		next(w, r)
+	}
+}
+
+// Authenticate checks the key that a request carries in one of the accepted
+// headers, nil meaning all that Keystile knows, and counts its use.
+func (d *Door) Authenticate(r *http.Request, accept []string) (verify.Result, *keystile.Error) {
+	if problem := keystile.KeyInQuery(r.URL.RawQuery); problem != nil {
+		return verify.Result{}, problem
+	}
+	secret, problem := keystile.CredentialFrom(r.Header, accept)
+	if problem != nil {
+		return verify.Result{}, problem
+	}
+	in := from(r.Context())
+	result, problem := d.Decide(verify.Query{Secret: secret, Address: in.origin.Address, Now: time.Now()}, in.origin.UserAgent)
+	if problem == nil && result.Code != keystile.CodeValid {
+		problem = result.Decision().Problem("")
+	}
+	return result, problem
+}
+
+// Decide decides about a key and counts its use. The problem is that this
+// node can't answer now.
+func (d *Door) Decide(q verify.Query, userAgent string) (verify.Result, *keystile.Error) {
+	index, ok := d.Index()
+	if !ok {
+		return verify.Result{}, Unavailable()
+	}
+	result := index.Decide(q)
+	d.Count(result, result.Code, q, userAgent)
+	return result, nil
+}
+
+// Count notes a use of a key, with the code that its holder is told.
+func (d *Door) Count(r verify.Result, code keystile.Code, q verify.Query, userAgent string) {
+	d.Decided(code)
+	d.Recorder.Count(r, code, q.Address, userAgent, q.Now)
+}
+
+// Unavailable is the refusal of a node that may not use its index.
+func Unavailable() *keystile.Error {
+	return keystile.NewError(keystile.CodeUnavailable,
+		"This server has lost touch with the database, and does not answer from what may be out of date.")
+}
+
+// Refuse answers a request with a problem. A problem without a request ID gets one.
+func (d *Door) Refuse(w http.ResponseWriter, r *http.Request, problem *keystile.Error) {
+	p := *problem
+	p.RequestID = RequestID(r.Context())
+	keystile.WriteError(w, &p, d.Profile.Unauthorized)
+}
+
+// Problem turns any error into one that may leave the process: a problem as
+// it is, and everything else as an internal error whose cause stays in the log.
+func (d *Door) Problem(ctx context.Context, err error) *keystile.Error {
+	var problem *keystile.Error
+	if !errors.As(err, &problem) {
+		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+			problem = keystile.NewError(keystile.CodeTimeout, "The request ended before it was answered.")
+		} else {
+			d.Log.Error("internal error", "request_id", RequestID(ctx), "error", err)
+			problem = keystile.NewError(keystile.CodeInternal, "")
+		}
+	} else if problem.Status >= 500 {
+		d.Log.Error("request failed", "request_id", RequestID(ctx), "error", err)
+	}
+	p := *problem
+	p.RequestID = RequestID(ctx)
+	return &p
+}
+
+func newRequestID() string {
+	var b [12]byte
+	_, _ = rand.Read(b[:]) // never fails (crypto/rand since Go 1.24)
+	return hex.EncodeToString(b[:])
+}
+
+// response notes the status of an answer.
+type response struct {
+	http.ResponseWriter
+	status int
+}
+
+func (w *response) WriteHeader(status int) {
+	if w.status == 0 {
+		w.status = status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *response) Write(b []byte) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	return w.ResponseWriter.Write(b)
+}
+
+// Unwrap is for http.ResponseController.
+func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }

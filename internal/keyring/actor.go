@@ -1,0 +1,164 @@
+package keyring
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"github.com/keystile/keystile"
+	"github.com/keystile/keystile/internal/store"
+	"github.com/keystile/keystile/internal/verify"
+)
+
+// Origin is where a request came from. It goes into the audit log.
+type Origin struct {
+	Address   netip.Addr
+	UserAgent string
+	RequestID string
+}
+
+func (o Origin) address() string {
+	if !o.Address.IsValid() {
+		return ""
+	}
+	return o.Address.String()
+}
+
+// Actor is who acts, with what it may do. Its fields can't be set from
+// outside this package: an Actor comes from a checked key, or is the operator
+// at the command line. The zero Actor may do nothing.
+type Actor struct {
+	party       keystile.Party
+	workspace   string
+	permissions keystile.Permissions
+	allow       []netip.Prefix // restriction that the actor can't shake off
+	origin      Origin
+}
+
+// KeyActor is whoever holds a key that was checked and found valid.
+func KeyActor(r verify.Result, o Origin) Actor {
+	if r.Code != keystile.CodeValid {
+		return Actor{}
+	}
+	return Actor{
+		party:     keystile.Party{Kind: "key", ID: r.KeyID()},
+		workspace: r.WorkspaceID(), permissions: r.Permissions(), allow: r.Allow(), origin: o,
+	}
+}
+
+// Operator is whoever may open the store itself: the person at the command
+// line of the machine. Name is what the audit log calls them.
+func Operator(name string) Actor {
+	return Actor{
+		party: keystile.Party{Kind: "operator", Name: name}, workspace: OperatorWorkspace,
+		permissions: keystile.Permissions{"*", "api.*", "platform.*"},
+	}
+}
+
+// system is Keystile itself: expiry, retention, the first start.
+func system() Actor {
+	a := Operator("")
+	a.party = keystile.Party{Kind: "system", Name: "keystile"}
+	return a
+}
+
+// Workspace is the actor's own workspace.
+func (a Actor) Workspace() string { return a.workspace }
+
+// Party is how the actor is called in answers and in the audit log.
+func (a Actor) Party() keystile.Party { return a.party }
+
+// Everywhere tells whether the actor's permissions hold in every workspace.
+func (a Actor) Everywhere() bool { return a.permissions.Allow("platform.access") }
+
+// May tells whether the actor has a permission, in its own workspace unless
+// it is one of the platform's.
+func (a Actor) May(permission string) bool { return a.permissions.Allow(permission) }
+
+// scope is what the actor can see at all.
+func (a Actor) scope() store.Scope {
+	if a.Everywhere() {
+		return store.AllWorkspaces()
+	}
+	return store.OneWorkspace(a.workspace)
+}
+
+// need fails unless the actor has all of the permissions. That the object is
+// in the actor's scope is known by then: it has been read.
+func (a Actor) need(permissions ...string) error {
+	for _, p := range permissions {
+		if !a.permissions.Allow(p) {
+			return lacks(p)
+		}
+	}
+	return nil
+}
+
+func lacks(permission string) error {
+	e := keystile.NewError(keystile.CodeInsufficientPermission,
+		"The key you sent lacks the permission "+permission+".",
+		"Use a key whose role has the permission "+permission+".",
+		"Ask an administrator of the workspace to give your key's role this permission.")
+	e.Permission = permission
+	return e
+}
+
+// cover fails unless the actor holds all that it is about to hand out.
+func (a Actor) cover(p keystile.Permissions) error {
+	var missing []string
+	for _, want := range p {
+		if !a.permissions.Allow(want) {
+			missing = append(missing, want)
+		}
+	}
+	if missing == nil {
+		return nil
+	}
+	return keystile.NewError(keystile.CodeExceedsAuthority,
+		"This would hand out permissions that you don't hold: "+strings.Join(missing, ", ")+".",
+		"Choose a role, or permissions, within your own.",
+		"Ask someone who holds these permissions to do it.")
+}
+
+// coverAllowlist fails if the actor is bound to addresses and the target
+// would be bound to others, or to none.
+func (a Actor) coverAllowlist(list []string) error {
+	if len(a.allow) == 0 {
+		return nil
+	}
+	fail := keystile.NewError(keystile.CodeExceedsAuthority,
+		"Your key may be used from certain addresses only, and this would reach further than them.",
+		"Give it an ip_allowlist within the one of your own key.")
+	if len(list) == 0 {
+		return fail
+	}
+	for _, s := range list {
+		p, err := parsePrefix(s)
+		if err != nil {
+			return fmt.Errorf("keyring: stored allowlist: %w", err)
+		}
+		if !within(p, a.allow) {
+			return fail
+		}
+	}
+	return nil
+}
+
+// within tells whether some prefix of the list holds all of p.
+func within(p netip.Prefix, list []netip.Prefix) bool {
+	for _, q := range list {
+		if q.Bits() <= p.Bits() && q.Contains(p.Addr()) {
+			return true
+		}
+	}
+	return false
+}
+
+// touch fails if the permissions reach into Keystile itself and the actor may
+// not touch keys that do.
+func (a Actor) touch(p keystile.Permissions) error {
+	if len(p.Managing()) > 0 && !a.permissions.Allow("api.key.grant") {
+		return lacks("api.key.grant")
+	}
+	return nil
+}

@@ -1,0 +1,187 @@
+package keyring
+
+import (
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/keystile/keystile"
+)
+
+// Bounds of what callers may send. Lengths are in characters.
+const (
+	maxName          = 100
+	maxDescription   = 500
+	maxOwner         = 200
+	maxReason        = 200
+	maxAllowlist     = 100
+	maxPermissions   = 100
+	maxMetadata      = 50
+	maxMetadataName  = 64
+	maxMetadataValue = 500
+	maxLife          = 100 * 365 * 24 * time.Hour
+	// DefaultLimit and MaxLimit bound the length of a page.
+	DefaultLimit = 50
+	MaxLimit     = 200
+)
+
+func badField(field, detail string) error {
+	e := keystile.NewError(keystile.CodeInvalidField, detail)
+	e.Fields = []keystile.FieldError{{Field: field, Detail: detail}}
+	return e
+}
+
+// text checks a text that people read: no control characters, which could
+// forge lines in logs and terminals.
+func text(field, s string, most int) (string, error) {
+	s = strings.TrimSpace(s)
+	if !utf8.ValidString(s) {
+		return "", badField(field, "It is not valid UTF-8.")
+	}
+	if n := utf8.RuneCountInString(s); n > most {
+		return "", badField(field, "It has "+strconv.Itoa(n)+" characters; "+strconv.Itoa(most)+" are allowed.")
+	}
+	for _, r := range s {
+		if unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) || r == '\u2028' || r == '\u2029' || r == utf8.RuneError {
+			return "", badField(field, "It holds a control character, which is not allowed.")
+		}
+	}
+	return s, nil
+}
+
+// requiredName checks a name, which must not be empty.
+func requiredName(field, s string) (string, error) {
+	s, err := text(field, s, maxName)
+	if err == nil && s == "" {
+		return "", badField(field, "A name is required. Say what it is for.")
+	}
+	return s, err
+}
+
+func parsePrefix(s string) (netip.Prefix, error) {
+	if p, err := netip.ParsePrefix(s); err == nil {
+		return p.Masked(), nil
+	}
+	a, err := netip.ParseAddr(s)
+	if err != nil {
+		return netip.Prefix{}, err
+	}
+	return netip.PrefixFrom(a, a.BitLen()), nil
+}
+
+// allowlist checks and tidies a list of addresses and CIDR ranges.
+func allowlist(field string, list []string) ([]string, error) {
+	if len(list) > maxAllowlist {
+		return nil, badField(field, "It has more than "+strconv.Itoa(maxAllowlist)+" entries.")
+	}
+	var out []string
+	for i, s := range list {
+		p, err := parsePrefix(strings.TrimSpace(s))
+		at := field + "[" + strconv.Itoa(i) + "]"
+		if err != nil {
+			return nil, badField(at, "It is not an IP address or a CIDR range such as 203.0.113.0/24 or 2001:db8::/32.")
+		}
+		if p.Addr().Zone() != "" || p.Addr().Is4In6() {
+			return nil, badField(at, "Write IPv4 addresses as 203.0.113.7, and IPv6 addresses without a zone.")
+		}
+		tidy := p.String()
+		if p.IsSingleIP() {
+			tidy = p.Addr().String()
+		}
+		if !slices.Contains(out, tidy) {
+			out = append(out, tidy)
+		}
+	}
+	return out, nil
+}
+
+// narrower tells whether every address that after admits, before admits too.
+// An empty list admits everyone.
+func narrower(before, after []string) bool {
+	if len(before) == 0 {
+		return true
+	}
+	if len(after) == 0 {
+		return false
+	}
+	var outer []netip.Prefix
+	for _, s := range before {
+		p, err := parsePrefix(s)
+		if err != nil {
+			return false
+		}
+		outer = append(outer, p)
+	}
+	for _, s := range after {
+		p, err := parsePrefix(s)
+		if err != nil || !within(p, outer) {
+			return false
+		}
+	}
+	return true
+}
+
+// permissions checks a list of permissions against what the profile knows.
+func (k *Keyring) permissions(field string, list keystile.Permissions) (keystile.Permissions, error) {
+	if len(list) > maxPermissions {
+		return nil, badField(field, "It has more than "+strconv.Itoa(maxPermissions)+" entries.")
+	}
+	var out keystile.Permissions
+	for i, p := range list {
+		if !k.profile.PermissionKnown(p) {
+			return nil, badField(field+"["+strconv.Itoa(i)+"]", "There is no permission of this name. GET /v1/plans lists them all.")
+		}
+		if !slices.Contains(out, p) {
+			out = append(out, p)
+		}
+	}
+	return out, nil
+}
+
+func metadata(field string, m map[string]string) (map[string]string, error) {
+	if len(m) > maxMetadata {
+		return nil, badField(field, "It has more than "+strconv.Itoa(maxMetadata)+" entries.")
+	}
+	for name, value := range m {
+		if _, err := text(field, name, maxMetadataName); err != nil {
+			return nil, badField(field, "A name in it is longer than "+strconv.Itoa(maxMetadataName)+" characters or holds a control character.")
+		}
+		if strings.TrimSpace(name) == "" {
+			return nil, badField(field, "A name in it is empty.")
+		}
+		if _, err := text(field+"."+name, value, maxMetadataValue); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+// end checks when a key shall end.
+func end(field string, at *time.Time, now time.Time) (*time.Time, error) {
+	if at == nil {
+		return nil, nil
+	}
+	t := at.UTC().Truncate(time.Millisecond)
+	if !t.After(now) {
+		return nil, badField(field, "It is in the past. To end a key now, revoke it.")
+	}
+	if t.Sub(now) > maxLife || t.Year() > 9999 {
+		return nil, badField(field, "It is more than a hundred years away. Leave it out for a key without an end.")
+	}
+	return &t, nil
+}
+
+// limit checks the length asked for a page; 0 means the default.
+func limit(n int) (int, error) {
+	if n == 0 {
+		return DefaultLimit, nil
+	}
+	if n < 1 || n > MaxLimit {
+		return 0, badField("query.limit", "It must be from 1 to "+strconv.Itoa(MaxLimit)+".")
+	}
+	return n, nil
+}

@@ -1,0 +1,284 @@
+// Package keyring holds the rules: who may do what, what a key's life looks
+// like, what a plan allows. Every method takes an [Actor], and it is the only
+// caller of tenants' rows. It knows no HTTP and no SQL.
+//
+// Every change goes through one transaction that holds the state, its audit
+// entry, its event and its row in the change log; when a method returns, the
+// barrier has seen to it that no node still acts on what was before.
+package keyring
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/keystile/keystile"
+	"github.com/keystile/keystile/internal/profile"
+	"github.com/keystile/keystile/internal/store"
+)
+
+// OperatorWorkspace is the ID of the operator's own workspace. Roles with
+// power over all workspaces exist only there.
+const OperatorWorkspace = "ws_operator"
+
+// Barrier waits until the change at seq is in force on every node. A change
+// that narrows access waits for all of them; another one waits a moment at
+// most and tells whether some node is still behind.
+type Barrier func(ctx context.Context, seq int64, narrows bool) (pending bool, err error)
+
+// Keyring applies the rules to a store.
+type Keyring struct {
+	store   *store.Store
+	profile *profile.Profile
+	barrier Barrier
+	ids     *idSource
+	now     func() time.Time
+}
+
+// New returns the keyring of a store.
+func New(s *store.Store, p *profile.Profile, b Barrier) *Keyring {
+	return &Keyring{store: s, profile: p, barrier: b, ids: &idSource{}, now: time.Now}
+}
+
+// Profile is the configuration of the product.
+func (k *Keyring) Profile() *profile.Profile { return k.profile }
+
+// change is a transaction under way on behalf of an actor.
+type change struct {
+	*store.Tx
+	k       *Keyring
+	actor   Actor
+	now     time.Time
+	narrows bool // some access is taken away: the barrier waits for every node
+}
+
+// write runs fn in a transaction and then the barrier.
+func (k *Keyring) write(ctx context.Context, a Actor, fn func(c *change) error) (pending bool, err error) {
+	var c *change
+	seq, err := k.store.Write(ctx, func(tx *store.Tx) error {
+		c = &change{Tx: tx, k: k, actor: a, now: k.now().UTC().Truncate(time.Millisecond)}
+		return fn(c)
+	})
+	if err != nil {
+		return false, problemOf(err)
+	}
+	if seq == 0 {
+		return false, nil
+	}
+	pending, err = k.barrier(ctx, seq, c.narrows)
+	if err != nil {
+		return pending, keystile.NewError(keystile.CodeUnknownOutcome,
+			"The change is stored, and it is not certain yet that every server knows of it.",
+			"Send the same request again until it succeeds.")
+	}
+	return pending, nil
+}
+
+// read runs fn on a snapshot.
+func (k *Keyring) read(ctx context.Context, fn func(tx *store.Tx) error) error {
+	return problemOf(k.store.Read(ctx, fn))
+}
+
+// problemOf turns what the store says into what callers are told. Errors that
+// are no one's doing pass through, to become an internal error at the door.
+func problemOf(err error) error {
+	var problem *keystile.Error
+	switch {
+	case err == nil, errors.As(err, &problem):
+		return err
+	case errors.Is(err, store.ErrNotFound):
+		return notFound()
+	case errors.Is(err, store.ErrFull):
+		return errors.Join(keystile.NewError(keystile.CodeStorageFull, "The database has no space left. Nothing was changed."), err)
+	case errors.Is(err, store.ErrUnknownOutcome):
+		return errors.Join(keystile.NewError(keystile.CodeUnknownOutcome,
+			"The database did not confirm the change. It may have happened or not."), err)
+	case errors.Is(err, store.ErrUnavailable), errors.Is(err, store.ErrClosed):
+		return errors.Join(keystile.NewError(keystile.CodeUnavailable, "The database cannot be reached. Nothing was changed."), err)
+	}
+	return err
+}
+
+// notFound is the one answer for what is absent, foreign or malformed as an ID.
+func notFound() error {
+	return keystile.NewError(keystile.CodeNotFound, "There is no such object, or it is not in a workspace of yours.")
+}
+
+// entry is what a change leaves in the audit log and the outbox.
+type entry struct {
+	workspaceID string
+	action      string // also the type of the event
+	kind        store.ChangeKind
+	objectID    string
+	objectName  string
+	reason      string
+	before      any // as on the wire; nil when the object is new
+	after       any // as on the wire; nil when the object is gone
+}
+
+// record writes the audit entry, the event and the change-log row of a change.
+func (c *change) record(e entry) error {
+	before, after := difference(e.before, e.after)
+	actor, err := c.party()
+	if err != nil {
+		return err
+	}
+	if err := c.InsertAudit(keystile.AuditEntry{
+		ID: c.k.ids.next("aud_", c.now), WorkspaceID: e.workspaceID, At: c.now, Actor: actor,
+		Action: e.action, ObjectKind: string(e.kind), ObjectID: e.objectID, ObjectName: e.objectName,
+		Address: c.actor.origin.address(), UserAgent: c.actor.origin.UserAgent, RequestID: c.actor.origin.RequestID,
+		Reason: e.reason, Before: before, After: after,
+	}); err != nil {
+		return err
+	}
+	object := e.after
+	if object == nil {
+		object = e.before
+	}
+	if err := c.InsertEvent(store.Event{
+		ID: c.k.ids.next("evt_", c.now), WorkspaceID: e.workspaceID, Type: e.action, ObjectID: e.objectID, At: c.now,
+		Data: map[string]any{string(e.kind): object},
+	}); err != nil {
+		return err
+	}
+	return c.LogChange(e.kind, e.objectID)
+}
+
+// settle logs a change of nothing, so that a caller who repeats a request
+// waits for the barrier like the first one did.
+func (c *change) settle() error {
+	c.narrows = true
+	return c.LogChange(store.ChangeNoop, "")
+}
+
+// party is the actor with the name it has now.
+func (c *change) party() (keystile.Party, error) {
+	p := c.actor.party
+	if p.Kind == "key" && p.Name == "" {
+		key, err := c.Key(store.OneWorkspace(c.actor.workspace), p.ID)
+		switch {
+		case err == nil:
+			p.Name = key.Name
+		case !errors.Is(err, store.ErrNotFound):
+			return p, err
+		}
+		c.actor.party = p
+	}
+	return p, nil
+}
+
+// volatile fields say nothing about a change, only about when it was looked at.
+var volatile = []string{"updated_at", "last_use", "safe_to_revoke", "idle", "rotation_due_at", "review_due_at", "active_keys"}
+
+// difference returns the fields of two states that differ, as on the wire.
+func difference(before, after any) (b, a map[string]any) {
+	b, a = fields(before), fields(after)
+	if before == nil || after == nil {
+		return b, a
+	}
+	for name, was := range b {
+		if is, ok := a[name]; ok && sameJSON(was, is) {
+			delete(b, name)
+			delete(a, name)
+		}
+	}
+	return b, a
+}
+
+func fields(v any) map[string]any {
+	if v == nil {
+		return nil
+	}
+	text, err := json.Marshal(v)
+	if err != nil {
+		panic("keyring: " + err.Error())
+	}
+	m := map[string]any{}
+	if err := json.Unmarshal(text, &m); err != nil {
+		panic("keyring: " + err.Error())
+	}
+	for _, name := range volatile {
+		delete(m, name)
+	}
+	return m
+}
+
+func sameJSON(a, b any) bool {
+	x, errX := json.Marshal(a)
+	y, errY := json.Marshal(b)
+	return errX == nil && errY == nil && string(x) == string(y)
+}
+
+// Idempotency identifies a request that may be sent twice. A zero value means
+// that the caller sent no Idempotency-Key.
+type Idempotency struct {
+	Key   string // as the caller sent it
+	Route string // method and path
+}
+
+// idempotencyWindow is for how long an answer is replayed.
+const idempotencyWindow = 24 * time.Hour
+
+// once runs create unless the same actor has sent the same request under the
+// same key before, in which case it returns the answer of then, as strip left
+// it: without its secret.
+func once[T any](c *change, idem Idempotency, input any, strip func(T) T, create func() (T, error)) (T, bool, error) {
+	var zero T
+	if idem.Key == "" {
+		v, err := create()
+		return v, false, err
+	}
+	asked, err := json.Marshal(input)
+	if err != nil {
+		return zero, false, err
+	}
+	request := sha256.Sum256(asked)
+	who, err := json.Marshal([]string{c.actor.party.Kind, c.actor.party.ID, c.actor.workspace, idem.Route, idem.Key})
+	if err != nil {
+		return zero, false, err
+	}
+	scope := sha256.Sum256(who)
+	if err := c.ForgetIdempotent(scope, c.now.Add(-idempotencyWindow)); err != nil {
+		return zero, false, err
+	}
+	kept, response, err := c.Idempotent(scope)
+	switch {
+	case err == nil:
+		if string(kept) != string(request[:]) {
+			return zero, false, keystile.NewError(keystile.CodeIdempotencyMismatch,
+				"This Idempotency-Key came with another request before.",
+				"Use a new Idempotency-Key for a new request.", "Send exactly the same body to repeat the first one.")
+		}
+		if err := json.Unmarshal([]byte(response), &zero); err != nil {
+			return zero, false, err
+		}
+		return zero, true, c.settle()
+	case !errors.Is(err, store.ErrNotFound):
+		return zero, false, err
+	}
+	v, err := create()
+	if err != nil {
+		return zero, false, err
+	}
+	answer, err := json.Marshal(strip(v))
+	if err != nil {
+		return zero, false, err
+	}
+	return v, false, c.KeepIdempotent(scope, request, string(answer), c.now)
+}
+
+// page cuts a list that was read with one row more than asked for, and names
+// the cursor of the next page.
+func page[T any](rows []T, limit int, cursor func(T) string) keystile.List[T] {
+	l := keystile.List[T]{Data: rows}
+	if l.Data == nil {
+		l.Data = []T{}
+	}
+	if len(rows) > limit {
+		l.Data = rows[:limit]
+		l.NextCursor = cursor(rows[limit-1])
+	}
+	return l
+}

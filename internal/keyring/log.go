@@ -1,0 +1,132 @@
+package keyring
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/keystile/keystile"
+	"github.com/keystile/keystile/internal/store"
+)
+
+// maxSources is how many addresses are shown of one key's uses.
+const maxSources = 200
+
+// AuditQuery says which entries of the audit log to list.
+type AuditQuery struct {
+	Action       string // such as key.revoked, or key.* for all of keys
+	Object       string // ID
+	Actor        string // ID
+	Since, Until *time.Time
+	Cursor       string
+	Limit        int // 1 to MaxLimit; 0 means DefaultLimit
+}
+
+// Audit lists the audit log of a workspace, newest first.
+func (k *Keyring) Audit(ctx context.Context, a Actor, workspaceID string, q AuditQuery) (out keystile.List[keystile.AuditEntry], err error) {
+	if err := checkID("ws_", workspaceID); err != nil {
+		return out, err
+	}
+	if err := checkCursor("aud_", q.Cursor); err != nil {
+		return out, err
+	}
+	f := store.AuditFilter{WorkspaceID: workspaceID, Cursor: q.Cursor}
+	for _, t := range []struct {
+		field, in string
+		into      *string
+	}{{"query.action", q.Action, &f.Action}, {"query.object", q.Object, &f.ObjectID}, {"query.actor", q.Actor, &f.ActorID}} {
+		if *t.into, err = text(t.field, t.in, maxName); err != nil {
+			return out, err
+		}
+	}
+	if q.Since != nil {
+		f.Since = *q.Since
+	}
+	if q.Until != nil {
+		f.Until = *q.Until
+	}
+	n, err := limit(q.Limit)
+	if err != nil {
+		return out, err
+	}
+	f.Limit = n + 1
+	err = k.read(ctx, func(tx *store.Tx) error {
+		if _, err := tx.Workspace(a.scope(), workspaceID); err != nil {
+			return err
+		}
+		if err := a.need("api.audit.view"); err != nil {
+			return err
+		}
+		rows, err := tx.Audit(a.scope(), f)
+		out = page(rows, n, func(e keystile.AuditEntry) string { return e.ID })
+		return err
+	})
+	return out, err
+}
+
+// UsageQuery says which usage to list.
+type UsageQuery struct {
+	Key          string     // ID, "" for all keys
+	Since, Until *time.Time // absent: the last 24 hours, until now
+	Cursor       string
+	Limit        int // 1 to MaxLimit; 0 means DefaultLimit
+}
+
+// Usage lists the uses of a workspace's keys by hour, newest first. It lags
+// by the flush interval.
+func (k *Keyring) Usage(ctx context.Context, a Actor, workspaceID string, q UsageQuery) (out keystile.Usage, err error) {
+	if err := checkID("ws_", workspaceID); err != nil {
+		return out, err
+	}
+	now := k.now().UTC()
+	f := store.UsageFilter{WorkspaceID: workspaceID, KeyID: q.Key, Since: now.Add(-24 * time.Hour).Truncate(time.Hour), Until: now.Add(time.Hour)}
+	if q.Since != nil {
+		f.Since = *q.Since
+	}
+	if q.Until != nil {
+		f.Until = *q.Until
+	}
+	if q.Cursor != "" {
+		hour, key, ok := strings.Cut(q.Cursor, ".")
+		ms, err := strconv.ParseInt(hour, 10, 64)
+		if !ok || err != nil || checkID("key_", key) != nil {
+			return out, badField("query.cursor", "This is not a cursor that a page of this list gave out.")
+		}
+		f.CursorHour, f.CursorKey = time.UnixMilli(ms), key
+	}
+	n, err := limit(q.Limit)
+	if err != nil {
+		return out, err
+	}
+	f.Limit = n + 1
+	err = k.read(ctx, func(tx *store.Tx) error {
+		if _, err := tx.Workspace(a.scope(), workspaceID); err != nil {
+			return err
+		}
+		if q.Key != "" {
+			if err := checkID("key_", q.Key); err != nil {
+				return err
+			}
+			if _, err := tx.Key(store.OneWorkspace(workspaceID), q.Key); err != nil {
+				return err
+			}
+		}
+		if err := a.need("api.usage.view"); err != nil {
+			return err
+		}
+		rows, err := tx.Usage(a.scope(), f)
+		if err != nil {
+			return err
+		}
+		p := page(rows, n, func(b keystile.UsageBucket) string {
+			return strconv.FormatInt(b.Hour.UnixMilli(), 10) + "." + b.KeyID
+		})
+		out.Buckets, out.NextCursor = p.Data, p.NextCursor
+		if q.Key != "" {
+			out.Sources, err = tx.Sources(a.scope(), q.Key, maxSources)
+		}
+		return err
+	})
+	return out, err
+}

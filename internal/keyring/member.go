@@ -1,0 +1,256 @@
+package keyring
+
+import (
+	"context"
+	"errors"
+	"net/mail"
+	"strings"
+
+	"github.com/keystile/keystile"
+	"github.com/keystile/keystile/internal/store"
+)
+
+const (
+	maxEmail   = 254 // RFC 5321, section 4.5.3.1.3 as amended
+	maxSubject = 200
+)
+
+// Members lists the members of a workspace, newest first.
+func (k *Keyring) Members(ctx context.Context, a Actor, workspaceID, cursor string, n int) (out keystile.List[keystile.Member], err error) {
+	if err := checkID("ws_", workspaceID); err != nil {
+		return out, err
+	}
+	if err := checkCursor("mem_", cursor); err != nil {
+		return out, err
+	}
+	if n, err = limit(n); err != nil {
+		return out, err
+	}
+	err = k.read(ctx, func(tx *store.Tx) error {
+		if _, err := tx.Workspace(a.scope(), workspaceID); err != nil {
+			return err
+		}
+		if err := a.need("api.member.view"); err != nil {
+			return err
+		}
+		rows, err := tx.Members(a.scope(), workspaceID, cursor, n+1)
+		if err != nil {
+			return err
+		}
+		p := k.presenter(tx)
+		members := make([]keystile.Member, len(rows))
+		for i, r := range rows {
+			if members[i], err = p.member(r); err != nil {
+				return err
+			}
+		}
+		out = page(members, n, func(m keystile.Member) string { return m.ID })
+		return nil
+	})
+	return out, err
+}
+
+func (p *presenter) member(r store.Member) (keystile.Member, error) {
+	m := r.Member
+	var err error
+	m.Role, err = p.roleName(r.WorkspaceID, r.RoleID)
+	return m, err
+}
+
+// Member shows a member.
+func (k *Keyring) Member(ctx context.Context, a Actor, id string) (out keystile.Member, err error) {
+	if err := checkID("mem_", id); err != nil {
+		return out, err
+	}
+	err = k.read(ctx, func(tx *store.Tx) error {
+		r, err := tx.Member(a.scope(), id)
+		if err != nil {
+			return err
+		}
+		if err := a.need("api.member.view"); err != nil {
+			return err
+		}
+		out, err = k.presenter(tx).member(r)
+		return err
+	})
+	return out, err
+}
+
+// CreateMember invites a person into a workspace.
+func (k *Keyring) CreateMember(ctx context.Context, a Actor, workspaceID string, in keystile.CreateMember, idem Idempotency) (out keystile.Member, replayed bool, err error) {
+	if err := checkID("ws_", workspaceID); err != nil {
+		return out, false, err
+	}
+	_, err = k.write(ctx, a, func(c *change) error {
+		ws, err := c.workspace(workspaceID)
+		if err != nil {
+			return err
+		}
+		if err := a.need("api.member.create"); err != nil {
+			return err
+		}
+		same := func(m keystile.Member) keystile.Member { return m }
+		out, replayed, err = once(c, idem, in, same, func() (keystile.Member, error) { return c.createMember(ws, in) })
+		return err
+	})
+	if err != nil {
+		return keystile.Member{}, false, err
+	}
+	return out, replayed, nil
+}
+
+func (c *change) createMember(ws keystile.Workspace, in keystile.CreateMember) (out keystile.Member, err error) {
+	person, err := c.person(in.Person)
+	if err != nil {
+		return out, err
+	}
+	role, err := c.roleOf(ws.ID, in.Role)
+	if err != nil {
+		return out, err
+	}
+	if err := c.mayShape(role.Permissions); err != nil {
+		return out, err
+	}
+	if most := c.k.planOf(ws).Limits.Members; most >= 0 && !ws.Operator {
+		n, err := c.CountMembers(store.OneWorkspace(ws.ID), ws.ID)
+		if err != nil {
+			return out, err
+		}
+		if n >= most {
+			return out, planLimit(c.k.planOf(ws).Name, "members", most, "Remove members who no longer need access.")
+		}
+	}
+	m := store.Member{RoleID: role.ID}
+	m.ID, m.WorkspaceID, m.Person, m.Role = c.k.ids.next("mem_", c.now), ws.ID, person, role.Name
+	m.Status, m.CreatedAt = "invited", c.now
+	if m.InvitedBy, err = c.party(); err != nil {
+		return out, err
+	}
+	if err := c.InsertMember(m); err != nil {
+		if errors.Is(err, store.ErrTaken) {
+			return out, keystile.NewError(keystile.CodeConflict, "This person is a member of the workspace already.",
+				"Change the role of the member instead.")
+		}
+		return out, err
+	}
+	return m.Member, c.record(entry{workspaceID: ws.ID, action: "member.invited", kind: store.ChangeMember,
+		objectID: m.ID, objectName: person.Name, after: m.Member})
+}
+
+// person finds who is meant, or notes someone new. Issuer and subject
+// identify; an e-mail address never does.
+func (c *change) person(in keystile.Person) (p keystile.Person, err error) {
+	if in.ID != "" {
+		return p, badField("body.person.id", "Name a person by issuer and subject, or by name and e-mail address; the ID is Keystile's.")
+	}
+	if p.Name, err = text("body.person.name", in.Name, maxName); err != nil {
+		return p, err
+	}
+	if p.Email, err = text("body.person.email", in.Email, maxEmail); err != nil {
+		return p, err
+	}
+	if p.Email != "" {
+		if a, err := mail.ParseAddress(p.Email); err != nil || a.Address != p.Email || !strings.Contains(p.Email, "@") {
+			return p, badField("body.person.email", "It is not an e-mail address such as ada@example.com.")
+		}
+	}
+	if p.Issuer, err = text("body.person.issuer", in.Issuer, maxSubject); err != nil {
+		return p, err
+	}
+	if p.Subject, err = text("body.person.subject", in.Subject, maxSubject); err != nil {
+		return p, err
+	}
+	if p.Subject == "" && p.Issuer != "" {
+		return p, badField("body.person.subject", "An issuer without a subject names nobody.")
+	}
+	if p.Subject == "" && p.Name == "" && p.Email == "" {
+		return p, badField("body.person", "Say who: a name, an e-mail address or a subject.")
+	}
+	if p.Subject != "" {
+		known, err := c.PersonBySubject(p.Issuer, p.Subject)
+		if err == nil {
+			return known, nil
+		}
+		if ignoreNotFound(err) != nil {
+			return p, err
+		}
+	}
+	p.ID = c.k.ids.next("per_", c.now)
+	return p, c.InsertPerson(p, c.now.UnixMilli())
+}
+
+// changeMember runs fn on a member.
+func (k *Keyring) changeMember(ctx context.Context, a Actor, id, permission string, fn func(c *change, m *store.Member) error) (out keystile.Member, err error) {
+	if err := checkID("mem_", id); err != nil {
+		return out, err
+	}
+	_, err = k.write(ctx, a, func(c *change) error {
+		m, err := c.Tx.Member(a.scope(), id)
+		if err != nil {
+			return err
+		}
+		if err := a.need(permission); err != nil {
+			return err
+		}
+		c.narrows = true
+		if err := fn(c, &m); err != nil {
+			return err
+		}
+		out, err = k.presenter(c.Tx).member(m)
+		return err
+	})
+	return out, err
+}
+
+// UpdateMember gives a member another role.
+func (k *Keyring) UpdateMember(ctx context.Context, a Actor, id string, in keystile.MemberPatch) (keystile.Member, error) {
+	return k.changeMember(ctx, a, id, "api.member.update", func(c *change, m *store.Member) error {
+		if in.Role == nil {
+			return badField("body.role", "Nothing else of a member can be changed. Name a role.")
+		}
+		p := k.presenter(c.Tx)
+		before, err := p.member(*m)
+		if err != nil {
+			return err
+		}
+		held, err := c.roleByID(m.WorkspaceID, m.RoleID)
+		if err != nil {
+			return err
+		}
+		role, err := c.roleOf(m.WorkspaceID, *in.Role)
+		if err != nil {
+			return err
+		}
+		for _, r := range []keystile.Role{held, role} {
+			if err := c.mayShape(r.Permissions); err != nil {
+				return err
+			}
+		}
+		m.RoleID = role.ID
+		if err := c.UpdateMemberRole(a.scope(), id, role.ID); err != nil {
+			return err
+		}
+		after, err := p.member(*m)
+		if err != nil {
+			return err
+		}
+		return c.record(entry{workspaceID: m.WorkspaceID, action: "member.updated", kind: store.ChangeMember,
+			objectID: m.ID, objectName: m.Person.Name, before: before, after: after})
+	})
+}
+
+// DeleteMember takes a person out of a workspace.
+func (k *Keyring) DeleteMember(ctx context.Context, a Actor, id string) error {
+	_, err := k.changeMember(ctx, a, id, "api.member.delete", func(c *change, m *store.Member) error {
+		before, err := k.presenter(c.Tx).member(*m)
+		if err != nil {
+			return err
+		}
+		if err := c.Tx.DeleteMember(a.scope(), id); err != nil {
+			return err
+		}
+		return c.record(entry{workspaceID: m.WorkspaceID, action: "member.removed", kind: store.ChangeMember,
+			objectID: m.ID, objectName: m.Person.Name, before: before})
+	})
+	return err
+}

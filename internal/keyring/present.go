@@ -1,0 +1,94 @@
+package keyring
+
+import (
+	"errors"
+	"time"
+
+	"github.com/keystile/keystile"
+	"github.com/keystile/keystile/internal/store"
+)
+
+// presenter makes the wire's form of records: names of roles, and what follows
+// from the profile and the clock.
+type presenter struct {
+	k     *Keyring
+	tx    *store.Tx
+	now   time.Time
+	roles map[string]string // names by ID
+}
+
+func (k *Keyring) presenter(tx *store.Tx) *presenter {
+	return &presenter{k: k, tx: tx, now: k.now(), roles: map[string]string{}}
+}
+
+func (c *change) present(key store.Key) (keystile.Key, error) {
+	p := c.k.presenter(c.Tx)
+	p.now = c.now
+	return p.key(key)
+}
+
+func (p *presenter) key(r store.Key) (keystile.Key, error) {
+	key := r.Key
+	var err error
+	if key.Role, err = p.roleName(r.WorkspaceID, r.RoleID); err != nil {
+		return key, err
+	}
+	alive := key.Status == keystile.StatusActive || key.Status == keystile.StatusDisabled
+	if alive && key.ExpiresAt != nil && !key.ExpiresAt.After(p.now) {
+		key.Status, alive = keystile.StatusExpired, false
+	}
+	if !alive {
+		return key, nil
+	}
+	policy := p.k.profile.Keys
+	every := policy.RotateEvery
+	if e, ok := p.k.profile.Environment(key.Environment); ok && e.RotateEvery > 0 {
+		every = e.RotateEvery
+	}
+	if every > 0 {
+		due := key.CreatedAt.Add(every)
+		key.RotationDue = &due
+	}
+	if every := policy.ReviewEvery; every > 0 {
+		due := key.CreatedAt.Add(every)
+		if key.ReviewedAt != nil {
+			due = key.ReviewedAt.Add(every)
+		}
+		key.ReviewDue = &due
+	}
+	used := key.CreatedAt
+	if key.LastUse != nil {
+		used = key.LastUse.At
+	}
+	if idle := policy.IdleAfter; idle > 0 && key.Status == keystile.StatusActive {
+		key.Idle = p.now.Sub(used) > idle
+	}
+	key.SafeToRevoke = key.ReplacedBy != "" && r.ReplacementLastUse.After(used) && p.now.Sub(used) > quiet
+	return key, nil
+}
+
+// roleName is the name of a role. A role that is gone has none.
+func (p *presenter) roleName(workspaceID, id string) (string, error) {
+	if name, ok := p.roles[id]; ok {
+		return name, nil
+	}
+	name := ""
+	if r, ok := p.k.builtIn(workspaceID, id); ok {
+		name = r.Name
+	} else {
+		r, err := p.tx.Role(store.OneWorkspace(workspaceID), id)
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return "", err
+		}
+		name = r.Name
+	}
+	p.roles[id] = name
+	return name, nil
+}
+
+func ignoreNotFound(err error) error {
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	return err
+}

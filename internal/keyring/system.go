@@ -1,0 +1,288 @@
+package keyring
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/keystile/keystile"
+	"github.com/keystile/keystile/internal/store"
+	"github.com/keystile/keystile/internal/verify"
+)
+
+// What Keystile does by itself, or for the operator at the command line.
+
+// LinkLife is for how long a sign-in link is good.
+const LinkLife = 15 * time.Minute
+
+// settingRoles holds the built-in roles that the servers were last started with.
+const settingRoles = "profile_roles"
+
+// Start makes what a new store needs: the operator's workspace and a first
+// one for a tenant. It tells whether the store was new, and the ID of the one
+// workspace of a tenant if there is exactly one. It also takes note of roles
+// that the profile has changed, so that no node goes on with what they were.
+func (k *Keyring) Start(ctx context.Context) (fresh bool, only string, err error) {
+	_, err = k.write(ctx, system(), func(c *change) error {
+		fresh = false
+		_, err := c.Workspace(store.AllWorkspaces(), OperatorWorkspace)
+		if errors.Is(err, store.ErrNotFound) {
+			fresh = true
+			err = c.firstWorkspaces()
+		}
+		if err != nil {
+			return err
+		}
+		return c.noteRoles()
+	})
+	if err != nil {
+		return false, "", err
+	}
+	only, err = k.onlyWorkspace(ctx)
+	return fresh, only, err
+}
+
+func (c *change) firstWorkspaces() error {
+	operator := keystile.Workspace{
+		ID: OperatorWorkspace, Name: "Operator", Plan: c.k.profile.DefaultPlan, Operator: true, CreatedAt: c.now, UpdatedAt: c.now,
+	}
+	if err := c.InsertWorkspace(operator); err != nil {
+		return err
+	}
+	if err := c.recordWorkspace("workspace.created", "", nil, &operator); err != nil {
+		return err
+	}
+	_, err := c.createWorkspace(keystile.CreateWorkspace{Name: "Default"})
+	return err
+}
+
+// noteRoles logs a change when the profile's roles are not what they were.
+func (c *change) noteRoles() error {
+	text, err := json.Marshal(c.k.BuiltInRoles(OperatorWorkspace))
+	if err != nil {
+		return err
+	}
+	before, err := c.Setting(settingRoles)
+	if ignoreNotFound(err) != nil {
+		return err
+	}
+	if before == string(text) {
+		return nil
+	}
+	if err := c.SetSetting(settingRoles, string(text)); err != nil {
+		return err
+	}
+	c.narrows = true
+	return c.record(entry{workspaceID: OperatorWorkspace, action: "profile.changed", kind: store.ChangeProfile,
+		objectName: c.k.profile.Product})
+}
+
+// onlyWorkspace is the ID of the only workspace of a tenant, "" if there are
+// none or several.
+func (k *Keyring) onlyWorkspace(ctx context.Context) (string, error) {
+	l, err := k.Workspaces(ctx, Operator(""), "", "", 3)
+	if err != nil {
+		return "", err
+	}
+	only := ""
+	for _, w := range l.Data {
+		if w.Operator {
+			continue
+		}
+		if only != "" {
+			return "", nil
+		}
+		only = w.ID
+	}
+	return only, nil
+}
+
+// CreateLink makes a one-time sign-in link into a workspace and returns its
+// token. An empty workspace means the only one of a tenant, or a chooser.
+func (k *Keyring) CreateLink(ctx context.Context, a Actor, workspaceID string) (token string, err error) {
+	if err := a.need("platform.portal"); err != nil {
+		return "", err
+	}
+	if workspaceID == "" {
+		if workspaceID, err = k.onlyWorkspace(ctx); err != nil {
+			return "", err
+		}
+	} else if err := checkID("ws_", workspaceID); err != nil {
+		return "", err
+	}
+	random := make([]byte, 32)
+	if _, err := rand.Read(random); err != nil {
+		return "", err
+	}
+	token = base64.RawURLEncoding.EncodeToString(random)
+	_, err = k.write(ctx, a, func(c *change) error {
+		if workspaceID != "" {
+			if _, err := c.workspace(workspaceID); err != nil {
+				return err
+			}
+		}
+		if err := c.InsertLink(store.Link{
+			Digest: sha256.Sum256([]byte(token)), WorkspaceID: workspaceID, Purpose: "operator",
+			CreatedAt: c.now, ExpiresAt: c.now.Add(LinkLife),
+		}); err != nil {
+			return err
+		}
+		return c.record(entry{workspaceID: orOperator(workspaceID), action: "link.created", kind: store.ChangeNoop})
+	})
+	if err != nil {
+		return "", err
+	}
+	return token, nil
+}
+
+func orOperator(workspaceID string) string {
+	if workspaceID == "" {
+		return OperatorWorkspace
+	}
+	return workspaceID
+}
+
+// CheckLink tells whether a sign-in link is good, without spending it. Anyone
+// who has the token may ask.
+func (k *Keyring) CheckLink(ctx context.Context, token string) error {
+	return k.read(ctx, func(tx *store.Tx) error {
+		l, err := tx.Link(sha256.Sum256([]byte(token)))
+		if err != nil {
+			return err
+		}
+		if !l.UsedAt.IsZero() || !l.ExpiresAt.After(k.now()) {
+			return store.ErrNotFound
+		}
+		return nil
+	})
+}
+
+// SpendLink uses a sign-in link up. The second time it fails with CodeNotFound.
+func (k *Keyring) SpendLink(ctx context.Context, token string, o Origin) error {
+	a := Operator("sign-in link")
+	a.origin = o
+	digest := sha256.Sum256([]byte(token))
+	_, err := k.write(ctx, a, func(c *change) error {
+		l, err := c.Link(digest)
+		if err != nil {
+			return err
+		}
+		if err := c.Tx.SpendLink(digest, c.now); err != nil {
+			return err
+		}
+		return c.record(entry{workspaceID: orOperator(l.WorkspaceID), action: "link.used", kind: store.ChangeNoop})
+	})
+	return err
+}
+
+// flushChunk is how many counts share a transaction, so that others have
+// their turn in between.
+const flushChunk = 200
+
+// FlushUses writes what was counted. It returns what could not be written.
+func (k *Keyring) FlushUses(ctx context.Context, uses []verify.Use) ([]verify.Use, error) {
+	for len(uses) > 0 {
+		n := min(len(uses), flushChunk)
+		if _, err := k.store.Write(ctx, func(tx *store.Tx) error { return tx.AddUses(uses[:n]) }); err != nil {
+			return uses, err
+		}
+		uses = uses[n:]
+	}
+	return nil, nil
+}
+
+// expireChunk is how many keys one step of ExpireKeys takes.
+const expireChunk = 100
+
+// ExpireKeys stores as a state that keys have reached their end, with an
+// audit entry and an event each. Verification does not wait for it. It
+// returns how many keys it found.
+func (k *Keyring) ExpireKeys(ctx context.Context) (n int, err error) {
+	// Looking costs a read; only finding something costs a write.
+	if err := k.read(ctx, func(tx *store.Tx) error {
+		due, err := tx.DueToExpire(store.AllWorkspaces(), k.now(), 1)
+		n = len(due)
+		return err
+	}); err != nil || n == 0 {
+		return 0, err
+	}
+	_, err = k.write(ctx, system(), func(c *change) error {
+		due, err := c.DueToExpire(store.AllWorkspaces(), c.now, expireChunk)
+		if err != nil {
+			return err
+		}
+		n = len(due)
+		for _, key := range due {
+			before := key
+			key.Status = keystile.StatusExpired
+			if err := c.saveKey("key.expired", "", &before, &key); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return n, err
+}
+
+// retainChunk is how many rows of a kind one step of Retain removes.
+const retainChunk = 500
+
+// Retain removes one step of what the profile's retention says is old enough
+// to go, and returns how many rows went. The caller repeats it until it
+// returns 0.
+func (k *Keyring) Retain(ctx context.Context) (int64, error) {
+	now := k.now()
+	before := func(keep time.Duration) time.Time {
+		if keep <= 0 {
+			return time.Time{}
+		}
+		return now.Add(-keep)
+	}
+	r := k.profile.Retention
+	cutoffs := store.Cutoffs{
+		Audit: before(r.Audit), Usage: before(r.Usage), Sources: before(r.Sources),
+		Events: before(r.Deliveries), RevokedKeys: before(r.RevokedKeys),
+		Links: before(24 * time.Hour), Idempotency: before(idempotencyWindow),
+	}
+	var n int64
+	_, err := k.write(ctx, system(), func(c *change) error {
+		var err error
+		if n, err = c.Tx.Retain(cutoffs, retainChunk); err != nil {
+			return err
+		}
+		trimmed, err := c.TrimChanges(now.Add(-changeLogLife), retainChunk)
+		if err != nil {
+			return err
+		}
+		n += trimmed
+		if cutoffs.RevokedKeys.IsZero() {
+			return nil
+		}
+		old, err := c.OldRevokedKeys(store.AllWorkspaces(), cutoffs.RevokedKeys, expireChunk)
+		if err != nil {
+			return err
+		}
+		for i := range old {
+			if err := c.recordKey("key.deleted", "retention", &old[i], nil); err != nil {
+				return err
+			}
+			if err := c.Tx.DeleteKey(store.AllWorkspaces(), old[i].ID); err != nil {
+				return err
+			}
+		}
+		n += int64(len(old))
+		return nil
+	})
+	return n, err
+}
+
+// changeLogLife is for how long the change log is kept. A node that has been
+// away for longer loads everything anew.
+const changeLogLife = 24 * time.Hour
+
+// MayReadMetrics fails unless the actor may see how the servers are doing.
+func (k *Keyring) MayReadMetrics(a Actor) error { return a.need("platform.metrics") }

@@ -1,0 +1,125 @@
+// Package server wires the process together: settings, store, node, keyring,
+// listeners, background loops and an orderly end. Every part is built here,
+// once, and handed to whoever needs it; nothing else knows them all.
+package server
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/keystile/keystile/internal/profile"
+	"github.com/keystile/keystile/internal/store"
+)
+
+// DefaultListen is where a server listens that was told nothing else: this
+// machine alone, since keys travel in the clear without TLS.
+const DefaultListen = "127.0.0.1:8080"
+
+// DefaultDir is where the embedded database is kept.
+const DefaultDir = "./keystile-data"
+
+// Config says how a server runs. What it serves is in the profile.
+type Config struct {
+	ProfilePath string // "" for the built-in profile
+	Dir         string // data directory of the embedded database
+	DatabaseURL string // PostgreSQL instead
+	Listen      string
+	PublicURL   string   // how people and clients reach it; "" for the listener's address
+	Trusted     []string // proxies whose forwarding headers count, addresses or CIDR ranges
+	TLSCert     string
+	TLSKey      string
+	// MetricsListen serves /metrics without a key on a listener of its own; "" for none.
+	MetricsListen string
+	// VerifySocket is the path of a unix socket on which verify needs no key
+	// of the caller's; "" for none.
+	VerifySocket  string
+	FlushInterval time.Duration // of usage; 0 for 10 s
+	Log           *slog.Logger
+}
+
+// check reads what can be wrong before anything is opened or made.
+func (c *Config) check() (trusted []netip.Prefix, err error) {
+	if c.Listen == "" {
+		c.Listen = DefaultListen
+	}
+	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
+		return nil, fmt.Errorf("--listen %q is not an address and port such as 127.0.0.1:8080", c.Listen)
+	}
+	if c.DatabaseURL == "" && c.Dir == "" {
+		c.Dir = DefaultDir
+	}
+	if c.FlushInterval == 0 {
+		c.FlushInterval = 10 * time.Second
+	}
+	if (c.TLSCert == "") != (c.TLSKey == "") {
+		return nil, errors.New("--tls-cert and --tls-key go together; name both files or neither")
+	}
+	if c.PublicURL != "" {
+		u, err := url.Parse(c.PublicURL)
+		if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" {
+			return nil, errors.New("--public-url must be a URL without a path, such as https://keys.example.com")
+		}
+		c.PublicURL = strings.TrimRight(c.PublicURL, "/")
+	}
+	for _, s := range c.Trusted {
+		p, err := netip.ParsePrefix(s)
+		if err != nil {
+			a, err := netip.ParseAddr(s)
+			if err != nil {
+				return nil, fmt.Errorf("--trusted-proxy %q is not an address or CIDR range such as 10.0.0.0/8", s)
+			}
+			p = netip.PrefixFrom(a, a.BitLen())
+		}
+		trusted = append(trusted, p.Masked())
+	}
+	return trusted, nil
+}
+
+// StoreOptions say which store a configuration means.
+func StoreOptions(dir, databaseURL string) store.Options {
+	if databaseURL != "" {
+		return store.Options{URL: databaseURL}
+	}
+	if dir == "" {
+		dir = DefaultDir
+	}
+	return store.Options{Dir: dir}
+}
+
+// Explain makes one line for the operator of an error that keeps a server from
+// starting: what is wrong and what to do.
+func Explain(err error, o store.Options) error {
+	where := o.Dir
+	if o.URL != "" {
+		where = "the database"
+	}
+	switch {
+	case errors.Is(err, store.ErrHeld):
+		return fmt.Errorf("another Keystile process holds %s; stop it first, or name another directory with --data", where)
+	case errors.Is(err, store.ErrNewerSchema):
+		return fmt.Errorf("%s was written by a newer version of Keystile; start that version, or restore a backup made with this one", where)
+	case errors.Is(err, store.ErrFull):
+		return fmt.Errorf("no space left for %s; free some and start again", where)
+	case errors.Is(err, store.ErrUnavailable) && o.URL != "":
+		return fmt.Errorf("cannot reach PostgreSQL: %s; check --database and that the server runs", reason(err))
+	case errors.Is(err, store.ErrUnavailable):
+		return fmt.Errorf("cannot use the data directory %s: %s", where, reason(err))
+	}
+	return err
+}
+
+// reason is what lies below the store's own words, on one line.
+func reason(err error) string {
+	s := err.Error()
+	s = strings.TrimPrefix(s, store.ErrUnavailable.Error()+": ")
+	return strings.Join(strings.Fields(s), " ")
+}
+
+// loadProfile reads the profile that the configuration names.
+func (c *Config) loadProfile() (*profile.Profile, error) { return profile.Load(c.ProfilePath) }

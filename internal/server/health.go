@@ -1,0 +1,49 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"log"
+	"log/slog"
+	"net/http"
+	"time"
+)
+
+// healthz tells that the process runs. It fails only with the process.
+func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write([]byte("{\"status\":\"ok\"}\n"))
+}
+
+// readyz tells whether this node should get requests.
+func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
+	defer cancel()
+	answer := struct {
+		Ready    bool   `json:"ready"`
+		Index    string `json:"index"`
+		Database string `json:"database"`
+	}{true, "ok", "ok"}
+	if _, ok := s.node.Index(); !ok {
+		answer.Ready, answer.Index = false, "no lease: the database was not reached for too long"
+	}
+	if err := s.store.Ping(ctx); err != nil {
+		// Verification goes on from memory while the lease lasts; changes don't.
+		answer.Database = "unreachable"
+		s.config.Log.Debug("readyz: the database does not answer", "error", err)
+	}
+	if s.metrics.draining.Load() {
+		answer.Ready, answer.Index = false, "shutting down"
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if !answer.Ready {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+	_ = json.NewEncoder(w).Encode(answer)
+}
+
+// quietLog is for what net/http says by itself: clients that break off and
+// bad handshakes, which are no one's concern unless looked for.
+func quietLog(l *slog.Logger) *log.Logger {
+	return slog.NewLogLogger(l.Handler(), slog.LevelDebug)
+}

@@ -1,0 +1,83 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/keystile/keystile/internal/store"
+)
+
+// Background work and how often it is done.
+const (
+	expireEvery = 2 * time.Second
+	retainEvery = 15 * time.Minute
+)
+
+func every(ctx context.Context, d time.Duration, do func()) {
+	t := time.NewTicker(d)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+			do()
+		}
+	}
+}
+
+// flushLoop writes what was counted.
+func (s *Server) flushLoop(ctx context.Context) {
+	every(ctx, s.config.FlushInterval, func() {
+		if err := s.flush(ctx); err != nil && ctx.Err() == nil {
+			s.metrics.flushErrors.Inc()
+			s.config.Log.Error("writing usage; the counts are kept and tried again", "error", err)
+		}
+	})
+}
+
+func (s *Server) flush(ctx context.Context) error {
+	left, err := s.keyring.FlushUses(ctx, s.uses.Drain())
+	if len(left) > 0 {
+		s.uses.Restore(left)
+	}
+	return err
+}
+
+// expireLoop stores as a state that keys have reached their end.
+func (s *Server) expireLoop(ctx context.Context) {
+	every(ctx, expireEvery, func() {
+		for ctx.Err() == nil {
+			n, err := s.keyring.ExpireKeys(ctx)
+			if err != nil {
+				s.background("expire keys", err)
+			}
+			if err != nil || n == 0 {
+				return
+			}
+		}
+	})
+}
+
+// retainLoop removes what is old enough to go, step by step.
+func (s *Server) retainLoop(ctx context.Context) {
+	every(ctx, retainEvery, func() {
+		for ctx.Err() == nil {
+			n, err := s.keyring.Retain(ctx)
+			if err != nil {
+				s.background("remove what is old", err)
+			}
+			if err != nil || n == 0 {
+				return
+			}
+		}
+	})
+}
+
+func (s *Server) background(doing string, err error) {
+	if errors.Is(err, store.ErrClosed) || errors.Is(err, context.Canceled) {
+		return
+	}
+	s.config.Log.Error(doing, "error", err)
+}

@@ -1,0 +1,101 @@
+package server
+
+import (
+	"net/http"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/keystile/keystile"
+	"github.com/keystile/keystile/internal/cluster"
+	"github.com/keystile/keystile/internal/verify"
+)
+
+// metrics are this process's, in Prometheus's form. No label names a tenant
+// or a key: that would make their number endless and their reader a tenant's
+// rival.
+type metrics struct {
+	registry    *prometheus.Registry
+	requests    *prometheus.CounterVec
+	durations   *prometheus.HistogramVec
+	decisions   map[keystile.Code]prometheus.Counter
+	others      prometheus.Counter
+	flushErrors prometheus.Counter
+	draining    atomic.Bool
+}
+
+// decisionCodes are the outcomes of a key check.
+func decisionCodes() []keystile.Code {
+	return []keystile.Code{
+		keystile.CodeValid, keystile.CodeMalformed, keystile.CodeUnknown, keystile.CodeWorkspaceSuspended,
+		keystile.CodeRevoked, keystile.CodeDisabled, keystile.CodeExpired, keystile.CodeIPNotAllowed,
+		keystile.CodeWrongWorkspace, keystile.CodeInsufficientPermission,
+	}
+}
+
+func newMetrics() *metrics {
+	m := &metrics{registry: prometheus.NewRegistry(), decisions: map[keystile.Code]prometheus.Counter{}}
+	m.requests = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "keystile_http_requests_total", Help: "Answers, by route and status.",
+	}, []string{"route", "status"})
+	m.durations = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "keystile_http_request_duration_seconds", Help: "Time to answer, by route.",
+		Buckets: []float64{.00005, .0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .5, 1, 5, 15},
+	}, []string{"route"})
+	decisions := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "keystile_decisions_total", Help: "Keys checked, by outcome.",
+	}, []string{"code"})
+	for _, code := range decisionCodes() {
+		m.decisions[code] = decisions.WithLabelValues(string(code))
+	}
+	m.others = decisions.WithLabelValues("other")
+	m.flushErrors = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "keystile_usage_flush_errors_total", Help: "Times that usage counts could not be written and were kept.",
+	})
+	m.registry.MustRegister(m.requests, m.durations, decisions, m.flushErrors,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// watch adds what the node knows.
+func (m *metrics) watch(n *cluster.Node, _ *verify.Recorder) {
+	gauge := func(name, help string, value func() float64) {
+		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
+	}
+	gauge("keystile_index_keys", "Keys in the index of this node.", func() float64 {
+		if x, ok := n.Index(); ok {
+			return float64(x.Len())
+		}
+		return 0
+	})
+	gauge("keystile_node_usable", "1 while this node may answer from its index.", func() float64 {
+		if _, ok := n.Index(); ok {
+			return 1
+		}
+		return 0
+	})
+	gauge("keystile_change_log_applied", "Position in the change log that this node has applied.", func() float64 {
+		return float64(n.Applied())
+	})
+}
+
+func (m *metrics) observe(route string, status int, took time.Duration) {
+	m.requests.WithLabelValues(route, strconv.Itoa(status)).Inc()
+	m.durations.WithLabelValues(route).Observe(took.Seconds())
+}
+
+func (m *metrics) decided(code keystile.Code) {
+	if c, ok := m.decisions[code]; ok {
+		c.Inc()
+		return
+	}
+	m.others.Inc()
+}
+
+func (m *metrics) handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
+}

@@ -1,0 +1,336 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/keystile/keystile/internal/api"
+	"github.com/keystile/keystile/internal/cluster"
+	"github.com/keystile/keystile/internal/dashboard"
+	"github.com/keystile/keystile/internal/entry"
+	"github.com/keystile/keystile/internal/keyring"
+	"github.com/keystile/keystile/internal/profile"
+	"github.com/keystile/keystile/internal/store"
+	"github.com/keystile/keystile/internal/verify"
+)
+
+// Limits of every listener.
+const (
+	headerTimeout = 5 * time.Second
+	readTimeout   = 30 * time.Second
+	// writeTimeout is longer than the barrier may take.
+	writeTimeout = 60 * time.Second
+	idleTimeout  = 2 * time.Minute
+	maxHeader    = 16 << 10 // bytes
+	// drain is for how long requests under way may go on after the end was
+	// asked for: longer than a barrier waits for a node that is gone.
+	drain = 20 * time.Second
+)
+
+// Server is a running Keystile.
+type Server struct {
+	config  Config
+	profile *profile.Profile
+	store   *store.Store
+	node    *cluster.Node
+	keyring *keyring.Keyring
+	uses    *verify.Recorder
+	metrics *metrics
+
+	listeners []listener
+	leave     context.CancelFunc // ends the node's loops
+
+	// Fresh tells that this start made the store, and Only is the ID of the
+	// one tenant workspace, if there is exactly one.
+	Fresh bool
+	Only  string
+}
+
+type listener struct {
+	net.Listener
+	http *http.Server
+	tls  bool
+}
+
+// Open builds a server up to the point where it can answer: the store is
+// open, the index loaded, the listeners bound. On an error nothing is left
+// open and nothing half-made.
+func Open(ctx context.Context, c Config) (_ *Server, err error) {
+	trusted, err := c.check()
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{config: c, uses: verify.NewRecorder(), metrics: newMetrics()}
+	if s.profile, err = c.loadProfile(); err != nil {
+		return nil, err
+	}
+	// A port that is taken should be found out before a database is made.
+	defer func() {
+		if err != nil {
+			s.closeListeners()
+		}
+	}()
+	if err := s.bind(); err != nil {
+		return nil, err
+	}
+	o := StoreOptions(c.Dir, c.DatabaseURL)
+	o.Serve = true
+	if s.store, err = store.Open(ctx, o); err != nil {
+		return nil, Explain(err, o)
+	}
+	defer func() {
+		if err != nil {
+			if s.leave != nil {
+				s.leave()
+				_ = s.node.Leave(context.WithoutCancel(ctx))
+			}
+			err = errors.Join(err, s.store.Close())
+		}
+	}()
+	s.keyring = keyring.New(s.store, s.profile, func(ctx context.Context, seq int64, narrows bool) (bool, error) {
+		return s.node.Barrier(ctx, seq, narrows)
+	})
+	name, err := os.Hostname()
+	if err != nil {
+		name = "unnamed"
+	}
+	s.node, err = cluster.NewNode(s.store, s.profile.Format(), s.keyring.BuiltInRoles(keyring.OperatorWorkspace), name, c.Log)
+	if err != nil {
+		return nil, err
+	}
+	// The node goes on while requests drain, and so does not end with ctx.
+	running, leave := context.WithCancel(context.WithoutCancel(ctx))
+	s.leave = leave
+	if err := s.node.Start(running); err != nil {
+		return nil, err
+	}
+	if s.Fresh, s.Only, err = s.keyring.Start(ctx); err != nil {
+		return nil, fmt.Errorf("prepare the store: %w", err)
+	}
+	s.metrics.watch(s.node, s.uses)
+	door := &entry.Door{
+		Index: s.node.Index, Recorder: s.uses, Keyring: s.keyring, Profile: s.profile,
+		Trusted: trusted, Log: c.Log, Observe: s.metrics.observe, Decided: s.metrics.decided,
+	}
+	pages, err := dashboard.New(door)
+	if err != nil {
+		return nil, err
+	}
+	for i := range s.listeners {
+		l := &s.listeners[i]
+		if l.http.Handler == nil { // the main listener and the socket
+			open := l.Addr().Network() == "unix"
+			l.http.Handler = door.Handler(s.routes(door, pages, open))
+		}
+		l.http.ErrorLog = quietLog(c.Log)
+	}
+	return s, nil
+}
+
+// routes joins what the parts serve.
+func (s *Server) routes(door *entry.Door, pages *dashboard.Dashboard, open bool) http.Handler {
+	a := api.New(door, api.Options{BaseURL: s.URL(), DocsURL: s.profile.Branding.DocsURL, Open: open})
+	mux := http.NewServeMux()
+	mux.Handle("/v1/", a)
+	mux.Handle("GET /openapi.json", a)
+	mux.Handle("/link/", pages)
+	mux.HandleFunc("GET /healthz", s.healthz)
+	mux.HandleFunc("GET /readyz", s.readyz)
+	mux.HandleFunc("GET /metrics", door.Guard(func(w http.ResponseWriter, r *http.Request) {
+		if err := s.keyring.MayReadMetrics(entry.Actor(r.Context())); err != nil {
+			door.Refuse(w, r, door.Problem(r.Context(), err))
+			return
+		}
+		s.metrics.handler().ServeHTTP(w, r)
+	}))
+	mux.HandleFunc("/", a.UnknownRoute)
+	return mux
+}
+
+// bind takes the addresses.
+func (s *Server) bind() error {
+	var secure *tls.Config
+	if s.config.TLSCert != "" {
+		var err error
+		if secure, err = certificates(s.config.TLSCert, s.config.TLSKey); err != nil {
+			return err
+		}
+	}
+	l, err := net.Listen("tcp", s.config.Listen)
+	if err != nil {
+		return fmt.Errorf("cannot listen on %s: %s; choose another address with --listen", s.config.Listen, inner(err))
+	}
+	s.listeners = append(s.listeners, listener{l, newHTTP(nil, secure), secure != nil})
+	if path := s.config.VerifySocket; path != "" {
+		l, err := listenUnix(path)
+		if err != nil {
+			return fmt.Errorf("cannot listen on the socket %s: %s", path, inner(err))
+		}
+		s.listeners = append(s.listeners, listener{l, newHTTP(nil, nil), false})
+	}
+	if address := s.config.MetricsListen; address != "" {
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			return fmt.Errorf("cannot listen on %s for metrics: %s", address, inner(err))
+		}
+		mux := http.NewServeMux()
+		mux.Handle("GET /metrics", s.metrics.handler())
+		s.listeners = append(s.listeners, listener{l, newHTTP(mux, nil), false})
+	}
+	return nil
+}
+
+// listenUnix makes a socket that the owner and the group may use. A socket
+// left behind by a killed server is replaced, one that answers is not.
+func listenUnix(path string) (net.Listener, error) {
+	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
+		_ = c.Close()
+		return nil, errors.New("another process answers there")
+	} else if info, err := os.Lstat(path); err == nil {
+		if info.Mode()&os.ModeSocket == 0 {
+			return nil, errors.New("there is a file of this name that is no socket")
+		}
+		if err := os.Remove(path); err != nil {
+			return nil, err
+		}
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(path, 0o660); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}
+
+func inner(err error) string {
+	var op *net.OpError
+	if errors.As(err, &op) && op.Err != nil {
+		return op.Err.Error()
+	}
+	return err.Error()
+}
+
+func newHTTP(h http.Handler, secure *tls.Config) *http.Server {
+	return &http.Server{
+		Handler: h, TLSConfig: secure, ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout,
+		WriteTimeout: writeTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
+	}
+}
+
+// Address is where the main listener listens.
+func (s *Server) Address() string { return s.listeners[0].Addr().String() }
+
+// URL is how people and clients reach the server, without a trailing slash.
+func (s *Server) URL() string {
+	if s.config.PublicURL != "" {
+		return s.config.PublicURL
+	}
+	scheme := "http"
+	if s.listeners[0].tls {
+		scheme = "https"
+	}
+	host, port, _ := net.SplitHostPort(s.Address())
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		host = "localhost"
+	}
+	return scheme + "://" + net.JoinHostPort(host, port)
+}
+
+// Link makes a one-time sign-in link.
+func (s *Server) Link(ctx context.Context) (string, error) {
+	token, err := s.keyring.CreateLink(ctx, keyring.Operator("first start"), s.Only)
+	if err != nil {
+		return "", err
+	}
+	return s.URL() + "/link/" + token, nil
+}
+
+// Keyring is the rules, for programs that hold the server in their own process.
+func (s *Server) Keyring() *keyring.Keyring { return s.keyring }
+
+// Run answers requests until ctx ends, and then ends in order: no new
+// requests, those under way finish, what was counted is written, the node
+// leaves, the store closes.
+func (s *Server) Run(ctx context.Context) error {
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	var loops errgroup.Group
+	loops.Go(func() error { s.flushLoop(work); return nil })
+	loops.Go(func() error { s.expireLoop(work); return nil })
+	loops.Go(func() error { s.retainLoop(work); return nil })
+
+	failed := make(chan error, len(s.listeners))
+	for _, l := range s.listeners {
+		go func() {
+			serve := l.http.Serve
+			if l.tls {
+				serve = func(n net.Listener) error { return l.http.ServeTLS(n, "", "") }
+			}
+			if err := serve(l.Listener); !errors.Is(err, http.ErrServerClosed) {
+				failed <- err
+			}
+		}()
+	}
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	return errors.Join(err, s.end(stop, &loops))
+}
+
+func (s *Server) end(stop context.CancelFunc, loops *errgroup.Group) error {
+	ctx, cancel := context.WithTimeout(context.Background(), drain)
+	defer cancel()
+	s.metrics.draining.Store(true)
+	var errs []error
+	for _, l := range s.listeners {
+		if err := l.http.Shutdown(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("requests were cut off: %w", err), l.http.Close())
+		}
+	}
+	stop()
+	_ = loops.Wait()
+	// A fresh time for the last writes: what requests used up is not theirs.
+	last, done := context.WithTimeout(context.Background(), drain)
+	defer done()
+	if err := s.flush(last); err != nil {
+		errs = append(errs, fmt.Errorf("the last usage counts were not written: %w", err))
+	}
+	s.leave()
+	if err := s.node.Leave(last); err != nil {
+		errs = append(errs, fmt.Errorf("leave the other nodes: %w", err))
+	}
+	return errors.Join(append(errs, s.store.Close())...)
+}
+
+// Close ends a server that was opened and never run.
+func (s *Server) Close() error {
+	s.closeListeners()
+	s.leave()
+	return errors.Join(s.node.Leave(context.Background()), s.store.Close())
+}
+
+func (s *Server) closeListeners() {
+	for _, l := range s.listeners {
+		_ = l.Close()
+	}
+}
+
+// Insecure tells whether keys travel in the clear beyond this machine.
+func (s *Server) Insecure() bool {
+	host, _, _ := net.SplitHostPort(s.Address())
+	ip := net.ParseIP(host)
+	return !s.listeners[0].tls && ip != nil && !ip.IsLoopback() && !strings.HasPrefix(s.config.PublicURL, "https://")
+}

@@ -1,0 +1,116 @@
+package store
+
+import (
+	"encoding/json"
+	"strconv"
+	"time"
+
+	"github.com/keystile/keystile"
+)
+
+func itoa(n int) string { return strconv.Itoa(n) }
+
+const auditColumns = `a.id, a.workspace_id, a.at, a.actor_kind, a.actor_id, a.actor_name, a.action, a.object_kind,
+	a.object_id, a.object_name, a.address, a.user_agent, a.request_id, a.reason, a.before, a.after`
+
+func scanAudit(r scanner) (keystile.AuditEntry, error) {
+	var e keystile.AuditEntry
+	var at int64
+	var before, after string
+	if err := r.Scan(&e.ID, &e.WorkspaceID, &at, &e.Actor.Kind, &e.Actor.ID, &e.Actor.Name, &e.Action, &e.ObjectKind,
+		&e.ObjectID, &e.ObjectName, &e.Address, &e.UserAgent, &e.RequestID, &e.Reason, &before, &after); err != nil {
+		return e, err
+	}
+	e.At = fromMillis(at)
+	if before != "{}" {
+		if err := json.Unmarshal([]byte(before), &e.Before); err != nil {
+			return e, err
+		}
+	}
+	if after != "{}" {
+		if err := json.Unmarshal([]byte(after), &e.After); err != nil {
+			return e, err
+		}
+	}
+	return e, nil
+}
+
+// InsertAudit adds an entry to the audit log.
+func (tx *Tx) InsertAudit(e keystile.AuditEntry) error {
+	before, after := "{}", "{}"
+	if len(e.Before) > 0 {
+		before = mustJSON(e.Before)
+	}
+	if len(e.After) > 0 {
+		after = mustJSON(e.After)
+	}
+	_, err := tx.exec(`INSERT INTO audit (id, workspace_id, at, actor_kind, actor_id, actor_name, action, object_kind,
+		object_id, object_name, address, user_agent, request_id, reason, before, after)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)`,
+		e.ID, e.WorkspaceID, millis(e.At), e.Actor.Kind, e.Actor.ID, e.Actor.Name, e.Action, e.ObjectKind,
+		e.ObjectID, e.ObjectName, e.Address, e.UserAgent, e.RequestID, e.Reason, before, after)
+	return wrap("insert an audit entry", err)
+}
+
+// AuditFilter says which entries of a workspace's audit log to list.
+type AuditFilter struct {
+	WorkspaceID  string
+	Action       string // exact, or with a last "*" a beginning; "" for all
+	ObjectID     string
+	ActorID      string
+	Since, Until time.Time // zero for open
+	Cursor       string    // ID of the last entry of the page before
+	Limit        int
+}
+
+// Audit lists audit entries in scope, newest first.
+func (tx *Tx) Audit(s Scope, f AuditFilter) ([]keystile.AuditEntry, error) {
+	ws, all := s.args()
+	where := ` WHERE (a.workspace_id = $1 OR $2 = 1) AND a.workspace_id = $3`
+	args := []any{ws, all, f.WorkspaceID, f.Limit}
+	and := func(condition string, value any) {
+		args = append(args, value)
+		where += ` AND ` + condition + itoa(len(args))
+	}
+	if n := len(f.Action); n > 0 && f.Action[n-1] == '*' {
+		pattern := like(f.Action[:n-1])
+		and(`a.action LIKE $`, pattern[1:])
+		where += ` ESCAPE '\'`
+	} else if n > 0 {
+		and(`a.action = $`, f.Action)
+	}
+	if f.ObjectID != "" {
+		and(`a.object_id = $`, f.ObjectID)
+	}
+	if f.ActorID != "" {
+		and(`a.actor_id = $`, f.ActorID)
+	}
+	if !f.Since.IsZero() {
+		and(`a.at >= $`, millis(f.Since))
+	}
+	if !f.Until.IsZero() {
+		and(`a.at < $`, millis(f.Until))
+	}
+	if f.Cursor != "" {
+		and(`a.id < $`, f.Cursor)
+	}
+	return queryAll(tx, scanAudit, `SELECT `+auditColumns+` FROM audit a`+where+` ORDER BY a.id DESC LIMIT $4`, args...)
+}
+
+// Event is a row of the outbox.
+type Event struct {
+	ID, WorkspaceID, Type, ObjectID string
+	At                              time.Time
+	Data                            any // written as JSON; carries no secret
+}
+
+// InsertEvent adds an event to the outbox.
+func (tx *Tx) InsertEvent(e Event) error {
+	data, err := json.Marshal(e.Data)
+	if err != nil {
+		return wrap("write an event", err)
+	}
+	_, err = tx.exec(`INSERT INTO events (id, workspace_id, type, object_id, at, data) VALUES ($1, $2, $3, $4, $5, $6)`,
+		e.ID, e.WorkspaceID, e.Type, e.ObjectID, millis(e.At), string(data))
+	return wrap("insert an event", err)
+}

@@ -1,0 +1,90 @@
+package store
+
+import (
+	"encoding/json"
+
+	"github.com/keystile/keystile"
+)
+
+// Member is a member with the ID of its role.
+type Member struct {
+	keystile.Member
+	RoleID string
+}
+
+const memberColumns = `m.id, m.workspace_id, m.role_id, m.status, m.invited_by, m.created_at,
+	p.id, p.name, p.email, p.issuer, p.subject`
+
+func scanMember(r scanner) (Member, error) {
+	var m Member
+	var invitedBy string
+	var created int64
+	p := &m.Person
+	if err := r.Scan(&m.ID, &m.WorkspaceID, &m.RoleID, &m.Status, &invitedBy, &created,
+		&p.ID, &p.Name, &p.Email, &p.Issuer, &p.Subject); err != nil {
+		return m, err
+	}
+	m.CreatedAt = fromMillis(created)
+	return m, json.Unmarshal([]byte(invitedBy), &m.InvitedBy)
+}
+
+// PersonBySubject reads the person that an issuer knows by a subject.
+func (tx *Tx) PersonBySubject(issuer, subject string) (keystile.Person, error) {
+	return queryOne(tx, func(r scanner) (keystile.Person, error) {
+		var p keystile.Person
+		err := r.Scan(&p.ID, &p.Name, &p.Email, &p.Issuer, &p.Subject)
+		return p, err
+	}, `SELECT id, name, email, issuer, subject FROM people WHERE issuer = $1 AND subject = $2 AND subject <> ''`,
+		issuer, subject)
+}
+
+// InsertPerson adds a person. ErrTaken when issuer and subject are known.
+func (tx *Tx) InsertPerson(p keystile.Person, createdAt int64) error {
+	_, err := tx.exec(`INSERT INTO people (id, name, email, issuer, subject, created_at)
+		VALUES ($1, $2, $3, $4, $5, $6)`, p.ID, p.Name, p.Email, p.Issuer, p.Subject, createdAt)
+	return wrap("insert a person", err)
+}
+
+// InsertMember adds a person to a workspace. ErrTaken when it is there already.
+func (tx *Tx) InsertMember(m Member) error {
+	_, err := tx.exec(`INSERT INTO members (id, workspace_id, person_id, role_id, status, invited_by, created_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7)`, m.ID, m.WorkspaceID, m.Person.ID, m.RoleID, m.Status,
+		mustJSON(m.InvitedBy), millis(m.CreatedAt))
+	return wrap("insert a member", err)
+}
+
+// Member reads a member in scope.
+func (tx *Tx) Member(s Scope, id string) (Member, error) {
+	ws, all := s.args()
+	return queryOne(tx, scanMember, `SELECT `+memberColumns+` FROM members m JOIN people p ON p.id = m.person_id
+		WHERE m.id = $1 AND (m.workspace_id = $2 OR $3 = 1)`, id, ws, all)
+}
+
+// Members lists the members of a workspace, newest first, below the cursor
+// (an ID), at most limit.
+func (tx *Tx) Members(s Scope, workspaceID, cursor string, limit int) ([]Member, error) {
+	ws, all := s.args()
+	return queryAll(tx, scanMember, `SELECT `+memberColumns+` FROM members m JOIN people p ON p.id = m.person_id
+		WHERE m.workspace_id = $1 AND (m.workspace_id = $2 OR $3 = 1) AND ($4 = '' OR m.id < $4)
+		ORDER BY m.id DESC LIMIT $5`, workspaceID, ws, all, cursor, limit)
+}
+
+// UpdateMemberRole gives a member another role.
+func (tx *Tx) UpdateMemberRole(s Scope, id, roleID string) error {
+	ws, all := s.args()
+	return tx.one(`UPDATE members SET role_id = $1 WHERE id = $2 AND (workspace_id = $3 OR $4 = 1)`, roleID, id, ws, all)
+}
+
+// DeleteMember takes a person out of a workspace.
+func (tx *Tx) DeleteMember(s Scope, id string) error {
+	ws, all := s.args()
+	return tx.one(`DELETE FROM members WHERE id = $1 AND (workspace_id = $2 OR $3 = 1)`, id, ws, all)
+}
+
+// CountMembers counts the members of a workspace.
+func (tx *Tx) CountMembers(s Scope, workspaceID string) (int, error) {
+	ws, all := s.args()
+	n, err := queryOne(tx, scanInt, `SELECT COUNT(*) FROM members
+		WHERE workspace_id = $1 AND (workspace_id = $2 OR $3 = 1)`, workspaceID, ws, all)
+	return int(n), err
+}

@@ -1,0 +1,96 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/gofrs/flock"
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/lock"
+)
+
+//go:embed migrations/*.sql
+var migrationFiles embed.FS
+
+// migrateSQLite brings the schema up to date under a file lock, since two
+// processes may open a new directory at once.
+func migrateSQLite(ctx context.Context, db *sql.DB, path string) error {
+	l := flock.New(path+".migrate", flock.SetPermissions(0o600))
+	if err := l.Lock(); err != nil {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	defer l.Unlock() //nolint:errcheck // closing the file ends the lock in any case
+	return migrate(ctx, db, goose.DialectSQLite3)
+}
+
+// migratePostgres does the same under an advisory lock.
+func migratePostgres(ctx context.Context, db *sql.DB) error {
+	locker, err := lock.NewPostgresSessionLocker()
+	if err != nil {
+		return err
+	}
+	return migrate(ctx, db, goose.DialectPostgres, goose.WithSessionLocker(locker))
+}
+
+func migrate(ctx context.Context, db *sql.DB, d goose.Dialect, opts ...goose.ProviderOption) error {
+	files, err := fs.Sub(migrationFiles, "migrations")
+	if err != nil {
+		return err
+	}
+	p, err := goose.NewProvider(d, db, files, append(opts, goose.WithDisableGlobalRegistry(true))...)
+	if err != nil {
+		return fmt.Errorf("store: migrations: %w", err)
+	}
+	sources := p.ListSources()
+	newest := sources[len(sources)-1].Version
+	have, err := p.GetDBVersion(ctx)
+	if err != nil {
+		return fmt.Errorf("store: read the schema version: %w", classify(err))
+	}
+	if have > newest {
+		return fmt.Errorf("%w: schema %d, this version knows %d", ErrNewerSchema, have, newest)
+	}
+	if _, err := p.Up(ctx); err != nil {
+		var partial *goose.PartialError
+		if errors.As(err, &partial) {
+			err = partial.Err
+		}
+		return fmt.Errorf("store: migrate the schema: %w", classify(err))
+	}
+	return seed(ctx, db)
+}
+
+// seed makes the one row of the change log's head and the log's row 0, which
+// every node's position is checked against.
+func seed(ctx context.Context, db *sql.DB) error {
+	token, err := newToken()
+	if err != nil {
+		return err
+	}
+	for _, q := range []struct {
+		text string
+		args []any
+	}{
+		{`INSERT INTO changes (seq, token, kind, object_id, at) SELECT 0, $1, 'noop', '', 0
+		  WHERE NOT EXISTS (SELECT 1 FROM change_head) ON CONFLICT DO NOTHING`, []any{token}},
+		{`INSERT INTO change_head (one, seq, timeline) VALUES (1, 0, 0) ON CONFLICT DO NOTHING`, nil},
+	} {
+		if _, err := db.ExecContext(ctx, q.text, q.args...); err != nil {
+			return fmt.Errorf("store: start the change log: %w", classify(err))
+		}
+	}
+	return nil
+}
+
+// SchemaVersion is the number of the newest migration of this version.
+func SchemaVersion() int64 {
+	entries, err := fs.ReadDir(migrationFiles, "migrations")
+	if err != nil {
+		return 0
+	}
+	return int64(len(entries))
+}

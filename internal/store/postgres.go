@@ -1,0 +1,78 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
+)
+
+const (
+	postgresReaders = 16
+	connectTimeout  = 10 * time.Second
+	minPostgres     = 150000 // server_version_num of PostgreSQL 15
+)
+
+func openPostgres(ctx context.Context, o Options) (*Store, error) {
+	config, err := pgx.ParseConfig(o.URL)
+	if err != nil {
+		// The driver's error may quote the URL, and the URL holds a password.
+		return nil, fmt.Errorf("%w: the database URL cannot be read", ErrUnavailable)
+	}
+	if config.ConnectTimeout == 0 {
+		config.ConnectTimeout = connectTimeout
+	}
+	config.RuntimeParams["application_name"] = "keystile"
+	// A change that was answered survives a crash, whatever the database's default.
+	config.RuntimeParams["synchronous_commit"] = "on"
+	config.RuntimeParams["idle_in_transaction_session_timeout"] = "60000" // milliseconds
+
+	n := &notices{}
+	forWrites := config.Copy()
+	forWrites.OnNotice = func(_ *pgconn.PgConn, notice *pgconn.Notice) {
+		if notice.Severity == "WARNING" {
+			n.add(notice.Message)
+		}
+	}
+	w := stdlib.OpenDB(*forWrites)
+	// One for the writer, one for migrations while it is not there yet.
+	w.SetMaxOpenConns(2)
+	fail := func(err error) (*Store, error) { return nil, errors.Join(err, w.Close()) }
+
+	var version int
+	if err := w.QueryRowContext(ctx, `SELECT current_setting('server_version_num')::int`).Scan(&version); err != nil {
+		return fail(unreachable(err))
+	}
+	if version < minPostgres {
+		return fail(fmt.Errorf("%w: PostgreSQL %d is too old, 15 or newer is needed", ErrUnavailable, version/10000))
+	}
+	if err := migratePostgres(ctx, w); err != nil {
+		return fail(err)
+	}
+	d := dialect{
+		name: "postgres", begin: `BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE`,
+		beginRead: sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true},
+		lockHead:  `SELECT seq FROM change_head FOR UPDATE`,
+	}
+	r := stdlib.OpenDB(*config)
+	r.SetMaxOpenConns(postgresReaders)
+	r.SetMaxIdleConns(postgresReaders)
+	r.SetConnMaxIdleTime(5 * time.Minute)
+	return &Store{dialect: d, readers: r, writer: newWriter(w, d, n)}, nil
+}
+
+// unreachable says why a connection failed without the connection string,
+// which holds a password.
+func unreachable(err error) error {
+	var dial *pgconn.ConnectError
+	if errors.As(err, &dial) && dial.Config != nil {
+		return fmt.Errorf("%w: PostgreSQL at %s:%d, database %q, user %q: %w", ErrUnavailable,
+			dial.Config.Host, dial.Config.Port, dial.Config.Database, dial.Config.User, errors.Unwrap(dial))
+	}
+	return fmt.Errorf("%w: %w", ErrUnavailable, err)
+}

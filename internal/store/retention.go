@@ -1,0 +1,55 @@
+package store
+
+import "time"
+
+// Cutoffs say what is old enough to go: everything before the time. A zero
+// time keeps everything.
+type Cutoffs struct {
+	Audit       time.Time
+	Usage       time.Time // usage by hour
+	Sources     time.Time // where keys were used from
+	Events      time.Time // the outbox and its deliveries
+	RevokedKeys time.Time
+	Links       time.Time
+	Idempotency time.Time
+}
+
+// Retain removes at most limit rows of each kind that are older than the
+// cutoffs and returns how many went. Calling it until it returns 0 removes
+// them all in small steps, between which other writers have their turn.
+func (tx *Tx) Retain(c Cutoffs, limit int) (int64, error) {
+	var total int64
+	for _, step := range []struct {
+		before time.Time
+		query  string
+	}{
+		{c.Audit, `DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < $1 ORDER BY at LIMIT $2)`},
+		{c.Usage, `DELETE FROM usage WHERE hour < $1 AND key_id IN
+			(SELECT key_id FROM usage WHERE hour < $1 ORDER BY hour LIMIT $2)`},
+		{c.Sources, `DELETE FROM key_sources WHERE last_at < $1 AND key_id IN
+			(SELECT key_id FROM key_sources WHERE last_at < $1 ORDER BY last_at LIMIT $2)`},
+		{c.Events, `DELETE FROM deliveries WHERE event_id IN (SELECT id FROM events WHERE at < $1 ORDER BY at LIMIT $2)`},
+		{c.Events, `DELETE FROM events WHERE id IN (SELECT id FROM events WHERE at < $1 ORDER BY at LIMIT $2)`},
+		{c.Links, `DELETE FROM links WHERE digest IN (SELECT digest FROM links WHERE expires_at < $1 LIMIT $2)`},
+		{c.Idempotency, `DELETE FROM idempotency WHERE scope IN
+			(SELECT scope FROM idempotency WHERE created_at < $1 LIMIT $2)`},
+	} {
+		if step.before.IsZero() {
+			continue
+		}
+		n, err := tx.exec(step.query, millis(step.before), limit)
+		if err != nil {
+			return total, wrap("remove what is old", err)
+		}
+		total += n
+	}
+	return total, nil
+}
+
+// OldRevokedKeys lists keys that were revoked, or expired, before a time.
+func (tx *Tx) OldRevokedKeys(s Scope, before time.Time, limit int) ([]Key, error) {
+	ws, all := s.args()
+	return queryAll(tx, scanKey, `SELECT `+keyColumns+keyTables+`
+		WHERE ((k.state = 2 AND k.revoked_at < $1) OR (k.state = 3 AND k.expires_at < $1))
+		AND (k.workspace_id = $2 OR $3 = 1) LIMIT $4`, millis(before), ws, all, limit)
+}

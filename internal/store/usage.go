@@ -1,0 +1,119 @@
+package store
+
+import (
+	"time"
+
+	"github.com/keystile/keystile"
+	"github.com/keystile/keystile/internal/verify"
+)
+
+// AddUses adds what was counted since the last flush: the last use of each
+// key, its uses by hour and outcome, and where they came from. It touches no
+// key's row and logs no change. A use that began before an hour's end counts
+// for the hour of its last instant.
+func (tx *Tx) AddUses(uses []verify.Use) error {
+	for _, u := range uses {
+		address := ""
+		if u.Address.IsValid() {
+			address = u.Address.String()
+		}
+		first, last := millis(u.First), millis(u.Last)
+		if u.Code == keystile.CodeValid {
+			if _, err := tx.exec(`INSERT INTO key_use (key_id, at, address, user_agent) VALUES ($1, $2, $3, $4)
+				ON CONFLICT (key_id) DO UPDATE SET at = excluded.at, address = excluded.address,
+				user_agent = excluded.user_agent WHERE excluded.at > key_use.at`,
+				u.KeyID, last, address, u.UserAgent); err != nil {
+				return wrap("keep the last use", err)
+			}
+		}
+		if _, err := tx.exec(`INSERT INTO usage (key_id, hour, code, workspace_id, count) VALUES ($1, $2, $3, $4, $5)
+			ON CONFLICT (key_id, hour, code) DO UPDATE SET count = usage.count + excluded.count`,
+			u.KeyID, millis(u.Last.UTC().Truncate(time.Hour)), string(u.Code), u.WorkspaceID, u.Count); err != nil {
+			return wrap("add to usage", err)
+		}
+		if _, err := tx.exec(`INSERT INTO key_sources (key_id, address, code, user_agent, first_at, last_at, count)
+			VALUES ($1, $2, $3, $4, $5, $6, $7)
+			ON CONFLICT (key_id, address, code) DO UPDATE SET last_at = CASE WHEN excluded.last_at > key_sources.last_at
+				THEN excluded.last_at ELSE key_sources.last_at END,
+			user_agent = excluded.user_agent, count = key_sources.count + excluded.count`,
+			u.KeyID, address, string(u.Code), u.UserAgent, first, last, u.Count); err != nil {
+			return wrap("add to sources", err)
+		}
+	}
+	return nil
+}
+
+// UsageFilter says which usage of a workspace to list.
+type UsageFilter struct {
+	WorkspaceID  string
+	KeyID        string    // "" for all
+	Since, Until time.Time // the hours that begin in [Since, Until)
+	// CursorHour and CursorKey are the last bucket of the page before.
+	CursorHour time.Time
+	CursorKey  string
+	Limit      int
+}
+
+// Usage lists buckets of one key and hour, newest hour first.
+func (tx *Tx) Usage(s Scope, f UsageFilter) ([]keystile.UsageBucket, error) {
+	ws, all := s.args()
+	type row struct {
+		key  string
+		hour int64
+		code string
+		n    int64
+	}
+	where := ` WHERE (u.workspace_id = $1 OR $2 = 1) AND u.workspace_id = $3 AND u.hour >= $4 AND u.hour < $5`
+	args := []any{ws, all, f.WorkspaceID, millis(f.Since), millis(f.Until), f.Limit}
+	if f.KeyID != "" {
+		args = append(args, f.KeyID)
+		where += ` AND u.key_id = $` + itoa(len(args))
+	}
+	if f.CursorKey != "" {
+		args = append(args, millis(f.CursorHour), f.CursorKey)
+		h, k := itoa(len(args)-1), itoa(len(args))
+		where += ` AND (u.hour < $` + h + ` OR (u.hour = $` + h + ` AND u.key_id > $` + k + `))`
+	}
+	// The page is of buckets, each of which has a row for every code.
+	rows, err := queryAll(tx, func(r scanner) (row, error) {
+		var v row
+		err := r.Scan(&v.key, &v.hour, &v.code, &v.n)
+		return v, err
+	}, `SELECT u.key_id, u.hour, u.code, u.count FROM usage u JOIN (
+			SELECT DISTINCT u.hour, u.key_id FROM usage u`+where+` ORDER BY u.hour DESC, u.key_id LIMIT $6
+		) page ON page.hour = u.hour AND page.key_id = u.key_id
+		ORDER BY u.hour DESC, u.key_id, u.code`, args...)
+	if err != nil {
+		return nil, err
+	}
+	var out []keystile.UsageBucket
+	for _, r := range rows {
+		n := len(out)
+		if n == 0 || out[n-1].KeyID != r.key || !out[n-1].Hour.Equal(fromMillis(r.hour)) {
+			out = append(out, keystile.UsageBucket{
+				KeyID: r.key, Hour: fromMillis(r.hour), Codes: map[keystile.Code]int64{},
+			})
+			n++
+		}
+		out[n-1].Codes[keystile.Code(r.code)] += r.n
+		out[n-1].Total += r.n
+	}
+	return out, nil
+}
+
+// Sources lists where a key was used from, latest first, at most limit. The
+// key must be in scope.
+func (tx *Tx) Sources(s Scope, keyID string, limit int) ([]keystile.KeySource, error) {
+	ws, all := s.args()
+	return queryAll(tx, func(r scanner) (keystile.KeySource, error) {
+		var v keystile.KeySource
+		var code string
+		var first, last int64
+		err := r.Scan(&v.KeyID, &v.Address, &v.UserAgent, &code, &first, &last, &v.Count)
+		v.Code, v.FirstAt, v.LastAt = keystile.Code(code), fromMillis(first), fromMillis(last)
+		return v, err
+	}, `SELECT s.key_id, s.address, s.user_agent, s.code, s.first_at, s.last_at, s.count
+		FROM key_sources s JOIN keys k ON k.id = s.key_id
+		WHERE s.key_id = $1 AND (k.workspace_id = $2 OR $3 = 1)
+		ORDER BY s.last_at DESC LIMIT $4`, keyID, ws, all, limit)
+}

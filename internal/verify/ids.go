@@ -1,0 +1,81 @@
+package verify
+
+// ids finds the location of a key by its ID, for the writer alone: readers
+// never ask by ID. Each entry is eight bytes, 24 bits of the ID's hash and the
+// 40 bits of the location; the record there has the whole ID. A Go map from ID
+// to slot would take three times the memory, and new slots in every larger
+// table.
+type ids struct {
+	entries []uint64 // 0 is free
+	n       int
+}
+
+const tagBits = 64 - locationBits
+
+// tagOf returns the bits of an ID's hash that are kept, those behind the ones
+// that choose the shard. It is never 0, so that no entry is.
+func tagOf(hash uint64) uint64 {
+	return max(hash<<shardBits>>(64-tagBits), 1)
+}
+
+func (s *ids) home(entry uint64) int {
+	return int(entry >> locationBits * uint64(len(s.entries)) >> tagBits)
+}
+
+func (s *ids) next(i int) int {
+	if i++; i == len(s.entries) {
+		return 0
+	}
+	return i
+}
+
+// find calls is with the place and the location of each entry with the tag
+// until it says yes.
+func (s *ids) find(tag uint64, is func(location uint64) bool) (at int, ok bool) {
+	if s.n == 0 {
+		return 0, false
+	}
+	for at = s.home(tag << locationBits); s.entries[at] != 0; at = s.next(at) {
+		if e := s.entries[at]; e>>locationBits == tag && is(e&(1<<locationBits-1)) {
+			return at, true
+		}
+	}
+	return 0, false
+}
+
+func (s *ids) add(tag, location uint64) {
+	if (s.n+1)*maxLoadDen > len(s.entries)*maxLoadNum {
+		old := s.entries
+		s.entries = make([]uint64, max((s.n+1)*slotsNum/slotsDen, minSlots))
+		for _, e := range old {
+			if e != 0 {
+				s.put(e)
+			}
+		}
+	}
+	s.put(tag<<locationBits | location)
+	s.n++
+}
+
+func (s *ids) put(entry uint64) {
+	i := s.home(entry)
+	for s.entries[i] != 0 {
+		i = s.next(i)
+	}
+	s.entries[i] = entry
+}
+
+// remove frees a place and moves up what lies behind it only because of it
+// (Knuth, The Art of Computer Programming 3, 6.4, algorithm R).
+func (s *ids) remove(at int) {
+	for i := s.next(at); s.entries[i] != 0; i = s.next(i) {
+		// An entry may move to at unless its home lies behind at, going round.
+		home := s.home(s.entries[i])
+		if at <= i && (home <= at || home > i) || at > i && home <= at && home > i {
+			s.entries[at] = s.entries[i]
+			at = i
+		}
+	}
+	s.entries[at] = 0
+	s.n--
+}

@@ -1,0 +1,327 @@
+package verify
+
+import (
+	"encoding/binary"
+	"hash/maphash"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/keystile/keystile"
+)
+
+// Use is how often a key was used from an address with one outcome, between
+// two drains.
+type Use struct {
+	KeyID       string
+	WorkspaceID string
+	Code        keystile.Code
+	Address     netip.Addr // invalid when it was not known, or there were too many
+	UserAgent   string     // of the last use, or of one near it; at most 200 bytes, without controls
+	Count       int64
+	First, Last time.Time // UTC, to the millisecond
+}
+
+// Recorder counts the uses of keys until they are drained. An index has one
+// recorder, which can outlive it.
+//
+// The first address from which a key is used validly after a drain is counted
+// in the key's own record, in the line of memory that the decision has just
+// read: no lock, no allocation. All else, other outcomes included, takes the
+// mutex of a shard for about a tenth of a microsecond.
+//
+// The word use of a record is 0, or holds a hash of address, user agent and key
+// (24 bits), the count (12) and the time of the last use (28 bits of Unix
+// milliseconds). It goes from 0 to another value only under the shard's mutex,
+// together with an entry in the shard and the bit counted in the record, which
+// keeps the slot from going to another key. It goes back to 0 only under the
+// mutex too, by an exchange whose result is added up. In between it is changed
+// by compare-and-swap, and only while the hash is the caller's. So each use is
+// in the word when that is emptied, or takes the mutex: none is lost, and none
+// counted twice. Another source takes another's count with a chance of 2^-24,
+// which the key of the hash keeps from being sought.
+//
+// All goroutines that use one key write this one word. Where that is too slow,
+// a hash can be set aside to say that the key is counted in words of their own
+// for each processor.
+type Recorder struct {
+	seed      maphash.Seed
+	shards    [shardCount]recorderShard
+	malformed atomic.Int64
+	unknown   atomic.Int64
+
+	mu       sync.Mutex
+	restored tally
+}
+
+// recorderShard counts the keys of one shard of an index.
+type recorderShard struct {
+	// since is when the first use was counted after the last drain. Times in
+	// records are told from it, so it is set before the first of them.
+	since atomic.Int64
+	_     [56]byte // readers of since don't wait for the line with the mutex
+
+	mu      sync.Mutex
+	open    bool // since is set
+	tables  []*table
+	entries []entry
+	others  tally
+	agents  agents
+}
+
+// entry is a record that is counted in. The ID and the workspace are in the
+// record, which stays this key's until then.
+type entry struct {
+	address [16]byte
+	first   int64 // Unix milliseconds
+	slot    uint32
+	table   uint16 // in tables
+	agent   uint16
+}
+
+const (
+	stampBits = 28
+	stampMask = 1<<stampBits - 1
+	oneUse    = 1 << stampBits
+	usesMask  = (1<<12 - 1) << stampBits
+	hashAt    = 40
+
+	// maxWindow is how long, in milliseconds, uses can be counted in records
+	// without a drain: any two of them are less than half a round of the stamp
+	// apart. It is 18 hours; what comes later takes the mutex.
+	maxWindow = 1<<(stampBits-2) - 1
+)
+
+// NewRecorder returns a recorder that has counted nothing.
+func NewRecorder() *Recorder { return &Recorder{seed: maphash.MakeSeed()} }
+
+// Count counts a use of the key that was decided about. The code is what was
+// answered in the end, which may be another than the result's. It may be called
+// from any number of goroutines at once.
+func (c *Recorder) Count(r Result, code keystile.Code, address netip.Addr, userAgent string, now time.Time) {
+	if !r.Known() {
+		if code == keystile.CodeMalformed {
+			c.malformed.Add(1)
+		} else {
+			c.unknown.Add(1)
+		}
+		return
+	}
+	ms := now.UnixMilli()
+	from := flatAddress(address)
+	userAgent = cutAgent(userAgent)
+	s := &c.shards[r.table.shard]
+	var hash uint64
+	if code == keystile.CodeValid {
+		hash = c.hash(&r, &from, userAgent)
+		if s.countInRecord(&r.table.records[r.slot], hash, ms) {
+			return
+		}
+	}
+	s.count(&r, source{id: r.id, code: code, address: from}, hash, userAgent, ms)
+}
+
+// hash returns 24 bits, never all zero.
+func (c *Recorder) hash(r *Result, address *[16]byte, agent string) uint64 {
+	var b [40]byte
+	copy(b[:], address[:])
+	binary.LittleEndian.PutUint64(b[16:], r.id[0])
+	binary.LittleEndian.PutUint64(b[24:], r.id[1])
+	binary.LittleEndian.PutUint64(b[32:], maphash.String(c.seed, agent))
+	return max(maphash.Bytes(c.seed, b[:])>>hashAt, 1)
+}
+
+// countInRecord counts where the record counts this very source already.
+func (s *recorderShard) countInRecord(rec *record, hash uint64, ms int64) bool {
+	for {
+		u := rec[use].Load()
+		if u>>hashAt != hash || u&usesMask == usesMask || !s.near(ms) {
+			return false
+		}
+		if rec[use].CompareAndSwap(u, stamp(u, ms)+oneUse) {
+			return true
+		}
+	}
+}
+
+func (s *recorderShard) near(ms int64) bool {
+	d := ms - s.since.Load()
+	return -maxWindow <= d && d <= maxWindow
+}
+
+// stamp sets the time of the last use, unless it has a later one.
+func stamp(u uint64, ms int64) uint64 {
+	if timeOf(u, ms) > ms {
+		return u
+	}
+	return u&^stampMask | uint64(ms)&stampMask
+}
+
+func usesOf(u uint64) int64 { return int64(u & usesMask >> stampBits) }
+
+// timeOf returns the time of the last use, which is less than half a round of
+// the stamp from a time that is known.
+func timeOf(u uint64, near int64) int64 {
+	const unused = 64 - stampBits
+	return near + int64((u-uint64(near))<<unused)>>unused
+}
+
+// count counts under the mutex.
+func (s *recorderShard) count(r *Result, from source, hash uint64, agent string, ms int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.open {
+		s.since.Store(ms)
+		s.open = true
+	}
+	number := s.agents.number(agent)
+	n, last := int64(1), ms
+	if hash != 0 && s.near(ms) {
+		rec := &r.table.records[r.slot]
+		switch u := rec[use].Load(); {
+		case u == 0:
+			if table, ok := s.tableNumber(r.table); ok && rec.attach(r.id) {
+				s.entries = append(s.entries, entry{
+					address: from.address, first: ms, slot: r.slot, table: table, agent: number,
+				})
+				rec[use].Store(hash<<hashAt | oneUse | uint64(ms)&stampMask)
+				return
+			}
+		case u>>hashAt == hash: // full, or it has come to be this source's meanwhile
+			u = rec[use].Swap(stamp(u&^usesMask, ms))
+			n += usesOf(u)
+			last = max(last, timeOf(u, ms))
+		}
+	}
+	s.others.add(from, count{
+		workspace: r.workspace.ID, agent: s.agents.name(number), n: n, first: ms, last: last,
+	}, sourcesPerShard)
+}
+
+// tableNumber finds the number of a table: nearly always there is one, and a
+// second when the shard has grown or the index was loaded anew.
+func (s *recorderShard) tableNumber(t *table) (uint16, bool) {
+	for i, o := range s.tables {
+		if o == t {
+			return uint16(i), true
+		}
+	}
+	if len(s.tables) > 1000 {
+		return 0, false
+	}
+	s.tables = append(s.tables, t)
+	return uint16(len(s.tables) - 1), true
+}
+
+// Drain takes what was counted since the last time. Every Count that has
+// returned is in this one or was in one before; one that runs meanwhile is in
+// this one or will be in the next. There is one Use for each key, code and
+// address.
+func (c *Recorder) Drain() []Use {
+	c.mu.Lock()
+	restored := c.restored
+	c.restored = tally{}
+	c.mu.Unlock()
+	var uses []Use
+	for i := range c.shards {
+		for from, n := range c.shards[i].drain() {
+			if o, ok := restored.uses[from]; ok {
+				n = n.plus(o)
+				delete(restored.uses, from)
+			}
+			uses = append(uses, newUse(from, n))
+		}
+	}
+	for from, n := range restored.uses {
+		uses = append(uses, newUse(from, n))
+	}
+	return uses
+}
+
+// drain takes what a shard has counted. Uses of a key that was counted in two
+// tables, or in two slots of one, come together here.
+func (s *recorderShard) drain() map[source]count {
+	s.mu.Lock()
+	taken := make([]used, len(s.entries))
+	for i, e := range s.entries {
+		taken[i] = takeUses(s.tables[e.table], e, s.agents.name(e.agent))
+	}
+	all := s.others
+	if cap(s.entries) > 4*len(s.entries) {
+		s.entries = nil
+	}
+	s.entries = s.entries[:0]
+	s.tables, s.others, s.agents, s.open = nil, tally{}, agents{}, false
+	s.mu.Unlock()
+	for _, t := range taken {
+		all.merge(t.source, t.count)
+	}
+	return all.uses
+}
+
+type used struct {
+	source
+	count
+}
+
+// takeUses empties a record's counter and gives the slot free. Between the two
+// the word is 0, so whoever wants to count waits for the mutex.
+func takeUses(t *table, e entry, agent string) used {
+	rec := &t.records[e.slot]
+	u := rec[use].Swap(0)
+	from := source{
+		id: [2]uint64{rec[id0].Load(), rec[id1].Load()}, code: keystile.CodeValid, address: e.address,
+	}
+	n := count{
+		workspace: t.index.workspaces.id(rec[place].Load() >> workspaceAt), agent: agent,
+		n: usesOf(u), first: e.first, last: timeOf(u, e.first),
+	}
+	rec.detach()
+	return used{from, n}
+}
+
+// Restore puts back what could not be written, so that the next Drain has it
+// again. When there is too much of it, addresses are given up, never counts.
+// A Use whose KeyID is none is left out.
+func (c *Recorder) Restore(uses []Use) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, u := range uses {
+		id, ok := keyID(u.KeyID)
+		if !ok {
+			continue
+		}
+		c.restored.add(source{id: id, code: u.Code, address: flatAddress(u.Address)}, count{
+			workspace: u.WorkspaceID, agent: u.UserAgent, n: u.Count, first: u.First.UnixMilli(), last: u.Last.UnixMilli(),
+		}, sourcesRestored)
+	}
+}
+
+// Misses returns how many uses were counted, since the process began, of texts
+// that are no key of the index.
+func (c *Recorder) Misses() map[keystile.Code]int64 {
+	return map[keystile.Code]int64{
+		keystile.CodeMalformed: c.malformed.Load(),
+		keystile.CodeUnknown:   c.unknown.Load(),
+	}
+}
+
+func newUse(from source, n count) Use {
+	u := Use{
+		KeyID: EncodeID(KeyPrefix, idBytes(from.id)), WorkspaceID: n.workspace, Code: from.code, UserAgent: n.agent,
+		Count: n.n, First: time.UnixMilli(n.first).UTC(), Last: time.UnixMilli(n.last).UTC(),
+	}
+	if from.address != ([16]byte{}) {
+		u.Address = netip.AddrFrom16(from.address).Unmap()
+	}
+	return u
+}
+
+// flatAddress is zero for an address that is not known.
+func flatAddress(a netip.Addr) [16]byte {
+	if !a.IsValid() {
+		return [16]byte{}
+	}
+	return a.WithZone("").As16()
+}
