@@ -126,7 +126,14 @@ func (s *Server) Restart() {
 }
 
 // Client returns a client with a key.
-func (s *Server) Client(key string) *keystile.Client { return keystile.NewClient(s.URL, key) }
+func (s *Server) Client(key string) *keystile.Client {
+	s.t.Helper()
+	c, err := keystile.NewClient(s.URL, key)
+	if err != nil {
+		s.t.Fatalf("keystiletest: %v", err)
+	}
+	return c
+}
 
 // Key creates a key in a workspace as the operator at the command line would.
 func (s *Server) Key(workspaceID string, k keystile.CreateKey) keystile.CreatedKey {
