@@ -36,7 +36,7 @@ type WorkspacePatch struct {
 // workspace. Members and keys both have one.
 type Role struct {
 	ID          string      `json:"id" example:"role_developer" doc:"role_ and the name, when built in"`
-	WorkspaceID string      `json:"workspace_id,omitempty" doc:"Absent when built in"`
+	WorkspaceID string      `json:"workspace_id,omitempty" doc:"Absent when every workspace has it"`
 	Name        string      `json:"name"`
 	Description string      `json:"description,omitempty"`
 	Permissions Permissions `json:"permissions" nullable:"false"`

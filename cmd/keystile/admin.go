@@ -37,6 +37,11 @@ func openKeyring(ctx context.Context, f storeFlags) (*keyring.Keyring, func() er
 		}
 		return nil, nil, usage(err)
 	}
+	if f.Config == "" {
+		if p, err = keyring.StoredProfile(ctx, s); err != nil {
+			return nil, nil, errors.Join(err, s.Close())
+		}
+	}
 	running := func() bool { return true }
 	if o.Dir != "" {
 		running = func() bool { return store.ServerRunning(o.Dir) }

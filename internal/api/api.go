@@ -79,6 +79,7 @@ func New(d *entry.Door, o Options) *API {
 		a.mux.HandleFunc(path, a.methodNotAllowed(strings.Join(allowed, ", ")))
 	}
 	a.mux.HandleFunc("GET /openapi.json", a.openAPI)
+	a.mux.HandleFunc("/", a.UnknownRoute)
 	return a
 }
 
@@ -143,17 +144,16 @@ func (a *API) methodNotAllowed(allowed string) http.HandlerFunc {
 type apiKey struct{}
 
 // problem is an error of ours in the form that huma writes.
-type problem struct{ told *keystile.Error }
+type problem struct{ *told }
 
-func (p problem) Error() string { return p.told.Error() }
+// told lets a problem have the members of an Error on the wire, and its method
+// of the same name.
+type told = keystile.Error
 
-func (p problem) GetStatus() int { return p.told.Status }
+func (p problem) GetStatus() int { return p.Status }
 
 // ContentType is that of RFC 9457.
 func (p problem) ContentType(string) string { return "application/problem+json" }
-
-// MarshalJSON writes the problem itself, not the wrapping.
-func (p problem) MarshalJSON() ([]byte, error) { return json.Marshal(p.told) }
 
 // problemsOnce guards the one thing that huma lets be set for the whole
 // process only: what an error looks like.
@@ -215,8 +215,36 @@ func problemFor(status int, message string, errs []error) *keystile.Error {
 	return p
 }
 
+// phrases say in our words what huma finds wrong. Its own begin with what it
+// expected; a rest that follows is kept.
+var phrases = []struct{ huma, ours string }{ //nolint:gochecknoglobals // a constant
+	{"unexpected property", "There is no such field"},
+	{"unknown query parameter", "There is no such parameter"},
+	{"expected required property ", "It is missing: "},
+	{"expected string to be RFC 3339 date-time", "It must be a time such as 2026-01-31T12:00:00Z"},
+	{"expected value to be one of ", "It must be one of "},
+	{"expected array length >= ", "The least number of entries is "},
+	{"expected array length <= ", "The greatest number of entries is "},
+	{"expected length >= ", "The least number of characters is "},
+	{"expected length <= ", "The greatest number of characters is "},
+	{"expected number >= ", "The least value is "},
+	{"expected number <= ", "The greatest value is "},
+	{"expected string to be ", "It must be "},
+	{"expected string", "It must be a text"},
+	{"expected boolean", "It must be true or false"},
+	{"expected integer", "It must be a whole number"},
+	{"expected number", "It must be a number"},
+	{"expected array", "It must be a list"},
+	{"expected object", "It must be an object"},
+}
+
 // sentence makes a sentence of one of huma's messages.
 func sentence(s string) string {
+	for _, p := range phrases {
+		if rest, ok := strings.CutPrefix(s, p.huma); ok {
+			return p.ours + strings.TrimSuffix(rest, " to be present") + "."
+		}
+	}
 	if s == "" {
 		return s
 	}

@@ -87,7 +87,7 @@ func NewNode(s *store.Store, format keystile.Format, roles []keystile.Role, name
 		wake: make(chan struct{}, 1), moved: make(chan struct{}), seen: map[string]seenNode{},
 	}
 	for _, r := range roles {
-		n.roles = append(n.roles, verify.Role{ID: r.ID, Name: r.Name, Permissions: r.Permissions})
+		n.roles = append(n.roles, verify.Role{ID: r.ID, Name: r.Name, WorkspaceID: r.WorkspaceID, Permissions: r.Permissions})
 	}
 	s.OnCommit(func(_, last int64) {
 		n.mu.Lock()

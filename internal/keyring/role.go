@@ -24,7 +24,8 @@ func (k *Keyring) BuiltInRoles(workspaceID string) []keystile.Role {
 	if workspaceID == OperatorWorkspace {
 		for _, r := range k.profile.OperatorRoles() {
 			roles = append(roles, keystile.Role{
-				ID: builtInPrefix + r.Name, Name: r.Name, Description: r.Description, Permissions: r.Permissions, BuiltIn: true,
+				ID: builtInPrefix + r.Name, WorkspaceID: OperatorWorkspace, Name: r.Name, Description: r.Description,
+				Permissions: r.Permissions, BuiltIn: true,
 			})
 		}
 	}

@@ -5,11 +5,11 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"time"
 
 	"github.com/keystile/keystile"
+	"github.com/keystile/keystile/internal/profile"
 	"github.com/keystile/keystile/internal/store"
 	"github.com/keystile/keystile/internal/verify"
 )
@@ -19,8 +19,8 @@ import (
 // LinkLife is for how long a sign-in link is good.
 const LinkLife = 15 * time.Minute
 
-// settingRoles holds the built-in roles that the servers were last started with.
-const settingRoles = "profile_roles"
+// settingProfile holds the text of the profile that the servers were last started with.
+const settingProfile = "profile"
 
 // Start makes what a new store needs: the operator's workspace and a first
 // one for a tenant. It tells whether the store was new, and the ID of the one
@@ -37,7 +37,7 @@ func (k *Keyring) Start(ctx context.Context) (fresh bool, only string, err error
 		if err != nil {
 			return err
 		}
-		return c.noteRoles()
+		return c.noteProfile()
 	})
 	if err != nil {
 		return false, "", err
@@ -60,25 +60,41 @@ func (c *change) firstWorkspaces() error {
 	return err
 }
 
-// noteRoles logs a change when the profile's roles are not what they were.
-func (c *change) noteRoles() error {
-	text, err := json.Marshal(c.k.BuiltInRoles(OperatorWorkspace))
-	if err != nil {
-		return err
-	}
-	before, err := c.Setting(settingRoles)
+// noteProfile keeps the profile that the servers run with, and logs a change
+// when it is another than before: its roles may permit less.
+func (c *change) noteProfile() error {
+	before, err := c.Setting(settingProfile)
 	if ignoreNotFound(err) != nil {
 		return err
 	}
-	if before == string(text) {
+	text := c.k.profile.Source()
+	if before == text {
 		return nil
 	}
-	if err := c.SetSetting(settingRoles, string(text)); err != nil {
+	if err := c.SetSetting(settingProfile, text); err != nil {
 		return err
 	}
 	c.narrows = true
 	return c.record(entry{workspaceID: OperatorWorkspace, action: "profile.changed", kind: store.ChangeProfile,
 		objectName: c.k.profile.Product})
+}
+
+// StoredProfile is the profile that the last server on this store was started
+// with, and the built-in one for a store that never had a server. Commands
+// beside a server use it, so that their keys are keys of the same product.
+func StoredProfile(ctx context.Context, s *store.Store) (*profile.Profile, error) {
+	var text string
+	err := s.Read(ctx, func(tx *store.Tx) (err error) {
+		text, err = tx.Setting(settingProfile)
+		return err
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		return profile.Default(), nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return profile.Parse("the profile in the store", []byte(text))
 }
 
 // onlyWorkspace is the ID of the only workspace of a tenant, "" if there are
@@ -131,7 +147,7 @@ func (k *Keyring) CreateLink(ctx context.Context, a Actor, workspaceID string) (
 		}); err != nil {
 			return err
 		}
-		return c.record(entry{workspaceID: orOperator(workspaceID), action: "link.created", kind: store.ChangeNoop})
+		return c.record(entry{workspaceID: orOperator(workspaceID), action: "link.created", kind: store.ChangeLink})
 	})
 	if err != nil {
 		return "", err
@@ -174,7 +190,7 @@ func (k *Keyring) SpendLink(ctx context.Context, token string, o Origin) error {
 		if err := c.Tx.SpendLink(digest, c.now); err != nil {
 			return err
 		}
-		return c.record(entry{workspaceID: orOperator(l.WorkspaceID), action: "link.used", kind: store.ChangeNoop})
+		return c.record(entry{workspaceID: orOperator(l.WorkspaceID), action: "link.used", kind: store.ChangeLink})
 	})
 	return err
 }

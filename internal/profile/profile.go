@@ -68,6 +68,7 @@ type Profile struct {
 	Words map[string]string `yaml:"words"`
 
 	format keystile.Format
+	source string
 }
 
 // Branding is how the pages look and whom they name.
@@ -183,8 +184,12 @@ func Parse(name string, data []byte) (*Profile, error) {
 	if err := f.check(p); err != nil {
 		return nil, err
 	}
+	p.source = string(data)
 	return p, nil
 }
+
+// Source returns the text that the profile was parsed from.
+func (p *Profile) Source() string { return p.source }
 
 // Format returns the format of the product's keys.
 func (p *Profile) Format() keystile.Format { return p.format }

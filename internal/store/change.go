@@ -14,6 +14,7 @@ const (
 	ChangeRole      ChangeKind = "role"
 	ChangeMember    ChangeKind = "member"
 	ChangeProfile   ChangeKind = "profile" // roles built into the profile
+	ChangeLink      ChangeKind = "link"    // sign-in links; of no concern to the index
 	ChangeNoop      ChangeKind = "noop"    // nothing; whoever logged it waits for the barrier
 )
 
