@@ -138,8 +138,8 @@ func ExampleMiddleware() {
 		_, _ = fmt.Fprintln(w, "added for", caller.WorkspaceID)
 	})
 	mux := http.NewServeMux()
-	mux.Handle("POST /inventory", keys.Require("inventory.write")(add))
-	mux.Handle("DELETE /inventory", keys.Require("inventory.delete")(add))
+	mux.Handle("POST /inventory", keys.Require("inventory.write", add))
+	mux.Handle("DELETE /inventory", keys.Require("inventory.delete", add))
 
 	for _, request := range []struct{ method, key string }{
 		{"POST", "gw_good"},

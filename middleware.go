@@ -74,25 +74,23 @@ func NewMiddleware(v Verifier, o MiddlewareOptions) *Middleware {
 	return &Middleware{verifier: v, options: o}
 }
 
-// Require returns what wraps the handler of a route that needs the permission.
-// An empty permission lets every good key in.
+// Require returns the handler of a route that needs the permission: next, for
+// requests whose key has it. An empty permission lets every good key in.
 //
-//	mux.Handle("POST /inventory", keys.Require("inventory.write")(create))
-func (m *Middleware) Require(permission string) func(http.Handler) http.Handler {
-	return func(next http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			decision, problem := m.decide(r, permission)
-			if problem != nil {
-				WriteError(w, problem, m.options.Title)
-				return
-			}
-			// WithContext copies the request, and its header map where one must
-			// change: the caller's request is not ours to edit.
-			inner := r.WithContext(context.WithValue(r.Context(), decisionKey{}, decision))
-			inner.Header = withoutIdentity(r.Header)
-			next.ServeHTTP(w, inner)
-		})
-	}
+//	mux.Handle("POST /inventory", keys.Require("inventory.write", create))
+func (m *Middleware) Require(permission string, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		decision, problem := m.decide(r, permission)
+		if problem != nil {
+			WriteError(w, problem, m.options.Title)
+			return
+		}
+		// WithContext copies the request, and its header map where one must
+		// change: the caller's request is not ours to edit.
+		inner := r.WithContext(context.WithValue(r.Context(), decisionKey{}, decision))
+		inner.Header = withoutIdentity(r.Header)
+		next.ServeHTTP(w, inner)
+	})
 }
 
 // decide returns the decision that lets the request in, or the error to answer

@@ -124,7 +124,7 @@ func TestMiddleware(t *testing.T) {
 			var log bytes.Buffer
 			test.options.Logger = slog.New(slog.NewTextHandler(&log, nil))
 			var identity keystile.Decision
-			handler := keystile.NewMiddleware(verifier, test.options).Require(test.permission)(http.HandlerFunc(
+			handler := keystile.NewMiddleware(verifier, test.options).Require(test.permission, http.HandlerFunc(
 				func(w http.ResponseWriter, r *http.Request) {
 					identity, _ = keystile.FromContext(r.Context())
 					w.WriteHeader(http.StatusNoContent)
@@ -192,7 +192,7 @@ func TestMiddlewareAsks(t *testing.T) {
 		Workspace:      func(r *http.Request) string { return r.Header.Get("Tenant") },
 		Logger:         slog.New(slog.NewTextHandler(&log, nil)),
 	})
-	handler := m.Require("inventory.write")(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	handler := m.Require("inventory.write", http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	ask := func(peer, forwarded, agent string) {
 		r := httptest.NewRequest("GET", "/", nil)
 		r.RemoteAddr = peer
@@ -229,7 +229,7 @@ func TestMiddlewareAsks(t *testing.T) {
 func TestMiddlewareCleansHeaders(t *testing.T) {
 	verifier, good, _ := newRing(t)
 	var seen http.Header
-	handler := keystile.NewMiddleware(verifier, keystile.MiddlewareOptions{}).Require("")(http.HandlerFunc(
+	handler := keystile.NewMiddleware(verifier, keystile.MiddlewareOptions{}).Require("", http.HandlerFunc(
 		func(_ http.ResponseWriter, r *http.Request) { seen = r.Header }))
 	r := httptest.NewRequest("GET", "/", nil)
 	r.Header = http.Header{
@@ -266,7 +266,7 @@ func TestMiddlewareGoneClient(t *testing.T) {
 	r := httptest.NewRequest("GET", "/", nil)
 	r.Header.Set("X-API-Key", good)
 	w := httptest.NewRecorder()
-	m.Require("")(http.NotFoundHandler()).ServeHTTP(w, r)
+	m.Require("", http.NotFoundHandler()).ServeHTTP(w, r)
 	if w.Code != http.StatusServiceUnavailable || log.Len() > 0 {
 		t.Errorf("status %d, logged %q", w.Code, &log)
 	}

@@ -5,8 +5,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/keystile/keystile"
 	"pgregory.net/rapid"
+
+	"github.com/keystile/keystile"
 )
 
 type perms = keystile.Permissions

@@ -15,7 +15,6 @@ import (
 
 	"github.com/alecthomas/kong"
 
-	"github.com/keystile/keystile"
 	"github.com/keystile/keystile/internal/profile"
 )
 
@@ -28,30 +27,26 @@ type cli struct {
 	Verify     verifyCmd     `cmd:"" help:"Check a key."`
 	Workspaces workspacesCmd `cmd:"" help:"Create, list, show, suspend, resume and delete workspaces."`
 	Admin      adminCmd      `cmd:"" help:"Make a key or a sign-in link on the store itself, beside a running server."`
-	Backup     backupCmd     `cmd:"" help:"Write a backup of the store to a file, beside a running server."`
-	Restore    restoreCmd    `cmd:"" help:"Put a backup back into a store that no server holds."`
 	Scan       scanCmd       `cmd:"" help:"Find keys of this product in files, offline."`
 	Completion completionCmd `cmd:"" help:"Print a script that completes commands in bash, zsh or fish."`
 	Version    versionCmd    `cmd:"" help:"Print the version."`
+	Complete   completeCmd   `cmd:"" hidden:""`
 }
 
 // app is what every verb gets.
 type app struct {
-	stdin   io.Reader
-	stdout  io.Writer
-	stderr  io.Writer
-	json    bool
-	env     func(string) string
-	profile func() (*profile.Profile, error)
-}
+	stdin    io.Reader
+	terminal bool // a person sits at stdin
+	stdout   io.Writer
+	stderr   io.Writer
+	json     bool
+	env      func(string) string
+	profile  func() (*profile.Profile, error)
 
-// format is the form of this product's keys.
-func (a *app) format() (keystile.Format, error) {
-	p, err := a.profile()
-	if err != nil {
-		return keystile.Format{}, err
-	}
-	return p.Format(), nil
+	// server and credential say for errors which server a verb speaks to, and
+	// where the key came from. Empty for verbs that speak to none.
+	server     string
+	credential string
 }
 
 // Exit statuses: 0 is success, 1 an operation that failed or was refused, 2 a
@@ -86,10 +81,10 @@ func usage(err error) error {
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	code := run(ctx, os.Args[1:], &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, env: os.Getenv})
-	stop()
-	os.Exit(code)
+	context.AfterFunc(ctx, stop) // a second signal ends the program at once
+	os.Exit(run(ctx, os.Args[1:], &app{
+		stdin: os.Stdin, terminal: isTerminal(os.Stdin), stdout: os.Stdout, stderr: os.Stderr, env: os.Getenv,
+	}))
 }
 
 // storeFlags name a profile and a store. Verbs that open the store itself have them.
@@ -100,23 +95,14 @@ type storeFlags struct {
 }
 
 type profileFlag struct {
-	Config string `help:"Profile of the product; without it a built-in one." env:"KEYSTILE_CONFIG" placeholder:"FILE"`
+	Config string `help:"Profile of the product. Without it a built-in one; admin takes the one that the store was last served with." env:"KEYSTILE_CONFIG" placeholder:"FILE"`
 }
 
 // run is main with everything handed in, and returns the exit status.
 func run(ctx context.Context, args []string, a *app) (code int) {
 	var c cli
 	exited := -1
-	parser, err := kong.New(&c,
-		kong.Name("keystile"),
-		kong.Description("The turnstile for API keys: issue them, check them, take them away."),
-		kong.Writers(a.stdout, a.stderr),
-		kong.Exit(func(code int) { exited = code }),
-		kong.UsageOnError(),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
-		kong.BindTo(ctx, (*context.Context)(nil)),
-		kong.Bind(a),
-	)
+	parser, err := newParser(ctx, &c, a, func(code int) { exited = code })
 	if err != nil {
 		fmt.Fprintln(a.stderr, "keystile:", err)
 		return exitUsage
@@ -126,7 +112,7 @@ func run(ctx context.Context, args []string, a *app) (code int) {
 		return exited // --help has been printed
 	}
 	if err != nil {
-		fmt.Fprintf(a.stderr, "keystile: %s; try keystile --help\n", oneLine(err))
+		fmt.Fprintf(a.stderr, "keystile: %s; try %s --help\n", masked(oneLine(err)), called(err))
 		return exitUsage
 	}
 	a.json = c.JSON
@@ -142,31 +128,36 @@ func run(ctx context.Context, args []string, a *app) (code int) {
 		}
 		return exit.code
 	}
-	fmt.Fprintln(a.stderr, "keystile:", message(err))
+	fmt.Fprintln(a.stderr, "keystile:", a.message(err))
 	return exitFailed
 }
 
-// message is what an error says to a person. A problem that the server told
-// comes with what to do.
-func message(err error) string {
-	var p *keystile.Error
-	if !errors.As(err, &p) {
-		return oneLine(err)
+// newParser reads the command line into c. It calls exit after --help.
+func newParser(ctx context.Context, c *cli, a *app, exit func(code int)) (*kong.Kong, error) {
+	return kong.New(c,
+		kong.Name("keystile"),
+		kong.Description("The turnstile for API keys: issue them, check them, take them away."),
+		kong.Writers(a.stdout, a.stderr),
+		kong.Exit(exit),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
+		kong.BindTo(ctx, (*context.Context)(nil)),
+		kong.Bind(a),
+	)
+}
+
+// called is the verb that arguments were meant for, as far as they could be read.
+func called(err error) string {
+	parse, ok := errors.AsType[*kong.ParseError](err)
+	if !ok || parse.Context == nil || parse.Context.Selected() == nil {
+		return "keystile"
 	}
-	var b strings.Builder
-	b.WriteString(p.Title)
-	if p.Detail != "" {
-		b.WriteString(": " + p.Detail)
-	}
-	for _, f := range p.Fields {
-		if f.Detail != p.Detail {
-			b.WriteString("\n  " + f.Field + ": " + f.Detail)
+	words := []string{"keystile"}
+	for _, p := range parse.Context.Path {
+		if p.Command != nil {
+			words = append(words, p.Command.Name)
 		}
 	}
-	for _, fix := range p.Fixes {
-		b.WriteString("\n  - " + fix)
-	}
-	return b.String()
+	return strings.Join(words, " ")
 }
 
 func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
@@ -182,15 +173,4 @@ func logger(w io.Writer, format, level string) (*slog.Logger, error) {
 		return slog.New(slog.NewJSONHandler(w, o)), nil
 	}
 	return slog.New(slog.NewTextHandler(w, o)), nil
-}
-
-type versionCmd struct{}
-
-// Run prints the version.
-func (versionCmd) Run(a *app) error {
-	if a.json {
-		return printJSON(a.stdout, map[string]any{"version": keystile.Version})
-	}
-	fmt.Fprintln(a.stdout, "keystile", keystile.Version)
-	return nil
 }

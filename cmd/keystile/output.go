@@ -2,7 +2,11 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
 )
 
 // printJSON writes one value for programs.
@@ -11,4 +15,40 @@ func printJSON(w io.Writer, v any) error {
 	e.SetEscapeHTML(false)
 	e.SetIndent("", "  ")
 	return e.Encode(v)
+}
+
+// printTable writes rows below their headings, aligned.
+func printTable(w io.Writer, rows [][]string) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, row := range rows {
+		cells := make([]string, len(row))
+		for i, c := range row {
+			if cells[i] = printable(c); c == "" {
+				cells[i] = "-"
+			}
+		}
+		fmt.Fprintln(t, strings.Join(cells, "\t"))
+	}
+	return t.Flush()
+}
+
+// printFields writes one object, a field a line, without those that are empty.
+func printFields(w io.Writer, fields [][2]string) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, f := range fields {
+		if f[1] != "" {
+			fmt.Fprintf(t, "%s\t%s\n", f[0], printable(f[1]))
+		}
+	}
+	return t.Flush()
+}
+
+// minute is a time for people, in UTC as everywhere in Keystile.
+func minute(t time.Time) string { return t.UTC().Format("2006-01-02 15:04Z") }
+
+func minutePtr(t *time.Time) string {
+	if t == nil {
+		return ""
+	}
+	return minute(*t)
 }

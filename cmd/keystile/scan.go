@@ -17,8 +17,9 @@ import (
 	"strings"
 	"unicode"
 
-	"github.com/keystile/keystile"
 	textunicode "golang.org/x/text/encoding/unicode"
+
+	"github.com/keystile/keystile"
 )
 
 type scanCmd struct {
@@ -175,7 +176,7 @@ func (s *scanner) scanStream(path string, r io.Reader) error {
 			at.offset = end // a key has no line break
 		}
 		if last {
-			if err != io.EOF && err != io.ErrUnexpectedEOF {
+			if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 				s.skip(path, err)
 			}
 			return nil
@@ -266,7 +267,7 @@ func (s *scanner) scanDiff(r io.Reader) error {
 				return err
 			}
 		}
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
@@ -347,21 +348,15 @@ func printable(path string) string {
 }
 
 func (c *scanCmd) Run(app *app) error {
-	format, err := app.format()
+	product, err := app.profile()
 	if err != nil {
-		return err
+		return usage(err)
 	}
-	found, err := scanPaths(app.stdout, format, c.Paths, scanOptions{
-		staged: c.Staged, json: app.json, style: keystile.PreviewFirst, stdin: os.Stdin, warn: app.stderr,
+	found, err := scanPaths(app.stdout, product.Format(), c.Paths, scanOptions{
+		staged: c.Staged, json: app.json, style: product.Preview, stdin: app.stdin, warn: app.stderr,
 	})
-	if err != nil {
-		fmt.Fprintln(app.stderr, "keystile scan:", err)
+	if found > 0 {
+		return exitError{exitFailed, err}
 	}
-	switch {
-	case found > 0:
-		return exitError{code: 1}
-	case err != nil:
-		return exitError{code: 2}
-	}
-	return nil
+	return usage(err)
 }

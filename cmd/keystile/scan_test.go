@@ -135,36 +135,41 @@ func TestScanText(t *testing.T) {
 }
 
 // A key must be found, once and at the right place, wherever the end of a
-// piece cuts through it, its neighbours or nothing.
+// piece cuts through it, its neighbours or nothing. The longest key needs all
+// of the overlap; a short one can lie within it and be seen twice.
 func TestScanAcrossPieces(t *testing.T) {
-	key := mintForScan(t, "environments")
-	if len(key) != keystile.MaxTokenLen {
-		t.Fatalf("the key has %d bytes: it must be of the longest", len(key))
+	long, short := mintForScan(t, "environments"), mintForScan(t, "")
+	if len(long) != keystile.MaxTokenLen {
+		t.Fatalf("the key has %d bytes: it must be of the longest", len(long))
 	}
-	for _, reader := range []struct {
+	readers := []struct {
 		name string
 		wrap func(io.Reader) io.Reader
-	}{{"half of what is asked for", iotest.HalfReader}, {"data and EOF at once", iotest.DataErrReader}} {
-		t.Run(reader.name, func(t *testing.T) {
-			for start := scanBufferSize - keystile.MaxTokenLen - 4; start < scanBufferSize+4; start++ {
-				for _, tail := range []string{"", "-" + strings.Repeat("y", 100)} {
-					text := strings.Repeat("x", start-10) + "\n........ " + key + tail
-					got := scan(t, []string{key}, scanOptions{stdin: reader.wrap(strings.NewReader(text))}, "-")
-					want := fmt.Sprintf("-:2:10: %s  (gw)\n", preview(t, key))
-					if got.err != nil || got.out != want {
-						t.Fatalf("key at %d, %d bytes behind it: %v\n%s", start, len(tail), got.err, got.out)
-					}
-					// Glued to a word it is no key, even if only the next or last piece shows it.
-					glued := strings.Repeat("x", start) + key + tail
-					behind := strings.Repeat(".", start) + key + "x" + tail
-					for _, text := range []string{glued, behind} {
-						if got := scan(t, nil, scanOptions{stdin: reader.wrap(strings.NewReader(text))}, "-"); got.found != 0 {
-							t.Fatalf("part of a word, at %d, %d bytes behind it: %s", start, len(tail), got.out)
+	}{{"half of what is asked for", iotest.HalfReader}, {"data and EOF at once", iotest.DataErrReader}}
+	for _, reader := range readers {
+		for _, key := range []string{long, short} {
+			for _, tail := range []string{"", "-" + strings.Repeat("y", 100)} {
+				t.Run(fmt.Sprintf("%s, %d bytes, %d behind", reader.name, len(key), len(tail)), func(t *testing.T) {
+					for start := scanBufferSize - keystile.MaxTokenLen - 4; start < scanBufferSize+4; start++ {
+						look := func(text string) scanned {
+							return scan(t, []string{key}, scanOptions{stdin: reader.wrap(strings.NewReader(text))}, "-")
+						}
+						got := look(strings.Repeat("x", start-10) + "\n........ " + key + tail)
+						want := fmt.Sprintf("-:2:10: %s  (gw)\n", preview(t, key))
+						if got.err != nil || got.out != want {
+							t.Fatalf("key at %d: %v\n%s", start, got.err, got.out)
+						}
+						// Glued to a word it is no key, even if only another piece shows it.
+						if got := look(strings.Repeat("x", start) + key + tail); got.found != 0 {
+							t.Fatalf("behind a word, at %d: %s", start, got.out)
+						}
+						if got := look(strings.Repeat(".", start) + key + "x" + tail); got.found != 0 {
+							t.Fatalf("before a word, at %d: %s", start, got.out)
 						}
 					}
-				}
+				})
 			}
-		})
+		}
 	}
 }
 

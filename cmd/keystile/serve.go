@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -32,6 +33,9 @@ func (c *serveCmd) Run(ctx context.Context, a *app) error {
 	log, err := logger(a.stderr, c.LogFormat, c.LogLevel)
 	if err != nil {
 		return usage(err)
+	}
+	if c.FlushInterval <= 0 {
+		return usage(errors.New("--flush-interval must be more than 0, such as 10s"))
 	}
 	s, err := server.Open(ctx, server.Config{
 		ProfilePath: c.Config, Dir: c.Data, DatabaseURL: c.Database, Listen: c.Listen, PublicURL: c.PublicURL,
@@ -66,7 +70,11 @@ func (c *serveCmd) welcome(w io.Writer, s *server.Server, link string) {
 	admin := c.command("admin", "key", "--expires", "1h")
 	url := s.URL()
 	fmt.Fprintf(w, "\nSign in within 15 minutes, once:\n  %s\n", link)
-	fmt.Fprintf(w, "\nCreate a key, check it, take it away (paste into another terminal):\n\n")
+	where := "into another terminal"
+	if c.Database != "" {
+		where += ", with KEYSTILE_DATABASE set to this server's database"
+	}
+	fmt.Fprintf(w, "\nCreate a key, check it, take it away (paste %s):\n\n", where)
 	fmt.Fprintf(w, `K=$(curl -sS %s/v1/workspaces/%s/keys -H "Authorization: Bearer $(%s)" -H 'Content-Type: application/json' -d '{"name":"First key"}'); echo "$K"`+"\n\n", url, s.Only, admin)
 	fmt.Fprintf(w, `curl -sS %s/v1/verify -H "Authorization: Bearer $(%s)" -H 'Content-Type: application/json' -d "{\"key\":\"$(echo "$K" | sed 's/.*"secret":"\([^"]*\)".*/\1/')\"}"`+"\n\n", url, admin)
 	fmt.Fprintf(w, `curl -sS -X POST %s/v1/keys/$(echo "$K" | sed 's/.*"key":{"id":"\([^"]*\)".*/\1/')/revoke -H "Authorization: Bearer $(%s)"`+"\n\n", url, admin)
@@ -79,7 +87,11 @@ func (c *serveCmd) welcome(w io.Writer, s *server.Server, link string) {
 func (c *serveCmd) command(args ...string) string {
 	words := append([]string{program()}, args...)
 	if c.Database == "" {
-		if dir, err := filepath.Abs(c.Data); err == nil && c.Data != "" {
+		data := c.Data
+		if data == "" {
+			data = server.DefaultDir
+		}
+		if dir, err := filepath.Abs(data); err == nil {
 			words = append(words, "--data", dir)
 		}
 	}

@@ -9,9 +9,10 @@ import (
 )
 
 // ByID is the input of routes that take nothing but an ID. The parts that inputs
-// share are exported because huma does not look into others.
+// share are exported because huma does not look into others. The ID has no
+// bound here: whatever is none must be answered like one that does not exist.
 type ByID struct {
-	ID string `path:"id" maxLength:"64"`
+	ID string `path:"id"`
 }
 
 // answer is the output of routes that answer with one object.

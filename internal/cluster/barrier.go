@@ -18,7 +18,7 @@ var errBehind = errors.New("cluster: this node has not applied the change in tim
 // An error means that the change may not be in force everywhere yet.
 func (n *Node) Barrier(ctx context.Context, seq int64, narrows bool) (pending bool, err error) {
 	// Whoever asked may go away; the change is committed and must get through.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*wait)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*n.times.wait)
 	defer cancel()
 	if err := n.waitApplied(ctx, seq); err != nil {
 		return true, err
@@ -26,12 +26,14 @@ func (n *Node) Barrier(ctx context.Context, seq int64, narrows bool) (pending bo
 	if !n.store.Postgres() {
 		return false, nil // the only node
 	}
-	return waitOthers(ctx, n.nodes, seq, narrows)
+	behind, err := waitOthers(ctx, n.times, n.nodes, seq, narrows)
+	// What narrows has waited until the leases of those behind were over.
+	return behind && (!narrows || err != nil), err
 }
 
 // waitApplied waits until this node's own index shows the change.
 func (n *Node) waitApplied(ctx context.Context, seq int64) error {
-	ctx, cancel := context.WithTimeout(ctx, wait)
+	ctx, cancel := context.WithTimeout(ctx, n.times.wait)
 	defer cancel()
 	for {
 		n.mu.Lock()
@@ -52,8 +54,12 @@ func (n *Node) waitApplied(ctx context.Context, seq int64) error {
 // running servers and answers no verifications itself. Running tells whether
 // a server may be there at all.
 func AdminBarrier(s *store.Store, running func() bool) func(context.Context, int64, bool) (bool, error) {
+	return adminBarrier(s, protocol(), running)
+}
+
+func adminBarrier(s *store.Store, t times, running func() bool) func(context.Context, int64, bool) (bool, error) {
 	return func(ctx context.Context, seq int64, narrows bool) (bool, error) {
-		return waitOthers(ctx, func(ctx context.Context) (nodes []store.Node, err error) {
+		behind, err := waitOthers(ctx, t, func(ctx context.Context) (nodes []store.Node, err error) {
 			if !running() {
 				return nil, nil
 			}
@@ -63,20 +69,27 @@ func AdminBarrier(s *store.Store, running func() bool) func(context.Context, int
 			})
 			return nodes, err
 		}, seq, narrows)
+		if behind && err == nil && narrows && !s.Postgres() {
+			// The server that holds a directory needs no lease, so that time
+			// alone proves nothing.
+			return true, errBehind
+		}
+		return behind && (!narrows || err != nil), err
 	}
 }
 
 // waitOthers reads the list of nodes once, after the commit, and waits for
 // each of them to apply seq or to leave, or until its lease must be over. A
-// node that comes later, or renews later, has seen the change by then.
-func waitOthers(ctx context.Context, list func(context.Context) ([]store.Node, error), seq int64, narrows bool) (pending bool, err error) {
+// node that comes later, or renews later, has seen the change by then. It
+// tells whether some of them were still behind.
+func waitOthers(ctx context.Context, t times, list func(context.Context) ([]store.Node, error), seq int64, narrows bool) (stillBehind bool, err error) {
 	first, err := list(ctx)
 	if err != nil {
 		return true, err
 	}
-	limit := createWait
+	limit := t.createWait
 	if narrows {
-		limit = wait
+		limit = t.wait
 	}
 	end := time.Now().Add(limit)
 	behind := map[string]bool{}
@@ -87,7 +100,7 @@ func waitOthers(ctx context.Context, list func(context.Context) ([]store.Node, e
 	}
 	for pause := 2 * time.Millisecond; len(behind) > 0; pause = min(2*pause, 100*time.Millisecond) {
 		if left := time.Until(end); left <= 0 {
-			return !narrows, nil
+			return true, nil
 		} else if sleep(ctx, min(pause, left)); ctx.Err() != nil {
 			return true, ctx.Err()
 		}

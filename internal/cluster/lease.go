@@ -12,7 +12,7 @@ import (
 // renewals renews the lease until ctx ends.
 func (n *Node) renewals(ctx context.Context) {
 	for {
-		sleep(ctx, renewEvery)
+		sleep(ctx, n.times.renewEvery)
 		if ctx.Err() != nil {
 			return
 		}
@@ -33,19 +33,23 @@ func (n *Node) renewals(ctx context.Context) {
 // whoever made it has the row on the list of those to wait for. The lease
 // counts from before the row was sent.
 func (n *Node) renew(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, renewLimit)
+	ctx, cancel := context.WithTimeout(ctx, n.times.renewLimit)
 	defer cancel()
 	begin := time.Now()
 	n.mu.Lock()
 	self := store.Node{ID: n.id, Name: n.name, Version: keystile.Version, Applied: n.applied, StartedAt: n.started}
-	token := n.token
+	token, history := n.token, n.history
 	n.mu.Unlock()
 	head, err := n.store.RenewNode(ctx, self, token)
 	if err != nil {
 		return err
 	}
 	n.mu.Lock()
-	n.grant = grant{head: head, end: begin.Add(lease)}
+	if n.history != history {
+		n.mu.Unlock()
+		return nil // the answer of a log that is no more
+	}
+	n.grant = grant{head: head, end: begin.Add(n.times.lease)}
 	n.takeGrant()
 	behind := n.applied < head
 	n.mu.Unlock()
@@ -70,7 +74,7 @@ func (n *Node) sweep(ctx context.Context) error {
 		switch {
 		case !known || before.renewals != other.Renewals:
 			n.seen[other.ID] = seenNode{renewals: other.Renewals, since: now}
-		case now.Sub(before.since) > wait+other.StaleFor*5/4:
+		case now.Sub(before.since) > n.times.wait+other.StaleFor*5/4:
 			if err := n.store.SweepNode(ctx, other.ID, other.Renewals); err != nil {
 				return err
 			}

@@ -19,30 +19,43 @@ import (
 	"github.com/keystile/keystile/internal/verify"
 )
 
-// Times of the revocation protocol.
-const (
+// changesAtOnce is how many changes are read in one step.
+const changesAtOnce = 1000
+
+// times are those of the revocation protocol. They are part of it and no
+// settings; only its tests make them shorter.
+type times struct {
 	// wait is L: how long a change that narrows access waits for a node that
 	// does not answer.
-	wait = 15 * time.Second
+	wait time.Duration
 	// lease is L_node: for how long a node uses what it knows without having
 	// asked again. It is shorter than wait, so that clocks may drift apart by
 	// 11 % on each side.
-	lease = 12 * time.Second
+	lease time.Duration
 	// renewEvery and renewLimit are how often a node asks and how long it
 	// waits for the answer.
-	renewEvery = 3 * time.Second
-	renewLimit = 2 * time.Second
+	renewEvery, renewLimit time.Duration
 	// createWait is how long a change that takes nothing away waits for the
 	// other nodes, so that its caller can use what it made anywhere.
-	createWait = time.Second
-	// changesAtOnce is how many changes are read in one step.
-	changesAtOnce = 1000
-)
+	createWait time.Duration
+	// stepLimit bounds one step along the change log, so that a connection
+	// that has died without a word is given up.
+	stepLimit time.Duration
+}
+
+func protocol() times {
+	return times{
+		wait: 15 * time.Second, lease: 12 * time.Second,
+		renewEvery: 3 * time.Second, renewLimit: 2 * time.Second,
+		createWait: time.Second, stepLimit: 5 * time.Second,
+	}
+}
 
 // Node is this process as one that answers verifications from memory.
 type Node struct {
 	store  *store.Store
 	log    *slog.Logger
+	times  times
 	format keystile.Format
 	roles  []verify.Role // built into the profile; not in the store
 
@@ -57,11 +70,19 @@ type Node struct {
 	applied int64
 	token   [16]byte
 	grant   grant // the newest renewal, waiting for applied to reach its head
+	history int   // counts how often another history was found
 	moved   chan struct{}
-	own     int64               // newest change that this process committed
-	seen    map[string]seenNode // other nodes, for the sweep
-	loops   sync.WaitGroup
+	own     ownRun
+
+	acked int64               // what the others were told last; only follow touches it
+	owes  bool                // another process waits to be told; only follow touches it
+	seen  map[string]seenNode // other nodes, for the sweep
+	loops sync.WaitGroup
 }
+
+// ownRun is the newest run of changes, without a gap, that this process
+// committed. Nobody else waits for this node to apply those.
+type ownRun struct{ first, last int64 }
 
 // grant is the answer to a renewal: usable until end once head is applied.
 type grant struct {
@@ -82,16 +103,19 @@ func NewNode(s *store.Store, format keystile.Format, roles []keystile.Role, name
 		return nil, err
 	}
 	n := &Node{
-		store: s, log: log, format: format,
+		store: s, log: log, times: protocol(), format: format,
 		id: hex.EncodeToString(random), name: name, started: time.Now(),
 		wake: make(chan struct{}, 1), moved: make(chan struct{}), seen: map[string]seenNode{},
 	}
 	for _, r := range roles {
 		n.roles = append(n.roles, verify.Role{ID: r.ID, Name: r.Name, WorkspaceID: r.WorkspaceID, Permissions: r.Permissions})
 	}
-	s.OnCommit(func(_, last int64) {
+	s.OnCommit(func(first, last int64) {
 		n.mu.Lock()
-		n.own = max(n.own, last)
+		if first != n.own.last+1 {
+			n.own.first = first
+		}
+		n.own.last = last
 		n.mu.Unlock()
 		n.nudge()
 	})
@@ -119,7 +143,11 @@ func (n *Node) Start(ctx context.Context) error {
 	if n.store.Postgres() {
 		n.loops.Go(func() { n.renewals(ctx) })
 	}
-	return nil
+	// The lease counts once what was committed during the load is applied.
+	n.mu.Lock()
+	head := n.grant.head
+	n.mu.Unlock()
+	return n.waitApplied(ctx, head)
 }
 
 // Leave stops answering and takes the node off the list of those that a
@@ -172,6 +200,9 @@ func (n *Node) load(ctx context.Context) error {
 	}); err != nil {
 		return fmt.Errorf("cluster: count keys: %w", err)
 	}
+	n.mu.Lock()
+	n.own = ownRun{} // its numbers may mean other changes from now on
+	n.mu.Unlock()
 	index := verify.New(n.format, count)
 	index.Apply(verify.Batch{Roles: n.roles})
 	head, err := n.store.LoadIndex(ctx, func(b verify.Batch) error {
@@ -182,6 +213,7 @@ func (n *Node) load(ctx context.Context) error {
 		return fmt.Errorf("cluster: load the index: %w", err)
 	}
 	n.index.Store(index)
+	n.acked, n.owes = head.Seq, false
 	n.reached(head.Seq, head.Token)
 	n.log.Info("index loaded", "keys", index.Len(), "seq", head.Seq, "took", time.Since(begin).Round(time.Millisecond))
 	return nil
@@ -219,12 +251,7 @@ func (n *Node) follow(ctx context.Context) {
 		case <-n.wake:
 		}
 		for ctx.Err() == nil {
-			more, err := n.apply(ctx)
-			if errors.Is(err, store.ErrHistory) {
-				n.log.Warn("the change log has another history; loading everything anew")
-				n.dropLease()
-				err = n.load(ctx)
-			}
+			more, err := n.step(ctx)
 			if err != nil && ctx.Err() == nil {
 				n.log.Error("following the change log", "error", err)
 				sleep(ctx, 100*time.Millisecond)
@@ -237,10 +264,40 @@ func (n *Node) follow(ctx context.Context) {
 	}
 }
 
+// step goes one step along the change log, tells the others if they wait for
+// it, and asks for a lease if there is none. What fails is tried again by the
+// next step.
+func (n *Node) step(ctx context.Context) (more bool, err error) {
+	limited, cancel := context.WithTimeout(ctx, n.times.stepLimit)
+	defer cancel()
+	more, err = n.apply(limited)
+	if errors.Is(err, store.ErrHistory) {
+		n.log.Warn("the change log has another history; loading everything anew")
+		n.dropLease()
+		return true, n.load(ctx)
+	}
+	if err != nil {
+		return false, err
+	}
+	if n.owes {
+		n.mu.Lock()
+		applied, token := n.applied, n.token
+		n.mu.Unlock()
+		if err := n.store.AcknowledgeNode(limited, n.id, applied, token); err != nil {
+			return false, fmt.Errorf("acknowledge changes: %w", err)
+		}
+		n.acked, n.owes = applied, false
+	}
+	if !more && n.usableTo.Load() == nil {
+		return false, n.renew(ctx)
+	}
+	return more, nil
+}
+
 // apply reads and publishes one step of the change log.
 func (n *Node) apply(ctx context.Context) (more bool, err error) {
 	n.mu.Lock()
-	applied, token, own := n.applied, n.token, n.own
+	applied, token := n.applied, n.token
 	n.mu.Unlock()
 	var changes []store.Change
 	var batch verify.Batch
@@ -270,12 +327,12 @@ func (n *Node) apply(ctx context.Context) (more bool, err error) {
 	// Visible first, then acknowledged.
 	n.index.Load().Apply(batch)
 	n.reached(last.Seq, last.Token)
-	if last.Seq > own {
-		// Another process made it and may wait for us.
-		if err := n.store.AcknowledgeNode(ctx, n.id, last.Seq, last.Token); err != nil {
-			n.log.Error("acknowledging changes", "error", err)
-		}
-	}
+	n.mu.Lock()
+	own := n.own.first <= applied+1 && last.Seq <= n.own.last
+	n.mu.Unlock()
+	// Of our own changes the others are told now and then, for the log to be
+	// trimmed.
+	n.owes = n.owes || !own || last.Seq-n.acked >= changesAtOnce
 	return len(changes) == changesAtOnce, nil
 }
 
@@ -283,6 +340,7 @@ func (n *Node) dropLease() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.grant = grant{}
+	n.history++
 	n.usableTo.Store(nil)
 }
 

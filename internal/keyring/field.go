@@ -50,7 +50,22 @@ func text(field, s string, most int) (string, error) {
 			return "", badField(field, "It holds a control character, which is not allowed.")
 		}
 	}
+	if holdsKey(s) {
+		return "", badField(field, "This looks like a secret: there is a key in it, which everyone would see who may see this. Leave it out; name a key by its Key ID.")
+	}
 	return s, nil
+}
+
+// holdsKey tells whether there is a well-formed key in a text, of this product
+// or another: what people may read later must not open anything. The checksum
+// makes a mistake one in four thousand million.
+func holdsKey(s string) bool {
+	for word := range strings.FieldsFuncSeq(s, func(r rune) bool { return r != '_' && !unicode.IsLetter(r) && !unicode.IsDigit(r) }) {
+		if keystile.KeyInQuery(word) != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // requiredName checks a name, which must not be empty.
@@ -85,7 +100,8 @@ func allowlist(field string, list []string) ([]string, error) {
 		if err != nil {
 			return nil, badField(at, "It is not an IP address or a CIDR range such as 203.0.113.0/24 or 2001:db8::/32.")
 		}
-		if p.Addr().Zone() != "" || p.Addr().Is4In6() {
+		// A prefix never has a zone: it would be lost, not kept.
+		if strings.Contains(s, "%") || p.Addr().Is4In6() {
 			return nil, badField(at, "Write IPv4 addresses as 203.0.113.7, and IPv6 addresses without a zone.")
 		}
 		tidy := p.String()
@@ -123,6 +139,28 @@ func narrower(before, after []string) bool {
 		}
 	}
 	return true
+}
+
+// admits tells whether a stored list lets an address in. An empty one admits
+// everyone, and none admits an address that is not known.
+func admits(list []string, address netip.Addr) bool {
+	if len(list) == 0 {
+		return true
+	}
+	for _, s := range list {
+		if p, err := parsePrefix(s); err == nil && p.Contains(address.Unmap().WithZone("")) {
+			return true
+		}
+	}
+	return false
+}
+
+// sameAllowlist tells whether a stored list is the one in force.
+func sameAllowlist(list []string, force []netip.Prefix) bool {
+	return slices.EqualFunc(list, force, func(s string, q netip.Prefix) bool {
+		p, err := parsePrefix(s)
+		return err == nil && p == q
+	})
 }
 
 // permissions checks a list of permissions against what the profile knows.

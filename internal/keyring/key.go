@@ -19,7 +19,7 @@ func (k *Keyring) CreateKey(ctx context.Context, a Actor, workspaceID string, in
 		return out, false, err
 	}
 	out.Pending, err = k.write(ctx, a, func(c *change) error {
-		ws, err := c.workspace(workspaceID)
+		ws, err := c.Workspace(a.scope(), workspaceID)
 		if err != nil {
 			return err
 		}
@@ -68,10 +68,7 @@ func (c *change) newKey(ws keystile.Workspace, in keystile.CreateKey) (key store
 	}
 	key.ID = c.k.ids.next("key_", c.now)
 	key.WorkspaceID, key.RoleID, key.Status = ws.ID, role.ID, keystile.StatusActive
-	key.CreatedAt, key.UpdatedAt = c.now, c.now
-	if key.CreatedBy, err = c.party(); err != nil {
-		return key, role, err
-	}
+	key.CreatedAt, key.UpdatedAt, key.CreatedBy = c.now, c.now, c.actor.party
 	if key.Name, err = requiredName("body.name", in.Name); err != nil {
 		return key, role, err
 	}
@@ -268,8 +265,11 @@ func (k *Keyring) Keys(ctx context.Context, a Actor, workspaceID string, q KeyQu
 	if err := checkID("ws_", workspaceID); err != nil {
 		return out, err
 	}
-	f := store.KeyFilter{WorkspaceID: workspaceID, Cursor: q.Cursor, CreatorID: q.Creator, Now: k.now()}
+	f := store.KeyFilter{WorkspaceID: workspaceID, Cursor: q.Cursor, Now: k.now()}
 	if f.Query, err = text("query.q", q.Query, maxName); err != nil {
+		return out, err
+	}
+	if f.CreatorID, err = text("query.created_by", q.Creator, maxName); err != nil {
 		return out, err
 	}
 	switch q.Status {
@@ -339,14 +339,27 @@ func (c *change) keyFor(id string, permissions []string) (store.Key, keystile.Ro
 	if err := c.actor.need(permissions...); err != nil {
 		return key, keystile.Role{}, err
 	}
-	c.ended(&key)
+	if err := c.expire(&key); err != nil {
+		return key, keystile.Role{}, err
+	}
 	role, err := c.roleByID(key.WorkspaceID, key.RoleID)
 	if err != nil {
 		return key, role, err
 	}
-	// The role as it stands, not the narrowed key: taking the narrowing away
-	// must not be a way around.
 	return key, role, c.actor.touch(effective(key, role))
+}
+
+// expire stores as a state that a key has reached its end, if it has: what is
+// done with it now must not hide that from the audit log.
+func (c *change) expire(key *store.Key) error {
+	before := *key
+	if c.ended(key); key.Status == before.Status {
+		return nil
+	}
+	who := c.actor
+	c.actor = system()
+	defer func() { c.actor = who }()
+	return c.saveKey("key.expired", "", &before, key)
 }
 
 // ended lets the status say what the clock says.
@@ -446,6 +459,10 @@ func (c *change) updateAccess(key *store.Key, role keystile.Role, in keystile.Ke
 			return badField("body.expires_at", "It is later than the end the key has. Nothing lengthens a key's life; rotate it or create a new one.")
 		}
 		key.ExpiresAt = at
+		// Rolling a rotation back must not undo this.
+		if key.ReplacedBy != "" && at != nil && (key.FormerEnd == 0 || at.UnixMilli() < key.FormerEnd) {
+			key.FormerEnd = at.UnixMilli()
+		}
 	}
 	roleChanged := key.RoleID != before.RoleID || !slices.Equal(key.Permissions, before.Permissions)
 	if roleChanged {
@@ -532,10 +549,7 @@ func (c *change) withKeyLimit(workspaceID string, fn func() error) error {
 func (k *Keyring) ReviewKey(ctx context.Context, a Actor, id string) (keystile.Key, error) {
 	return k.changeKey(ctx, a, id, []string{"api.key.update"}, func(c *change, key *store.Key, _ keystile.Role) error {
 		before := *key
-		who, err := c.party()
-		if err != nil {
-			return err
-		}
+		who := c.actor.party
 		key.ReviewedAt, key.ReviewedBy = &c.now, &who
 		return c.saveKey("key.reviewed", "", &before, key)
 	})

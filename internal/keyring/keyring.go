@@ -59,6 +59,9 @@ func (k *Keyring) write(ctx context.Context, a Actor, fn func(c *change) error) 
 	var c *change
 	seq, err := k.store.Write(ctx, func(tx *store.Tx) error {
 		c = &change{Tx: tx, k: k, actor: a, now: k.now().UTC().Truncate(time.Millisecond)}
+		if err := c.recheck(); err != nil {
+			return err
+		}
 		return fn(c)
 	})
 	if err != nil {
@@ -121,12 +124,8 @@ type entry struct {
 // record writes the audit entry, the event and the change-log row of a change.
 func (c *change) record(e entry) error {
 	before, after := difference(e.before, e.after)
-	actor, err := c.party()
-	if err != nil {
-		return err
-	}
 	if err := c.InsertAudit(keystile.AuditEntry{
-		ID: c.k.ids.next("aud_", c.now), WorkspaceID: e.workspaceID, At: c.now, Actor: actor,
+		ID: c.k.ids.next("aud_", c.now), WorkspaceID: e.workspaceID, At: c.now, Actor: c.actor.party,
 		Action: e.action, ObjectKind: string(e.kind), ObjectID: e.objectID, ObjectName: e.objectName,
 		Address: c.actor.origin.address(), UserAgent: c.actor.origin.UserAgent, RequestID: c.actor.origin.RequestID,
 		Reason: e.reason, Before: before, After: after,
@@ -146,27 +145,54 @@ func (c *change) record(e entry) error {
 	return c.LogChange(e.kind, e.objectID)
 }
 
+// recheck fails unless the actor's key is still what it was when its request
+// was let in. The body may have come seconds later, and a key that was taken
+// away meanwhile must not act any more: whoever took it away was told so.
+func (c *change) recheck() error {
+	if c.actor.party.Kind != "key" {
+		return nil
+	}
+	own := store.OneWorkspace(c.actor.workspace)
+	key, err := c.Key(own, c.actor.party.ID)
+	if errors.Is(err, store.ErrNotFound) {
+		return keystile.NewError(keystile.CodeUnknown, "")
+	} else if err != nil {
+		return err
+	}
+	ws, err := c.Workspace(own, c.actor.workspace)
+	if err != nil {
+		return err
+	}
+	role, err := c.roleByID(ws.ID, key.RoleID)
+	if err != nil {
+		return err
+	}
+	c.ended(&key)
+	c.actor.party.Name = key.Name
+	switch {
+	case ws.Suspended:
+		return keystile.NewError(keystile.CodeWorkspaceSuspended, "")
+	case key.Status == keystile.StatusRevoked:
+		return keystile.NewError(keystile.CodeRevoked, "")
+	case key.Status == keystile.StatusDisabled:
+		return keystile.NewError(keystile.CodeDisabled, "")
+	case key.Status != keystile.StatusActive:
+		return keystile.NewError(keystile.CodeExpired, "")
+	case !admits(ws.IPAllowlist, c.actor.origin.Address), !admits(key.IPAllowlist, c.actor.origin.Address):
+		return keystile.NewError(keystile.CodeIPNotAllowed, "")
+	case !effective(key, role).Cover(c.actor.permissions), !sameAllowlist(key.IPAllowlist, c.actor.allow):
+		return keystile.NewError(keystile.CodeConflict,
+			"What your key may do was changed while this request was under way. Nothing was done.",
+			"Send the request again.")
+	}
+	return nil
+}
+
 // settle logs a change of nothing, so that a caller who repeats a request
 // waits for the barrier like the first one did.
 func (c *change) settle() error {
 	c.narrows = true
 	return c.LogChange(store.ChangeNoop, "")
-}
-
-// party is the actor with the name it has now.
-func (c *change) party() (keystile.Party, error) {
-	p := c.actor.party
-	if p.Kind == "key" && p.Name == "" {
-		key, err := c.Key(store.OneWorkspace(c.actor.workspace), p.ID)
-		switch {
-		case err == nil:
-			p.Name = key.Name
-		case !errors.Is(err, store.ErrNotFound):
-			return p, err
-		}
-		c.actor.party = p
-	}
-	return p, nil
 }
 
 // volatile fields say nothing about a change, only about when it was looked at.

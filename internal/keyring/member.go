@@ -82,7 +82,7 @@ func (k *Keyring) CreateMember(ctx context.Context, a Actor, workspaceID string,
 		return out, false, err
 	}
 	_, err = k.write(ctx, a, func(c *change) error {
-		ws, err := c.workspace(workspaceID)
+		ws, err := c.Workspace(a.scope(), workspaceID)
 		if err != nil {
 			return err
 		}
@@ -108,7 +108,7 @@ func (c *change) createMember(ws keystile.Workspace, in keystile.CreateMember) (
 	if err != nil {
 		return out, err
 	}
-	if err := c.mayShape(role.Permissions); err != nil {
+	if err := c.mayExtend(nil, role.Permissions); err != nil {
 		return out, err
 	}
 	if most := c.k.planOf(ws).Limits.Members; most >= 0 && !ws.Operator {
@@ -122,10 +122,7 @@ func (c *change) createMember(ws keystile.Workspace, in keystile.CreateMember) (
 	}
 	m := store.Member{RoleID: role.ID}
 	m.ID, m.WorkspaceID, m.Person, m.Role = c.k.ids.next("mem_", c.now), ws.ID, person, role.Name
-	m.Status, m.CreatedAt = "invited", c.now
-	if m.InvitedBy, err = c.party(); err != nil {
-		return out, err
-	}
+	m.Status, m.CreatedAt, m.InvitedBy = "invited", c.now, c.actor.party
 	if err := c.InsertMember(m); err != nil {
 		if errors.Is(err, store.ErrTaken) {
 			return out, keystile.NewError(keystile.CodeConflict, "This person is a member of the workspace already.",
@@ -138,7 +135,8 @@ func (c *change) createMember(ws keystile.Workspace, in keystile.CreateMember) (
 }
 
 // person finds who is meant, or notes someone new. Issuer and subject
-// identify; an e-mail address never does.
+// identify; an e-mail address never does. Name and address stay those of this
+// invitation: what another workspace calls the person is not to be told.
 func (c *change) person(in keystile.Person) (p keystile.Person, err error) {
 	if in.ID != "" {
 		return p, badField("body.person.id", "Name a person by issuer and subject, or by name and e-mail address; the ID is Keystile's.")
@@ -169,7 +167,8 @@ func (c *change) person(in keystile.Person) (p keystile.Person, err error) {
 	if p.Subject != "" {
 		known, err := c.PersonBySubject(p.Issuer, p.Subject)
 		if err == nil {
-			return known, nil
+			p.ID = known.ID
+			return p, nil
 		}
 		if ignoreNotFound(err) != nil {
 			return p, err
@@ -221,10 +220,11 @@ func (k *Keyring) UpdateMember(ctx context.Context, a Actor, id string, in keyst
 		if err != nil {
 			return err
 		}
-		for _, r := range []keystile.Role{held, role} {
-			if err := c.mayShape(r.Permissions); err != nil {
-				return err
-			}
+		if err := c.mayShape(held.Permissions); err != nil {
+			return err
+		}
+		if err := c.mayExtend(held.Permissions, role.Permissions); err != nil {
+			return err
 		}
 		m.RoleID = role.ID
 		if err := c.UpdateMemberRole(a.scope(), id, role.ID); err != nil {

@@ -50,6 +50,9 @@ func (c *change) roleOf(workspaceID, name string) (keystile.Role, error) {
 	if r, ok := c.k.builtIn(workspaceID, name); ok {
 		return r, nil
 	}
+	if _, err := text("body.role", name, maxName); err != nil {
+		return keystile.Role{}, err // PostgreSQL can't be asked for it
+	}
 	scope := store.OneWorkspace(workspaceID)
 	r, err := c.RoleByName(scope, workspaceID, name)
 	if errors.Is(err, store.ErrNotFound) {
@@ -129,7 +132,7 @@ func (k *Keyring) CreateRole(ctx context.Context, a Actor, workspaceID string, i
 		return out, false, err
 	}
 	_, err = k.write(ctx, a, func(c *change) error {
-		ws, err := c.workspace(workspaceID)
+		ws, err := c.Workspace(a.scope(), workspaceID)
 		if err != nil {
 			return err
 		}
@@ -182,6 +185,16 @@ func (c *change) mayShape(p keystile.Permissions) error {
 		return err
 	}
 	return c.actor.cover(p)
+}
+
+// mayExtend fails unless the actor may give whoever has the permissions of
+// before those of after. They may be used from anywhere, which an actor who is
+// bound to addresses can't hand out.
+func (c *change) mayExtend(before, after keystile.Permissions) error {
+	if err := c.mayShape(after); err != nil || before.Cover(after) {
+		return err
+	}
+	return c.actor.coverAllowlist(nil)
 }
 
 func (k *Keyring) roleName(name string) (string, error) {
@@ -276,7 +289,7 @@ func (k *Keyring) UpdateRole(ctx context.Context, a Actor, id string, in keystil
 			if r.Permissions, err = k.rolePermissions(*in.Permissions); err != nil {
 				return err
 			}
-			if err := c.mayShape(r.Permissions); err != nil {
+			if err := c.mayExtend(before.Permissions, r.Permissions); err != nil {
 				return err
 			}
 		}

@@ -53,10 +53,7 @@ func (c *change) rotate(old store.Key, in keystile.RotateKey) (out keystile.Crea
 	fresh.Name, fresh.Description, fresh.Owner, fresh.Metadata = old.Name, old.Description, old.Owner, old.Metadata
 	fresh.Permissions, fresh.IPAllowlist, fresh.Environment = old.Permissions, old.IPAllowlist, old.Environment
 	fresh.ExpiresAt, fresh.Replaces = old.ExpiresAt, old.ID
-	fresh.CreatedAt, fresh.UpdatedAt = c.now, c.now
-	if fresh.CreatedBy, err = c.party(); err != nil {
-		return out, err
-	}
+	fresh.CreatedAt, fresh.UpdatedAt, fresh.CreatedBy = c.now, c.now, c.actor.party
 	if in.Name != "" {
 		if fresh.Name, err = requiredName("body.name", in.Name); err != nil {
 			return out, err
@@ -170,9 +167,6 @@ func (k *Keyring) RevokeKey(ctx context.Context, a Actor, id string, in keystile
 			}
 			return c.settle()
 		}
-		if _, err := c.party(); err != nil {
-			return err
-		}
 		before := *key
 		c.revoke(key, reason)
 		if !in.Rollback {
@@ -182,7 +176,7 @@ func (k *Keyring) RevokeKey(ctx context.Context, a Actor, id string, in keystile
 			if err := c.saveKey("key.revoked", reason, &before, key); err != nil {
 				return err
 			}
-			return c.rollBack(key.Replaces)
+			return c.rollBack(*key)
 		})
 	})
 }
@@ -190,13 +184,17 @@ func (k *Keyring) RevokeKey(ctx context.Context, a Actor, id string, in keystile
 // rollBack gives a replaced key the end that it had before its rotation. This
 // is the one thing that lengthens a key's life, so it takes what handing out
 // the key takes.
-func (c *change) rollBack(id string) error {
-	if id == "" {
+func (c *change) rollBack(replacement store.Key) error {
+	if replacement.Replaces == "" {
 		return badField("body.rollback", "This key replaces no other, so there is nothing to roll back.")
 	}
-	old, role, err := c.keyFor(id, []string{"api.key.create", "api.key.delete"})
+	old, role, err := c.keyFor(replacement.Replaces, []string{"api.key.create", "api.key.delete"})
 	if err != nil {
 		return err
+	}
+	if old.ReplacedBy != replacement.ID {
+		return keystile.NewError(keystile.CodeConflict, "The key that this one replaced has another replacement since.",
+			"Revoke without rollback.")
 	}
 	if err := c.mayHandOut(old, role); err != nil {
 		return err
@@ -210,9 +208,6 @@ func (c *change) rollBack(id string) error {
 	if before.FormerEnd != 0 {
 		at := time.UnixMilli(before.FormerEnd).UTC()
 		old.ExpiresAt = &at
-	}
-	if before.ExpiresAt == nil {
-		old.ExpiresAt = nil
 	}
 	return c.saveKey("key.rolled_back", "", &before, &old)
 }

@@ -232,10 +232,8 @@ func (k *Keyring) ExpireKeys(ctx context.Context) (n int, err error) {
 			return err
 		}
 		n = len(due)
-		for _, key := range due {
-			before := key
-			key.Status = keystile.StatusExpired
-			if err := c.saveKey("key.expired", "", &before, &key); err != nil {
+		for i := range due {
+			if err := c.expire(&due[i]); err != nil {
 				return err
 			}
 		}

@@ -184,6 +184,9 @@ func (c *change) updateWorkspace(w *keystile.Workspace, in keystile.WorkspacePat
 	// Every request takes one of the two, an empty one as well.
 	if in.Plan == nil && in.Suspended == nil && in.SuspendedReason == nil || in.Name != nil || in.IPAllowlist != nil {
 		if !a.May("platform.workspace.update") {
+			if w.ID != a.workspace && !a.Everywhere() {
+				return lacks("platform.workspace.update") // it sees the list of workspaces, and no more
+			}
 			if err := a.need("api.workspace.update"); err != nil {
 				return err
 			}

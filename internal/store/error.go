@@ -81,7 +81,9 @@ func classifyPostgres(err *pgconn.PgError) error {
 // itself proves that nothing was committed.
 func commitError(err error) error {
 	var lite *sqlite.Error
-	if errors.As(err, &lite) {
+	// A commit whose fsync failed may be in the log all the same, for whoever
+	// reads it after a crash.
+	if errors.As(err, &lite) && lite.Code()&0xff != sqlite3.SQLITE_IOERR {
 		return classify(err)
 	}
 	var pg *pgconn.PgError

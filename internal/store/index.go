@@ -170,13 +170,18 @@ func (tx *Tx) CountKeys() (int, error) {
 // changes, or later: what it gets is at least as new as they are.
 func (tx *Tx) IndexChanges(changes []Change) (verify.Batch, error) {
 	var b verify.Batch
-	seen := map[string]bool{}
+	type object struct {
+		kind ChangeKind
+		id   string
+	}
+	seen := map[object]bool{}
 	var keys []string
 	for _, c := range changes {
-		if seen[c.ObjectID] {
+		o := object{c.Kind, c.ObjectID}
+		if seen[o] {
 			continue
 		}
-		seen[c.ObjectID] = true
+		seen[o] = true
 		switch c.Kind {
 		case ChangeKey:
 			keys = append(keys, c.ObjectID)

@@ -142,24 +142,24 @@ type KeyFilter struct {
 // Keys lists keys in scope, newest first.
 func (tx *Tx) Keys(s Scope, f KeyFilter) ([]Key, error) {
 	ws, all := s.args()
-	now := millis(f.Now)
+	args := []any{ws, all, f.WorkspaceID, f.Limit}
+	where := ` WHERE (k.workspace_id = $1 OR $2 = 1) AND k.workspace_id = $3`
 	// What has expired counts as expired from that instant on, whether or not
 	// the state says so yet.
-	var status string
 	switch f.Status {
 	case "":
-		status = `$3 = $3`
-	case keystile.StatusExpired:
-		status = `(k.state = 3 OR (k.state < 2 AND k.expires_at > 0 AND k.expires_at <= $3))`
 	case keystile.StatusRevoked:
-		status = `k.state = 2 AND $3 = $3`
+		where += ` AND k.state = 2`
+	case keystile.StatusExpired:
+		where += ` AND (k.state = 3 OR (k.state < 2 AND k.expires_at > 0 AND k.expires_at <= $5))`
 	case keystile.StatusDisabled:
-		status = `k.state = 1 AND (k.expires_at = 0 OR k.expires_at > $3)`
+		where += ` AND k.state = 1 AND (k.expires_at = 0 OR k.expires_at > $5)`
 	default:
-		status = `k.state = 0 AND (k.expires_at = 0 OR k.expires_at > $3)`
+		where += ` AND k.state = 0 AND (k.expires_at = 0 OR k.expires_at > $5)`
 	}
-	args := []any{ws, all, now, f.WorkspaceID, f.Limit}
-	where := ` WHERE (k.workspace_id = $1 OR $2 = 1) AND ` + status + ` AND k.workspace_id = $4`
+	if f.Status != "" && f.Status != keystile.StatusRevoked {
+		args = append(args, millis(f.Now))
+	}
 	for _, c := range []struct {
 		condition string
 		value     string
@@ -178,7 +178,7 @@ func (tx *Tx) Keys(s Scope, f KeyFilter) ([]Key, error) {
 			where += ` ESCAPE '\'`
 		}
 	}
-	return queryAll(tx, scanKey, `SELECT `+keyColumns+keyTables+where+` ORDER BY k.id DESC LIMIT $5`, args...)
+	return queryAll(tx, scanKey, `SELECT `+keyColumns+keyTables+where+` ORDER BY k.id DESC LIMIT $4`, args...)
 }
 
 // UpdateKey writes everything that may change of a key: not its digest, its

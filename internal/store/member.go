@@ -13,7 +13,7 @@ type Member struct {
 }
 
 const memberColumns = `m.id, m.workspace_id, m.role_id, m.status, m.invited_by, m.created_at,
-	p.id, p.name, p.email, p.issuer, p.subject`
+	p.id, m.name, m.email, p.issuer, p.subject`
 
 func scanMember(r scanner) (Member, error) {
 	var m Member
@@ -47,9 +47,9 @@ func (tx *Tx) InsertPerson(p keystile.Person, createdAt int64) error {
 
 // InsertMember adds a person to a workspace. ErrTaken when it is there already.
 func (tx *Tx) InsertMember(m Member) error {
-	_, err := tx.exec(`INSERT INTO members (id, workspace_id, person_id, role_id, status, invited_by, created_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7)`, m.ID, m.WorkspaceID, m.Person.ID, m.RoleID, m.Status,
-		mustJSON(m.InvitedBy), millis(m.CreatedAt))
+	_, err := tx.exec(`INSERT INTO members (id, workspace_id, person_id, role_id, status, invited_by, created_at,
+		name, email) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`, m.ID, m.WorkspaceID, m.Person.ID, m.RoleID, m.Status,
+		mustJSON(m.InvitedBy), millis(m.CreatedAt), m.Person.Name, m.Person.Email)
 	return wrap("insert a member", err)
 }
 

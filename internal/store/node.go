@@ -69,11 +69,12 @@ func (tx *Tx) DeleteNodes() error {
 // TrimChanges removes changes older than before, but never the newest one
 // nor what a listed node has yet to apply. At most limit rows; it returns how many.
 func (tx *Tx) TrimChanges(before time.Time, limit int) (int64, error) {
+	// Only the beginning of the log is looked at: what is behind a change that
+	// stays is newer, and there may be millions of rows of it.
 	n, err := tx.exec(`DELETE FROM changes WHERE seq IN (
-		SELECT seq FROM changes WHERE at < $1
+		SELECT seq FROM (SELECT seq, at FROM changes ORDER BY seq LIMIT $2) oldest WHERE at < $1
 		AND seq < (SELECT seq FROM change_head)
-		AND seq < COALESCE((SELECT MIN(applied) FROM nodes), (SELECT seq FROM change_head))
-		ORDER BY seq LIMIT $2)`, millis(before), limit)
+		AND seq < COALESCE((SELECT MIN(applied) FROM nodes), (SELECT seq FROM change_head)))`, millis(before), limit)
 	if err != nil {
 		return 0, fmt.Errorf("trim the change log: %w", err)
 	}

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"net"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -71,8 +72,16 @@ func openPostgres(ctx context.Context, o Options) (*Store, error) {
 func unreachable(err error) error {
 	var dial *pgconn.ConnectError
 	if errors.As(err, &dial) && dial.Config != nil {
+		// The driver tries more than once, with and without TLS, and joins what
+		// came of it. The first of it is enough for a person.
+		cause := errors.Unwrap(dial)
+		if network, ok := errors.AsType[*net.OpError](cause); ok {
+			cause = network.Err
+		} else if refused, ok := errors.AsType[*pgconn.PgError](cause); ok {
+			cause = refused
+		}
 		return fmt.Errorf("%w: PostgreSQL at %s:%d, database %q, user %q: %w", ErrUnavailable,
-			dial.Config.Host, dial.Config.Port, dial.Config.Database, dial.Config.User, errors.Unwrap(dial))
+			dial.Config.Host, dial.Config.Port, dial.Config.Database, dial.Config.User, cause)
 	}
 	return fmt.Errorf("%w: %w", ErrUnavailable, err)
 }

@@ -24,12 +24,14 @@ func (tx *Tx) Retain(c Cutoffs, limit int) (int64, error) {
 		query  string
 	}{
 		{c.Audit, `DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < $1 ORDER BY at LIMIT $2)`},
-		{c.Usage, `DELETE FROM usage WHERE hour < $1 AND key_id IN
-			(SELECT key_id FROM usage WHERE hour < $1 ORDER BY hour LIMIT $2)`},
-		{c.Sources, `DELETE FROM key_sources WHERE last_at < $1 AND key_id IN
-			(SELECT key_id FROM key_sources WHERE last_at < $1 ORDER BY last_at LIMIT $2)`},
-		{c.Events, `DELETE FROM deliveries WHERE event_id IN (SELECT id FROM events WHERE at < $1 ORDER BY at LIMIT $2)`},
-		{c.Events, `DELETE FROM events WHERE id IN (SELECT id FROM events WHERE at < $1 ORDER BY at LIMIT $2)`},
+		{c.Usage, `DELETE FROM usage WHERE (key_id, hour, code) IN
+			(SELECT key_id, hour, code FROM usage WHERE hour < $1 ORDER BY hour LIMIT $2)`},
+		{c.Sources, `DELETE FROM key_sources WHERE (key_id, address, code) IN
+			(SELECT key_id, address, code FROM key_sources WHERE last_at < $1 ORDER BY last_at LIMIT $2)`},
+		{c.Events, `DELETE FROM deliveries WHERE id IN (SELECT d.id FROM events e JOIN deliveries d ON d.event_id = e.id
+			WHERE e.at < $1 LIMIT $2)`},
+		{c.Events, `DELETE FROM events WHERE id IN (SELECT id FROM events e WHERE at < $1
+			AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.event_id = e.id) ORDER BY at LIMIT $2)`},
 		{c.Links, `DELETE FROM links WHERE digest IN (SELECT digest FROM links WHERE expires_at < $1 LIMIT $2)`},
 		{c.Idempotency, `DELETE FROM idempotency WHERE scope IN
 			(SELECT scope FROM idempotency WHERE created_at < $1 LIMIT $2)`},

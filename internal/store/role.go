@@ -34,8 +34,8 @@ func (tx *Tx) Role(s Scope, id string) (keystile.Role, error) {
 		WHERE r.id = $1 AND (r.workspace_id = $2 OR $3 = 1)`, id, ws, all)
 }
 
-// Roles lists the roles that a workspace made, by name, after the cursor (a
-// name), at most limit.
+// Roles lists the roles that a workspace made, oldest first, after the cursor
+// (an ID, empty for the beginning), at most limit.
 func (tx *Tx) Roles(s Scope, workspaceID, cursor string, limit int) ([]keystile.Role, error) {
 	ws, all := s.args()
 	return queryAll(tx, scanRole, `SELECT `+roleColumns+` FROM roles r

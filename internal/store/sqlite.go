@@ -55,7 +55,7 @@ func lockDir(o Options) (locks, error) {
 	}
 	if o.Serve || o.Restore {
 		l.server = flock.New(filepath.Join(o.Dir, "server.lock"), flock.SetPermissions(0o600))
-		if ok, err := l.server.TryLock(); err != nil || !ok {
+		if ok, err := tryFor(lookTime, l.server.TryLock); err != nil || !ok {
 			_ = l.open.Unlock()
 			if err != nil {
 				return locks{}, fmt.Errorf("%w: %w", ErrUnavailable, err)
@@ -64,6 +64,21 @@ func lockDir(o Options) (locks, error) {
 		}
 	}
 	return l, nil
+}
+
+// lookTime is for how long a lock may be held by somebody who only looks
+// whether it is free, with room to spare. See [ServerRunning].
+const lookTime = 200 * time.Millisecond
+
+// tryFor tries to take a lock again and again, for that long.
+func tryFor(d time.Duration, take func() (bool, error)) (bool, error) {
+	for end := time.Now().Add(d); ; {
+		ok, err := take()
+		if ok || err != nil || time.Now().After(end) {
+			return ok, err
+		}
+		sleep(context.Background(), 10*time.Millisecond)
+	}
 }
 
 // ServerRunning tells whether a server holds the data directory. It is for

@@ -124,6 +124,10 @@ type Tx struct {
 	ctx context.Context
 	q   querier
 	log *changeLog // nil in a read
+	// broken is the error that may have ended the transaction. SQLite rolls
+	// back on its own when the disk is full, and would commit each statement
+	// after that by itself.
+	broken error
 }
 
 // querier is what *sql.Tx and *sql.Conn have in common.
@@ -135,9 +139,16 @@ type querier interface {
 
 // exec runs a statement and returns how many rows it touched.
 func (tx *Tx) exec(query string, args ...any) (int64, error) {
+	if tx.broken != nil {
+		return 0, tx.broken
+	}
 	r, err := tx.q.ExecContext(tx.ctx, query, args...)
 	if err != nil {
-		return 0, classify(err)
+		err = classify(err)
+		if errors.Is(err, ErrFull) || errors.Is(err, ErrUnavailable) {
+			tx.broken = err
+		}
+		return 0, err
 	}
 	n, err := r.RowsAffected()
 	if err != nil {

@@ -10,7 +10,8 @@ import (
 // AddUses adds what was counted since the last flush: the last use of each
 // key, its uses by hour and outcome, and where they came from. It touches no
 // key's row and logs no change. A use that began before an hour's end counts
-// for the hour of its last instant.
+// for the hour of its last instant. Uses of keys that were deleted meanwhile
+// are dropped: nothing would ever remove what was kept of them.
 func (tx *Tx) AddUses(uses []verify.Use) error {
 	for _, u := range uses {
 		address := ""
@@ -19,23 +20,27 @@ func (tx *Tx) AddUses(uses []verify.Use) error {
 		}
 		first, last := millis(u.First), millis(u.Last)
 		if u.Code == keystile.CodeValid {
-			if _, err := tx.exec(`INSERT INTO key_use (key_id, at, address, user_agent) VALUES ($1, $2, $3, $4)
+			if _, err := tx.exec(`INSERT INTO key_use (key_id, at, address, user_agent)
+				SELECT $1, $2, $3, $4 WHERE EXISTS (SELECT 1 FROM keys WHERE id = $1)
 				ON CONFLICT (key_id) DO UPDATE SET at = excluded.at, address = excluded.address,
 				user_agent = excluded.user_agent WHERE excluded.at > key_use.at`,
 				u.KeyID, last, address, u.UserAgent); err != nil {
 				return wrap("keep the last use", err)
 			}
 		}
-		if _, err := tx.exec(`INSERT INTO usage (key_id, hour, code, workspace_id, count) VALUES ($1, $2, $3, $4, $5)
+		if _, err := tx.exec(`INSERT INTO usage (key_id, hour, code, workspace_id, count)
+			SELECT $1, $2, $3, $4, $5 WHERE EXISTS (SELECT 1 FROM keys WHERE id = $1)
 			ON CONFLICT (key_id, hour, code) DO UPDATE SET count = usage.count + excluded.count`,
 			u.KeyID, millis(u.Last.UTC().Truncate(time.Hour)), string(u.Code), u.WorkspaceID, u.Count); err != nil {
 			return wrap("add to usage", err)
 		}
 		if _, err := tx.exec(`INSERT INTO key_sources (key_id, address, code, user_agent, first_at, last_at, count)
-			VALUES ($1, $2, $3, $4, $5, $6, $7)
-			ON CONFLICT (key_id, address, code) DO UPDATE SET last_at = CASE WHEN excluded.last_at > key_sources.last_at
-				THEN excluded.last_at ELSE key_sources.last_at END,
-			user_agent = excluded.user_agent, count = key_sources.count + excluded.count`,
+			SELECT $1, $2, $3, $4, $5, $6, $7 WHERE EXISTS (SELECT 1 FROM keys WHERE id = $1)
+			ON CONFLICT (key_id, address, code) DO UPDATE SET
+			first_at = CASE WHEN excluded.first_at < key_sources.first_at THEN excluded.first_at ELSE key_sources.first_at END,
+			last_at = CASE WHEN excluded.last_at > key_sources.last_at THEN excluded.last_at ELSE key_sources.last_at END,
+			user_agent = CASE WHEN excluded.last_at > key_sources.last_at THEN excluded.user_agent ELSE key_sources.user_agent END,
+			count = key_sources.count + excluded.count`,
 			u.KeyID, address, string(u.Code), u.UserAgent, first, last, u.Count); err != nil {
 			return wrap("add to sources", err)
 		}
@@ -72,7 +77,7 @@ func (tx *Tx) Usage(s Scope, f UsageFilter) ([]keystile.UsageBucket, error) {
 	if f.CursorKey != "" {
 		args = append(args, millis(f.CursorHour), f.CursorKey)
 		h, k := itoa(len(args)-1), itoa(len(args))
-		where += ` AND (u.hour < $` + h + ` OR (u.hour = $` + h + ` AND u.key_id > $` + k + `))`
+		where += ` AND u.hour <= $` + h + ` AND (u.hour < $` + h + ` OR u.key_id > $` + k + `)`
 	}
 	// The page is of buckets, each of which has a row for every code.
 	rows, err := queryAll(tx, func(r scanner) (row, error) {

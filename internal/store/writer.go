@@ -97,25 +97,39 @@ func (w *writer) run() {
 			return
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
-		if conn == nil {
-			var err error
-			if conn, err = w.db.Conn(ctx); err != nil {
-				finish(batch, classify(err))
-				cancel()
-				continue
+		var err error
+		if conn, err = w.begin(ctx, conn); err == nil {
+			if err = w.transact(ctx, conn, batch); err != nil {
+				// The connection may be inside a broken transaction. A new one
+				// costs less than finding out.
+				discard(conn)
+				conn = nil
 			}
 		}
-		if err := w.transact(ctx, conn, batch); err != nil {
-			// The connection may be inside a broken transaction. A new one
-			// costs less than finding out.
-			discard(conn)
-			conn = nil
-			finish(batch, err)
-		} else {
-			finish(batch, nil)
-		}
 		cancel()
+		finish(batch, err)
 	}
+}
+
+// begin starts a transaction, on the connection of the one before if that
+// still works: a database that was away in between costs a new connection and
+// not an error, since nothing was sent yet that could have got lost.
+func (w *writer) begin(ctx context.Context, conn *sql.Conn) (*sql.Conn, error) {
+	if conn != nil {
+		if _, err := conn.ExecContext(ctx, w.dialect.begin); err == nil {
+			return conn, nil
+		}
+		discard(conn)
+	}
+	conn, err := w.db.Conn(ctx)
+	if err != nil {
+		return nil, classify(err)
+	}
+	if _, err := conn.ExecContext(ctx, w.dialect.begin); err != nil {
+		discard(conn)
+		return nil, classify(err)
+	}
+	return conn, nil
 }
 
 // next waits for a call and takes what else is waiting. It returns nil when
@@ -147,13 +161,10 @@ func (w *writer) next() []*call {
 	return batch
 }
 
-// transact runs a batch in one transaction. A call's own failure stands in the
-// call; an error returned here means that none of the batch is known to be
-// committed.
+// transact runs a batch in the transaction that was begun, and commits it. A
+// call's own failure stands in the call; an error returned here means that
+// none of the batch is known to be committed.
 func (w *writer) transact(ctx context.Context, conn *sql.Conn, batch []*call) error {
-	if _, err := conn.ExecContext(ctx, w.dialect.begin); err != nil {
-		return classify(err)
-	}
 	tx := &Tx{ctx: ctx, q: conn, log: &changeLog{}}
 	if err := conn.QueryRowContext(ctx, w.dialect.lockHead).Scan(&tx.log.seq); err != nil {
 		return classify(err)
@@ -192,26 +203,32 @@ func (w *writer) runCall(tx *Tx, c *call) error {
 	if c.err = c.ctx.Err(); c.err != nil {
 		return nil
 	}
-	if _, err := tx.exec(`SAVEPOINT call`); err != nil {
+	savepoint := func(statement string) error {
+		_, err := tx.q.ExecContext(tx.ctx, statement)
+		return classify(err)
+	}
+	if err := savepoint(`SAVEPOINT call`); err != nil {
 		return err
 	}
 	before := tx.log.seq
-	c.err = protect(tx, c.fn)
-	if c.err == nil {
-		if tx.log.seq > before {
-			c.seq = tx.log.seq
+	tx.broken = nil
+	if c.err = protect(tx, c.fn); c.err == nil {
+		// PostgreSQL refuses this when fn kept the error of a statement to
+		// itself. That is this call's failure and nobody else's.
+		if c.err = savepoint(`RELEASE SAVEPOINT call`); c.err == nil {
+			if tx.log.seq > before {
+				c.seq = tx.log.seq
+			}
+			return nil
 		}
-		_, err := tx.exec(`RELEASE SAVEPOINT call`)
-		return err
 	}
 	tx.log.seq = before
-	if _, err := tx.exec(`ROLLBACK TO SAVEPOINT call`); err != nil {
-		// A full disk or a lost connection ends the whole transaction. The
-		// call's own error says which.
-		return firstKnown(c.err, err)
+	if err := savepoint(`ROLLBACK TO SAVEPOINT call`); err != nil {
+		// A full disk or a lost connection has ended the whole transaction.
+		// The error of the statement that met it says which.
+		return firstKnown(tx.broken, c.err, err)
 	}
-	_, err := tx.exec(`RELEASE SAVEPOINT call`)
-	return err
+	return savepoint(`RELEASE SAVEPOINT call`)
 }
 
 // protect turns a panic of one caller into its error, so that it does not

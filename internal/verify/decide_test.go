@@ -385,6 +385,11 @@ func TestImportedKeysOfAnotherForm(t *testing.T) {
 	if r := x.Decide(ask(foreign)); r.Code != keystile.CodeMalformed || r.Hint != keystile.HintPrefix {
 		t.Errorf("imports gone: %s %s", r.Code, r.Hint)
 	}
+	k.Imported = false
+	x.Apply(verify.Batch{Keys: []verify.Key{k}})
+	if r := x.Decide(ask(foreign)); r.Code != keystile.CodeMalformed {
+		t.Errorf("looked up after the last import is gone: %s", r.Code)
+	}
 }
 
 func TestDecisionTellsEverything(t *testing.T) {

@@ -3,7 +3,9 @@ package verify
 import (
 	"encoding/binary"
 	"hash/maphash"
+	"math"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -50,12 +52,10 @@ type Recorder struct {
 	shards    [shardCount]recorderShard
 	malformed atomic.Int64
 	unknown   atomic.Int64
-
-	mu       sync.Mutex
-	restored tally
 }
 
-// recorderShard counts the keys of one shard of an index.
+// recorderShard counts a 64th of the keys, by ID: the same ones whatever index
+// they were found in.
 type recorderShard struct {
 	// since is when the first use was counted after the last drain. Times in
 	// records are told from it, so it is set before the first of them.
@@ -65,6 +65,7 @@ type recorderShard struct {
 	mu      sync.Mutex
 	open    bool // since is set
 	tables  []*table
+	newest  [shardCount]uint16 // of each shard of an index the last in tables
 	entries []entry
 	others  tally
 	agents  agents
@@ -111,7 +112,7 @@ func (c *Recorder) Count(r Result, code keystile.Code, address netip.Addr, userA
 	ms := now.UnixMilli()
 	from := flatAddress(address)
 	userAgent = cutAgent(userAgent)
-	s := &c.shards[r.table.shard]
+	s := c.shard(r.id)
 	var hash uint64
 	if code == keystile.CodeValid {
 		hash = c.hash(&r, &from, userAgent)
@@ -121,6 +122,9 @@ func (c *Recorder) Count(r Result, code keystile.Code, address netip.Addr, userA
 	}
 	s.count(&r, source{id: r.id, code: code, address: from}, hash, userAgent, ms)
 }
+
+// shard goes by bits that are random in an ID.
+func (c *Recorder) shard(id [2]uint64) *recorderShard { return &c.shards[id[1]%shardCount] }
 
 // hash returns 24 bits, never all zero.
 func (c *Recorder) hash(r *Result, address *[16]byte, agent string) uint64 {
@@ -196,22 +200,23 @@ func (s *recorderShard) count(r *Result, from source, hash uint64, agent string,
 	}
 	s.others.add(from, count{
 		workspace: r.workspace.ID, agent: s.agents.name(number), n: n, first: ms, last: last,
-	}, sourcesPerShard)
+	}, sourcesPerKey-1) // the record has one
 }
 
-// tableNumber finds the number of a table: nearly always there is one, and a
-// second when the shard has grown or the index was loaded anew.
+// tableNumber finds the number of a table or gives it one.
 func (s *recorderShard) tableNumber(t *table) (uint16, bool) {
-	for i, o := range s.tables {
-		if o == t {
-			return uint16(i), true
+	if n := s.newest[t.shard]; int(n) < len(s.tables) && s.tables[n] == t {
+		return n, true
+	}
+	n := slices.Index(s.tables, t)
+	if n < 0 {
+		if n = len(s.tables); n > math.MaxUint16 {
+			return 0, false
 		}
+		s.tables = append(s.tables, t)
 	}
-	if len(s.tables) > 1000 {
-		return 0, false
-	}
-	s.tables = append(s.tables, t)
-	return uint16(len(s.tables) - 1), true
+	s.newest[t.shard] = uint16(n)
+	return uint16(n), true
 }
 
 // Drain takes what was counted since the last time. Every Count that has
@@ -219,22 +224,11 @@ func (s *recorderShard) tableNumber(t *table) (uint16, bool) {
 // this one or will be in the next. There is one Use for each key, code and
 // address.
 func (c *Recorder) Drain() []Use {
-	c.mu.Lock()
-	restored := c.restored
-	c.restored = tally{}
-	c.mu.Unlock()
 	var uses []Use
 	for i := range c.shards {
 		for from, n := range c.shards[i].drain() {
-			if o, ok := restored.uses[from]; ok {
-				n = n.plus(o)
-				delete(restored.uses, from)
-			}
 			uses = append(uses, newUse(from, n))
 		}
-	}
-	for from, n := range restored.uses {
-		uses = append(uses, newUse(from, n))
 	}
 	return uses
 }
@@ -285,16 +279,17 @@ func takeUses(t *table, e entry, agent string) used {
 // again. When there is too much of it, addresses are given up, never counts.
 // A Use whose KeyID is none is left out.
 func (c *Recorder) Restore(uses []Use) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	for _, u := range uses {
 		id, ok := keyID(u.KeyID)
 		if !ok {
 			continue
 		}
-		c.restored.add(source{id: id, code: u.Code, address: flatAddress(u.Address)}, count{
+		s := c.shard(id)
+		s.mu.Lock()
+		s.others.add(source{id: id, code: u.Code, address: flatAddress(u.Address)}, count{
 			workspace: u.WorkspaceID, agent: u.UserAgent, n: u.Count, first: u.First.UnixMilli(), last: u.Last.UnixMilli(),
-		}, sourcesRestored)
+		}, sourcesPerKey)
+		s.mu.Unlock()
 	}
 }
 

@@ -8,16 +8,14 @@ import (
 	"github.com/keystile/keystile"
 )
 
-// Bounds of what is kept between two drains, for one of the recorder's shards
-// where nothing else is said.
+// Bounds of what is kept between two drains.
 const (
-	// sourcesPerKey is how many addresses a key can be used from; what comes
-	// from others is counted without its address. One more is the address that
-	// the recorder keeps beside the record.
-	sourcesPerKey = 63
-	// sourcesPerShard makes 262 144 for all keys, about 40 MB.
+	// sourcesPerKey is how many addresses of a key are kept; what comes from
+	// others is counted without its address.
+	sourcesPerKey = 64
+	// sourcesPerShard makes 262 144 for all keys, about 40 MB, beside the ones
+	// that are counted in records.
 	sourcesPerShard = 4096
-	sourcesRestored = shardCount * sourcesPerShard
 	agentsPerShard  = 512
 	agentLen        = 200 // bytes
 )
@@ -45,9 +43,9 @@ type tally struct {
 }
 
 // add counts, and gives up the address when there are too many of them.
-func (t *tally) add(s source, c count, most int) {
+func (t *tally) add(s source, c count, perKey int) {
 	if _, ok := t.uses[s]; !ok && s.address != ([16]byte{}) {
-		if t.spread[s.id] >= sourcesPerKey || len(t.uses) >= most {
+		if t.spread[s.id] >= perKey || len(t.uses) >= sourcesPerShard {
 			s.address = [16]byte{}
 		} else {
 			if t.spread == nil {

@@ -79,6 +79,9 @@ CREATE TABLE members (
     status       TEXT NOT NULL,
     invited_by   TEXT NOT NULL,
     created_at   BIGINT NOT NULL,
+    -- What this workspace calls the person. What another does is not its business.
+    name         TEXT NOT NULL DEFAULT '',
+    email        TEXT NOT NULL DEFAULT '',
     UNIQUE (workspace_id, person_id)
 );
 
@@ -122,6 +125,9 @@ CREATE INDEX keys_replaces ON keys (replaces) WHERE replaces <> '';
 CREATE INDEX keys_replaced_by ON keys (replaced_by) WHERE replaced_by <> '';
 CREATE INDEX keys_creator ON keys (creator_id);
 CREATE INDEX keys_expiry ON keys (expires_at) WHERE expires_at > 0 AND state < 2;
+-- For the retention of keys that are over.
+CREATE INDEX keys_revoked ON keys (revoked_at) WHERE state = 2;
+CREATE INDEX keys_expired ON keys (expires_at) WHERE state = 3;
 
 -- Usage has tables of its own, so that flushing it never touches a key's row.
 CREATE TABLE key_use (
@@ -139,7 +145,7 @@ CREATE TABLE usage (
     count        BIGINT NOT NULL,
     PRIMARY KEY (key_id, hour, code)
 );
-CREATE INDEX usage_workspace ON usage (workspace_id, hour, key_id);
+CREATE INDEX usage_workspace ON usage (workspace_id, hour DESC, key_id);
 CREATE INDEX usage_hour ON usage (hour);
 
 CREATE TABLE key_sources (
@@ -262,6 +268,8 @@ CREATE TABLE links (
     expires_at   BIGINT NOT NULL,
     used_at      BIGINT NOT NULL DEFAULT 0
 );
+
+CREATE INDEX links_expiry ON links (expires_at);
 
 -- Answers to requests that came with an Idempotency-Key, without their secrets.
 CREATE TABLE idempotency (

@@ -1,0 +1,39 @@
+# make help lists the targets.
+.DEFAULT_GOAL := help
+.PHONY: help build run test test-short lint fmt fuzz bench dist tools clean
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## The static binary, ./keystile
+	CGO_ENABLED=0 go build -trimpath -o keystile ./cmd/keystile
+
+run: ## A server with its data in ./keystile-data
+	go run ./cmd/keystile serve
+
+test: ## Everything CI checks: format, linters, all tests with the race detector; installs what is missing
+	@scripts/test.sh
+
+test-short: ## The tests alone, without the race detector, as the build cache allows
+	@go test ./...
+
+lint: ## golangci-lint, with the layer rule
+	@scripts/lint.sh
+
+fmt: ## Formats the Go files and sorts their imports
+	@scripts/lint.sh fmt
+
+fuzz: ## Every fuzz target for FUZZTIME (10s)
+	@scripts/fuzz.sh
+
+bench: ## Every benchmark, with allocations
+	@go test -run '^$$' -bench . -benchmem ./...
+
+dist: ## The release into dist/: binaries, archives, checksums
+	@scripts/dist.sh
+
+tools: ## Installs what the tests need beside Go
+	@scripts/tools.sh
+
+clean: ## Removes what build and dist made
+	rm -rf keystile dist

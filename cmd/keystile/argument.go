@@ -1,0 +1,93 @@
+package main
+
+import (
+	"errors"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// keyID is an argument that names a key. A key in its place is refused here,
+// before it gets into a URL, and not repeated.
+type keyID string
+
+// UnmarshalText reads the argument.
+func (id *keyID) UnmarshalText(text []byte) error {
+	if !strings.HasPrefix(string(text), "key_") {
+		return errors.New("this is no Key ID: those begin with key_, and 'keystile keys list' shows them")
+	}
+	*id = keyID(text)
+	return nil
+}
+
+// workspaceID is an argument that names a workspace.
+type workspaceID string
+
+// UnmarshalText reads the argument.
+func (id *workspaceID) UnmarshalText(text []byte) error {
+	if !strings.HasPrefix(string(text), "ws_") {
+		return errors.New("this is no workspace's id: those begin with ws_, and 'keystile workspaces list' shows them")
+	}
+	*id = workspaceID(text)
+	return nil
+}
+
+// moment is an argument that names a time to come.
+type moment time.Time
+
+// UnmarshalText reads a duration from now on, or a time (RFC 3339).
+func (m *moment) UnmarshalText(text []byte) error {
+	at, err := time.Parse(time.RFC3339, string(text))
+	if err != nil {
+		d, ok := parseDuration(string(text))
+		if !ok {
+			return errors.New("give a duration such as 24h or 90d, or a time such as 2027-01-31T12:00:00Z")
+		}
+		at = time.Now().Add(d)
+	}
+	if !at.After(time.Now()) {
+		return errors.New("this is not in the future: give a duration such as 24h or 90d, or a time such as 2027-01-31T12:00:00Z")
+	}
+	*m = moment(at)
+	return nil
+}
+
+// time is the moment for the wire, nil if none was given.
+func (m *moment) time() *time.Time {
+	if m == nil {
+		return nil
+	}
+	at := time.Time(*m).UTC().Truncate(time.Second)
+	return &at
+}
+
+// span is an argument that says how long.
+type span time.Duration
+
+// UnmarshalText reads a duration.
+func (s *span) UnmarshalText(text []byte) error {
+	d, ok := parseDuration(string(text))
+	if !ok || d < 0 {
+		return errors.New("give a duration such as 0s, 24h or 7d")
+	}
+	*s = span(d)
+	return nil
+}
+
+// parseDuration reads Go's form, and whole days as profiles have them: 90d.
+func parseDuration(s string) (time.Duration, bool) {
+	if digits, ok := strings.CutSuffix(s, "d"); ok {
+		days, err := strconv.ParseUint(digits, 10, 16) // no overflow: 65535 days are 180 years
+		return time.Duration(days) * 24 * time.Hour, err == nil
+	}
+	d, err := time.ParseDuration(s)
+	return d, err == nil
+}
+
+// masked hides what has the form of a key of any product in a text about the
+// arguments, which must not carry one but sometimes do.
+func masked(text string) string {
+	keyForm := regexp.MustCompile(`([a-z][a-z0-9]*_(?:[a-z][a-z0-9]*_)?)[0-9A-Za-z]{33,}`)
+	return keyForm.ReplaceAllString(text, "${1}••••••••")
+}

@@ -1,0 +1,132 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+
+	"github.com/keystile/keystile"
+)
+
+// clientFlags say which server a verb speaks to, and as whom. The key itself
+// is no flag: lists of processes and shells' histories show those.
+type clientFlags struct {
+	URL     string `help:"The server." default:"http://127.0.0.1:8080" env:"KEYSTILE_URL" placeholder:"URL"`
+	KeyFile string `help:"File that holds the key to authenticate with; without it the variable KEYSTILE_KEY." placeholder:"FILE" type:"path"`
+}
+
+// maxKeyFile is far more bytes than any key has: a larger file is another one.
+const maxKeyFile = 4096
+
+// client returns a client of the server that the flags name. Nothing is sent yet.
+func (f clientFlags) client(a *app) (*keystile.Client, error) {
+	key := a.env("KEYSTILE_KEY")
+	a.server, a.credential = f.URL, "KEYSTILE_KEY"
+	if f.KeyFile != "" {
+		text, err := os.ReadFile(f.KeyFile)
+		if err != nil {
+			return nil, usage(fmt.Errorf("cannot read --key-file: %w", err))
+		}
+		if len(text) > maxKeyFile {
+			return nil, usage(fmt.Errorf("--key-file %s holds more than one key: it must hold nothing else", f.KeyFile))
+		}
+		key, a.credential = string(text), f.KeyFile
+	}
+	if strings.TrimSpace(key) == "" && !strings.HasPrefix(f.URL, "unix:") {
+		if f.KeyFile != "" {
+			return nil, usage(fmt.Errorf("--key-file %s is empty: put a key into it, such as the one that 'keystile admin key' prints", f.KeyFile))
+		}
+		return nil, usage(errors.New("the variable KEYSTILE_KEY is not set: put a key into it, such as the one that 'keystile admin key' prints, or name a file with --key-file"))
+	}
+	c, err := keystile.NewClient(f.URL, key)
+	if err != nil {
+		return nil, usage(errors.New(strings.TrimPrefix(err.Error(), "keystile: ")))
+	}
+	return c, nil
+}
+
+// workspaceFlag names the workspace to work in.
+type workspaceFlag struct {
+	Workspace workspaceID `help:"Workspace; without it the only one that the key of the caller sees." placeholder:"ID"`
+}
+
+// find returns the workspace to work in. The operator's own does not count:
+// keys in it manage Keystile, and are made on purpose.
+func (f workspaceFlag) find(ctx context.Context, c *keystile.Client) (string, error) {
+	if f.Workspace != "" {
+		return string(f.Workspace), nil
+	}
+	const shown = 5
+	page, err := c.Workspaces(ctx, keystile.ListWorkspaces{Limit: shown + 2})
+	if err != nil {
+		if p, ok := errors.AsType[*keystile.Error](err); ok && p.Code == keystile.CodeInsufficientPermission {
+			p.Fixes = append([]string{"Name the workspace with --workspace."}, p.Fixes...)
+		}
+		return "", err
+	}
+	var tenants []keystile.Workspace
+	for _, w := range page.Data {
+		if !w.Operator {
+			tenants = append(tenants, w)
+		}
+	}
+	switch len(tenants) {
+	case 0:
+		return "", usage(errors.New("the key sees no workspace: make one with 'keystile workspaces create', or name one with --workspace"))
+	case 1:
+		return tenants[0].ID, nil
+	}
+	more := ""
+	if len(tenants) > shown {
+		tenants, more = tenants[:shown], " and more ('keystile workspaces list')"
+	}
+	names := make([]string, len(tenants))
+	for i, w := range tenants {
+		names[i] = w.ID + " (" + printable(w.Name) + ")"
+	}
+	return "", usage(fmt.Errorf("there are several workspaces; name one with --workspace: %s%s", strings.Join(names, ", "), more))
+}
+
+// message is what an error says to a person. A problem that the server told
+// comes with what to do.
+func (a *app) message(err error) string {
+	p, ok := errors.AsType[*keystile.Error](err)
+	if !ok {
+		return a.noAnswer(err)
+	}
+	var b strings.Builder
+	if p.Status == 401 && a.credential != "" {
+		b.WriteString("the key in " + a.credential + " is refused: ")
+	}
+	b.WriteString(p.Title)
+	if p.Detail != "" {
+		b.WriteString(": " + p.Detail)
+	}
+	for _, f := range p.Fields {
+		if f.Detail != p.Detail {
+			b.WriteString("\n  " + f.Field + ": " + f.Detail)
+		}
+	}
+	for _, fix := range p.Fixes {
+		b.WriteString("\n  - " + fix)
+	}
+	return b.String()
+}
+
+// noAnswer is what an error says that is none of the server's.
+func (a *app) noAnswer(err error) string {
+	text := strings.TrimPrefix(oneLine(err), "keystile: ")
+	if a.server == "" {
+		return text
+	}
+	if errors.Is(err, context.Canceled) {
+		return "interrupted before " + a.server + " answered: what was asked for may have happened or not"
+	}
+	if dial, ok := errors.AsType[*net.OpError](err); ok && dial.Op == "dial" {
+		return fmt.Sprintf("cannot reach the server at %s: %v; start it, or name another with --url or KEYSTILE_URL", a.server, dial.Err)
+	}
+	return text
+}

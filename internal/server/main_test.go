@@ -1,0 +1,48 @@
+package server_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"github.com/keystile/keystile/internal/pgtest"
+)
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	defer func() {
+		if built.dir != "" {
+			_ = os.RemoveAll(built.dir)
+		}
+	}()
+	return pgtest.Main(m)
+}
+
+// built is the program under test, built once for the whole test binary.
+var built struct { //nolint:gochecknoglobals // see above
+	once sync.Once
+	dir  string
+	path string
+	out  []byte
+	err  error
+}
+
+// program returns the path of the program, built from this tree.
+func program(t testing.TB) string {
+	t.Helper()
+	built.once.Do(func() {
+		if built.dir, built.err = os.MkdirTemp("", "keystile-program-"); built.err != nil {
+			return
+		}
+		built.path = filepath.Join(built.dir, "keystile")
+		cmd := exec.Command("go", "build", "-o", built.path, "github.com/keystile/keystile/cmd/keystile")
+		built.out, built.err = cmd.CombinedOutput()
+	})
+	if built.err != nil {
+		t.Fatalf("building the program: %v\n%s", built.err, built.out)
+	}
+	return built.path
+}

@@ -1,0 +1,205 @@
+package server_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/keystile/keystile"
+)
+
+func voqoRows() []row {
+	return []row{
+		{"VQ1_roles", voqoRoles},
+		{"VQ2_shown_once", voqoShownOnce},
+		{"VQ4_rotate", voqoRotate},
+		{"VQ5_reasons", voqoReasons},
+		{"VQ6_refusals", voqoRefusals},
+		{"VQ8_support_details", voqoSupport},
+		{"VQ9_due_and_idle", voqoDue},
+		{"VQ10_matrix", voqoMatrix},
+	}
+}
+
+// Developer Tools are for the roles that carry them, each in its own workspace.
+func voqoRoles(t *testing.T, n *tenant) {
+	other := n.server.NewWorkspace("Other", "")
+	for role, may := range map[string]bool{"admin": true, "developer": true, "viewer": false, "agent": false, "reporting": false} {
+		key := n.server.Key(n.id, keystile.CreateKey{Name: role, Role: role}).Secret
+		list := n.call(key, "GET", n.keys(), nil)
+		create := n.call(key, "POST", n.keys(), keystile.CreateKey{Name: "By " + role})
+		if may {
+			want[keystile.List[keystile.Key]](t, list, http.StatusOK)
+			want[keystile.CreatedKey](t, create, http.StatusCreated)
+		} else {
+			if e := wantProblem(t, list, http.StatusForbidden, keystile.CodeInsufficientPermission); e.Permission != "api.key.view" {
+				t.Errorf("%s: listing names the permission %q", role, e.Permission)
+			}
+			if e := wantProblem(t, create, http.StatusForbidden, keystile.CodeInsufficientPermission); e.Permission != "api.key.create" {
+				t.Errorf("%s: creating names the permission %q", role, e.Permission)
+			}
+		}
+		wantProblem(t, n.call(key, "GET", "/v1/workspaces/"+other.ID+"/keys", nil), http.StatusNotFound, keystile.CodeNotFound)
+	}
+}
+
+func voqoShownOnce(t *testing.T, n *tenant) {
+	made := n.create(keystile.CreateKey{Name: "Call sync"})
+	if !strings.HasPrefix(made.Secret, "vq_") || made.Key.Name != "Call sync" {
+		t.Fatalf("created %+v", made.Key)
+	}
+	n.works(made.Secret)
+	n.nowhere(made)
+}
+
+func voqoRotate(t *testing.T, n *tenant) {
+	old := n.create(keystile.CreateKey{Name: "CRM", Role: "reporting", Environment: "staging", IPAllowlist: []string{"127.0.0.1"}})
+	// Verify asks from an address that is told.
+	n.me(old.Secret)
+	n.used(old.Key.ID)
+	fresh := want[keystile.CreatedKey](t, n.call(n.admin, "POST", "/v1/keys/"+old.Key.ID+"/rotate", `{}`), http.StatusCreated)
+	if fresh.Replaces != old.Key.ID || fresh.Key.Replaces != old.Key.ID || fresh.Key.Role != "reporting" || fresh.Key.Environment != "staging" ||
+		len(fresh.Key.IPAllowlist) != 1 || fresh.Secret == old.Secret {
+		t.Fatalf("the replacement is %+v", fresh.Key)
+	}
+	// Both are valid, and the list tells that nobody has moved yet.
+	want[keystile.Self](t, n.me(old.Secret), http.StatusOK)
+	before := n.show(old.Key.ID)
+	if before.ReplacedBy != fresh.Key.ID || before.LastUse == nil || before.SafeToRevoke || n.show(fresh.Key.ID).LastUse != nil {
+		t.Fatalf("before the move: old %+v", before)
+	}
+	want[keystile.Self](t, n.me(fresh.Secret), http.StatusOK)
+	moved := n.used(fresh.Key.ID)
+	if old := n.show(old.Key.ID); old.SafeToRevoke {
+		t.Fatal("safe to revoke a moment after the old key's last use")
+	}
+	// Two quiet hours later.
+	time.Sleep(100 * time.Millisecond) // several flushes, so that no use is on its way
+	n.sql(`UPDATE key_use SET at = ? WHERE key_id = ?`, time.Now().Add(-2*time.Hour).UnixMilli(), old.Key.ID)
+	n.created(old.Key.ID, 3*time.Hour)
+	if quiet := n.show(old.Key.ID); !quiet.SafeToRevoke || !moved.LastUse.At.After(quiet.LastUse.At) {
+		t.Fatalf("after the move: %+v", quiet)
+	}
+	n.revoke(old.Key.ID, keystile.RevokeKey{Reason: keystile.ReasonRotated})
+	wantProblem(t, n.me(old.Secret), http.StatusUnauthorized, keystile.CodeRevoked)
+	want[keystile.Self](t, n.me(fresh.Secret), http.StatusOK)
+}
+
+func voqoReasons(t *testing.T, n *tenant) {
+	for _, reason := range []string{"unneeded", "ownership_changed", "exposure_suspected", "The vendor's contract ended on Friday – “closed”."} {
+		made := n.create(keystile.CreateKey{Name: "Key"})
+		n.works(made.Secret)
+		k := n.revoke(made.Key.ID, keystile.RevokeKey{Reason: reason})
+		n.refused(made.Secret, keystile.CodeRevoked)
+		for _, shown := range []keystile.Key{k, n.show(made.Key.ID)} {
+			if shown.Status != keystile.StatusRevoked || shown.RevokedReason != reason || shown.RevokedAt == nil || shown.RevokedBy == nil || shown.RevokedBy.Name != "Admin" {
+				t.Errorf("revoked with %q: %+v", reason, shown)
+			}
+		}
+		if e := n.audited(made.Key.ID, "key.revoked"); e.Reason != reason {
+			t.Errorf("the audit log has the reason %q, want %q", e.Reason, reason)
+		}
+	}
+}
+
+func voqoRefusals(t *testing.T, n *tenant) {
+	made := n.create(keystile.CreateKey{Name: "Live"})
+	n.works(made.Secret)
+	details := map[string]string{}
+	told := func(what, detail string) {
+		t.Helper()
+		for other, d := range details {
+			if d == detail {
+				t.Errorf("%s and %s are told in the same words: %s", what, other, detail)
+			}
+		}
+		details[what] = detail
+	}
+	told("malformed", n.refused(made.Secret[:20], keystile.CodeMalformed).Detail)
+	told("unknown", n.refused(n.mint(), keystile.CodeUnknown).Detail)
+
+	gone := n.create(keystile.CreateKey{Name: "Gone"})
+	n.revoke(gone.Key.ID, nil)
+	told("revoked", n.refused(gone.Secret, keystile.CodeRevoked).Detail)
+
+	end := time.Now().Add(300 * time.Millisecond)
+	short := n.create(keystile.CreateKey{Name: "Short", ExpiresAt: &end})
+	n.works(short.Secret)
+	time.Sleep(time.Until(end) + 5*time.Millisecond)
+	told("expired", n.refused(short.Secret, keystile.CodeExpired).Detail)
+
+	other := n.server.NewWorkspace("Other", "")
+	r := call(t, "GET", n.server.URL+"/v1/forward-auth?workspace="+other.ID, bearer(made.Secret), nil)
+	told("wrong workspace", wantProblem(t, r, http.StatusForbidden, keystile.CodeWrongWorkspace).Detail)
+	if d := n.verify(keystile.VerifyRequest{Key: made.Secret, Workspace: other.ID}); d.Valid || d.Code != keystile.CodeWrongWorkspace {
+		t.Errorf("verify in another workspace: %+v", d)
+	}
+	told("missing", wantProblem(t, n.meWith(http.Header{}), http.StatusUnauthorized, keystile.CodeMissingCredential).Detail)
+}
+
+// What support needs to know is on the key's own page, and its value is not.
+func voqoSupport(t *testing.T, n *tenant) {
+	made := n.create(keystile.CreateKey{Name: "Nightly report"})
+	n.works(made.Secret)
+	k := n.used(made.Key.ID)
+	if k.WorkspaceID != n.id || k.Name != "Nightly report" || !keyID.MatchString(k.ID) ||
+		k.CreatedAt.IsZero() || k.UpdatedAt.IsZero() || time.Since(k.LastUse.At) > time.Minute {
+		t.Errorf("details for support: %+v", k)
+	}
+	if text := string(n.call(n.admin, "GET", "/v1/keys/"+k.ID, nil).body); strings.Contains(text, body(made.Secret)) {
+		t.Error("the details hold the key")
+	}
+}
+
+func voqoDue(t *testing.T, n *tenant) {
+	for environment, every := range map[string]time.Duration{"production": 90 * day, "staging": 180 * day, "development": 180 * day} {
+		made := n.create(keystile.CreateKey{Name: environment, Environment: environment})
+		if due := made.Key.RotationDue; due == nil || !due.Equal(made.Key.CreatedAt.Add(every)) || made.Key.Idle {
+			t.Errorf("%s: due %v, created %v, idle %v", environment, due, made.Key.CreatedAt, made.Key.Idle)
+		}
+	}
+	old := n.create(keystile.CreateKey{Name: "Old and unused"})
+	n.created(old.Key.ID, 91*day)
+	used := n.create(keystile.CreateKey{Name: "Old and used"})
+	n.created(used.Key.ID, 91*day)
+	n.works(used.Secret)
+	n.used(used.Key.ID)
+	for _, k := range n.list("") {
+		overdue := k.RotationDue != nil && k.RotationDue.Before(time.Now())
+		if want := k.ID == old.Key.ID || k.ID == used.Key.ID; overdue != want {
+			t.Errorf("%s: overdue is %v", k.Name, overdue)
+		}
+		if want := k.ID == old.Key.ID; k.Idle != want {
+			t.Errorf("%s: idle is %v", k.Name, k.Idle)
+		}
+	}
+}
+
+func voqoMatrix(t *testing.T, n *tenant) {
+	m := want[keystile.PlanMatrix](t, n.call(n.admin, "GET", "/v1/plans", nil), http.StatusOK)
+	plans := map[string]keystile.Plan{}
+	for _, p := range m.Plans {
+		plans[p.Name] = p
+	}
+	if plans["starter"].Limits["active_keys"] != 25 || plans["growth"].Limits["active_keys"] != 250 || plans["enterprise"].Limits["active_keys"] != -1 ||
+		!plans["starter"].Default || len(plans["growth"].Features) == 0 {
+		t.Errorf("plans: %+v", m.Plans)
+	}
+	roles := map[string]keystile.Role{}
+	for _, r := range m.Roles {
+		roles[r.Name] = r
+	}
+	for role, may := range map[string]bool{"admin": true, "developer": true, "viewer": false, "agent": false, "integration": false, "reporting": false} {
+		if r, ok := roles[role]; !ok || r.Permissions.Allow("api.key.create") != may {
+			t.Errorf("role %s: %+v", role, r)
+		}
+	}
+	names := map[string]bool{}
+	for _, p := range m.Permissions {
+		names[p.Name] = p.Description != ""
+	}
+	if !names["calls.read"] || !names["api.key.create"] {
+		t.Errorf("permissions: %+v", m.Permissions)
+	}
+}

@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# Everything that must hold before a change lands: `make test`, and nothing else,
+# is what CI runs. All steps run, even after one has failed; the last line says
+# how it went.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+begin=$SECONDS
+failed=()
+
+# step NAME COMMAND…: prints the name, and what the command prints only if it fails.
+step() {
+	local name=$1 out start=$SECONDS
+	shift
+	if out=$("$@" 2>&1 </dev/null); then
+		printf '%-34s %4ds\n' "$name" $((SECONDS - start))
+	else
+		printf '%-34s %4ds  FAILED\n%s\n' "$name" $((SECONDS - start)) "$out"
+		failed+=("$name")
+	fi
+}
+
+formatted() {
+	local files
+	files=$(git ls-files -z --cached --others --exclude-standard '*.go' | xargs -0 -r gofmt -l) || return 1
+	[ -z "$files" ] || {
+		printf 'not formatted; run make fmt:\n%s\n' "$files"
+		return 1
+	}
+}
+
+scripts_parse() {
+	local file
+	for file in scripts/*.sh .ci/run; do
+		bash -n "$file" || return 1
+	done
+}
+
+if ! scripts/tools.sh; then
+	echo "make test: FAILED before it began: see what is missing above"
+	exit 1
+fi
+
+step "scripts parse" scripts_parse
+step "gofmt" formatted
+step "go.mod is tidy" go mod tidy -diff
+step "builds without cgo" env CGO_ENABLED=0 go build ./...
+step "go vet" go vet ./...
+
+start=$SECONDS
+# 15 minutes are for a machine with two cores and a cold build cache.
+if CGO_ENABLED=1 go test -race -count=1 -timeout 15m "$@" ./... </dev/null; then
+	printf '%-34s %4ds\n' "go test -race" $((SECONDS - start))
+else
+	printf '%-34s %4ds  FAILED\n' "go test -race" $((SECONDS - start))
+	failed+=("go test -race")
+fi
+
+took=$((SECONDS - begin))
+if [ ${#failed[@]} -gt 0 ]; then
+	list=$(printf ', %s' "${failed[@]}")
+	echo "make test: FAILED after ${took}s: ${list:2}"
+	exit 1
+fi
+echo "make test: everything passed in ${took}s"
