@@ -46,6 +46,7 @@ step "gofmt" formatted
 step "go.mod is tidy" go mod tidy -diff
 step "builds without cgo" env CGO_ENABLED=0 go build ./...
 step "go vet" go vet ./...
+step "golangci-lint" scripts/lint.sh
 
 start=$SECONDS
 # 15 minutes are for a machine with two cores and a cold build cache.

@@ -62,7 +62,7 @@ type adminKeyCmd struct {
 	storeFlags
 	Workspace string        `help:"Workspace of the key; without it the operator's own." placeholder:"ID"`
 	Role      string        `help:"Role of the key; without it operator, or admin in another workspace." placeholder:"ROLE"`
-	Expires   time.Duration `help:"For how long the key is good." default:"24h" placeholder:"DURATION"`
+	Expires   time.Duration `help:"For how long the key is good; ${default} without it." default:"24h" placeholder:"DURATION"`
 }
 
 // Run prints the key and nothing else.
@@ -102,7 +102,7 @@ func (c *adminKeyCmd) Run(ctx context.Context, a *app) (err error) {
 type adminLinkCmd struct {
 	storeFlags
 	Workspace string `help:"Workspace to sign in to; without it the only one, or a chooser." placeholder:"ID"`
-	PublicURL string `help:"How people reach the server." default:"http://127.0.0.1:8080" env:"KEYSTILE_PUBLIC_URL" placeholder:"URL"`
+	PublicURL string `help:"How people reach the server; ${default} without it." default:"http://127.0.0.1:8080" env:"KEYSTILE_PUBLIC_URL" placeholder:"URL"`
 }
 
 // Run prints the link and nothing else.

@@ -14,7 +14,7 @@ import (
 // clientFlags say which server a verb speaks to, and as whom. The key itself
 // is no flag: lists of processes and shells' histories show those.
 type clientFlags struct {
-	URL     string `help:"The server." default:"http://127.0.0.1:8080" env:"KEYSTILE_URL" placeholder:"URL"`
+	URL     string `help:"The server; ${default} without it." default:"http://127.0.0.1:8080" env:"KEYSTILE_URL" placeholder:"URL"`
 	KeyFile string `help:"File that holds the key to authenticate with; without it the variable KEYSTILE_KEY." placeholder:"FILE" type:"path"`
 }
 
@@ -101,19 +101,25 @@ func (a *app) message(err error) string {
 	if p.Status == 401 && a.credential != "" {
 		b.WriteString("the key in " + a.credential + " is refused: ")
 	}
-	b.WriteString(p.Title)
-	if p.Detail != "" {
-		b.WriteString(": " + p.Detail)
-	}
-	for _, f := range p.Fields {
-		if f.Detail != p.Detail {
-			b.WriteString("\n  " + f.Field + ": " + f.Detail)
-		}
-	}
+	b.WriteString(p.Title + ": " + detail(p))
 	for _, fix := range p.Fixes {
 		b.WriteString("\n  - " + fix)
 	}
 	return b.String()
+}
+
+// detail is what was wrong, and with which fields, on one line.
+func detail(p *keystile.Error) string {
+	var parts []string
+	said := false
+	for _, f := range p.Fields {
+		parts = append(parts, strings.TrimPrefix(f.Field, "body.")+": "+f.Detail)
+		said = said || f.Detail == p.Detail
+	}
+	if p.Detail != "" && !said {
+		parts = append([]string{p.Detail}, parts...)
+	}
+	return strings.Join(parts, " ")
 }
 
 // noAnswer is what an error says that is none of the server's.

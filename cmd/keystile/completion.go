@@ -9,7 +9,7 @@ import (
 )
 
 type completionCmd struct {
-	Shell string `arg:"" enum:"bash,zsh,fish" help:"${enum}."`
+	Shell string `arg:"" enum:"bash,zsh,fish" help:"One of ${enum}."`
 }
 
 // Help is the long help of the verb.
@@ -93,10 +93,11 @@ func (c *completeCmd) Run(a *app, k *kong.Context) error {
 // candidates lists what the last of the words could become, given those before.
 func candidates(node *kong.Node, words []string) []string {
 	// bash makes three words of --status=active.
-	words = slices.DeleteFunc(slices.Clone(words), func(w string) bool { return w == "=" })
-	if len(words) == 0 {
-		words = []string{""}
+	isEqual := func(w string) bool { return w == "=" }
+	if len(words) == 0 || isEqual(words[len(words)-1]) {
+		words = append(slices.Clone(words), "")
 	}
+	words = slices.DeleteFunc(slices.Clone(words), isEqual)
 	before, last := words[:len(words)-1], words[len(words)-1]
 	var value *kong.Flag // the flag whose value comes next
 	arguments := 0

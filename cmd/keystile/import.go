@@ -87,12 +87,13 @@ func (c *keysImportCmd) Run(ctx context.Context, a *app) error {
 			}
 		}
 		if fatalToImport(line.err, err) {
-			stopped = fmt.Errorf("stopped at line %d: %w", line.number, err)
+			fmt.Fprintf(a.stderr, "keystile: stopped at line %d, since the others would fare no better\n", line.number)
+			stopped = err
 			break
 		}
-		detail := lineDetail(err)
-		result.Failed = append(result.Failed, failedLine{line.number, detail})
-		fmt.Fprintf(a.stderr, "keystile: line %d: %s\n", line.number, detail)
+		what := lineDetail(err)
+		result.Failed = append(result.Failed, failedLine{line.number, what})
+		fmt.Fprintf(a.stderr, "keystile: line %d: %s\n", line.number, what)
 	}
 	if a.json {
 		err = printJSON(a.stdout, result)
@@ -122,17 +123,10 @@ func fatalToImport(ofLine, err error) bool {
 
 // lineDetail is what was wrong with a line, on one line.
 func lineDetail(err error) string {
-	p, ok := errors.AsType[*keystile.Error](err)
-	if !ok {
-		return oneLine(err)
+	if p, ok := errors.AsType[*keystile.Error](err); ok {
+		return detail(p)
 	}
-	detail := p.Detail
-	for _, f := range p.Fields {
-		if f.Detail != p.Detail {
-			detail += " " + strings.TrimPrefix(f.Field, "body.") + ": " + f.Detail
-		}
-	}
-	return detail
+	return oneLine(err)
 }
 
 // importLine is one key to import, or why the line cannot be read.

@@ -90,7 +90,7 @@ func main() {
 // storeFlags name a profile and a store. Verbs that open the store itself have them.
 type storeFlags struct {
 	profileFlag
-	Data     string `help:"Data directory of the embedded database." default:"./keystile-data" env:"KEYSTILE_DATA" placeholder:"DIR"`
+	Data     string `help:"Data directory of the embedded database; ${default} without it." default:"./keystile-data" env:"KEYSTILE_DATA" placeholder:"DIR"`
 	Database string `help:"PostgreSQL instead of the embedded database." env:"KEYSTILE_DATABASE" placeholder:"URL"`
 }
 

@@ -142,33 +142,29 @@ func TestScanAcrossPieces(t *testing.T) {
 	if len(long) != keystile.MaxTokenLen {
 		t.Fatalf("the key has %d bytes: it must be of the longest", len(long))
 	}
-	readers := []struct {
-		name string
-		wrap func(io.Reader) io.Reader
-	}{{"half of what is asked for", iotest.HalfReader}, {"data and EOF at once", iotest.DataErrReader}}
-	for _, reader := range readers {
-		for _, key := range []string{long, short} {
-			for _, tail := range []string{"", "-" + strings.Repeat("y", 100)} {
-				t.Run(fmt.Sprintf("%s, %d bytes, %d behind", reader.name, len(key), len(tail)), func(t *testing.T) {
-					for start := scanBufferSize - keystile.MaxTokenLen - 4; start < scanBufferSize+4; start++ {
-						look := func(text string) scanned {
-							return scan(t, []string{key}, scanOptions{stdin: reader.wrap(strings.NewReader(text))}, "-")
-						}
-						got := look(strings.Repeat("x", start-10) + "\n........ " + key + tail)
-						want := fmt.Sprintf("-:2:10: %s  (gw)\n", preview(t, key))
-						if got.err != nil || got.out != want {
-							t.Fatalf("key at %d: %v\n%s", start, got.err, got.out)
-						}
-						// Glued to a word it is no key, even if only another piece shows it.
-						if got := look(strings.Repeat("x", start) + key + tail); got.found != 0 {
-							t.Fatalf("behind a word, at %d: %s", start, got.out)
-						}
-						if got := look(strings.Repeat(".", start) + key + "x" + tail); got.found != 0 {
-							t.Fatalf("before a word, at %d: %s", start, got.out)
-						}
+	for _, key := range []string{long, short} {
+		for _, tail := range []string{"", "-" + strings.Repeat("y", 100)} {
+			t.Run(fmt.Sprintf("%d bytes, %d behind", len(key), len(tail)), func(t *testing.T) {
+				for start := scanBufferSize - keystile.MaxTokenLen - 4; start < scanBufferSize+4; start++ {
+					look := func(text string) scanned {
+						// A reader that gives less than asked for, and its end with the last bytes.
+						r := iotest.DataErrReader(iotest.HalfReader(strings.NewReader(text)))
+						return scan(t, []string{key}, scanOptions{stdin: r}, "-")
 					}
-				})
-			}
+					got := look(strings.Repeat("x", start-10) + "\n........ " + key + tail)
+					want := fmt.Sprintf("-:2:10: %s  (gw)\n", preview(t, key))
+					if got.err != nil || got.out != want {
+						t.Fatalf("key at %d: %v\n%s", start, got.err, got.out)
+					}
+					// Glued to a word it is no key, even if only another piece shows it.
+					if got := look(strings.Repeat("x", start) + key + tail); got.found != 0 {
+						t.Fatalf("behind a word, at %d: %s", start, got.out)
+					}
+					if got := look(strings.Repeat(".", start) + key + "x" + tail); got.found != 0 {
+						t.Fatalf("before a word, at %d: %s", start, got.out)
+					}
+				}
+			})
 		}
 	}
 }

@@ -16,16 +16,16 @@ import (
 
 type serveCmd struct {
 	storeFlags
-	Listen        string        `help:"Address and port to listen on." default:"127.0.0.1:8080" env:"KEYSTILE_LISTEN" placeholder:"ADDR"`
+	Listen        string        `help:"Address and port to listen on; ${default} without it." default:"127.0.0.1:8080" env:"KEYSTILE_LISTEN" placeholder:"ADDR"`
 	PublicURL     string        `help:"How people and clients reach this server; for links." env:"KEYSTILE_PUBLIC_URL" placeholder:"URL"`
 	TrustedProxy  []string      `help:"Address or CIDR range of a proxy whose X-Forwarded-For counts; may be repeated." env:"KEYSTILE_TRUSTED_PROXY" placeholder:"CIDR"`
 	TLSCert       string        `help:"Certificate in PEM form; served without a proxy." name:"tls-cert" env:"KEYSTILE_TLS_CERT" placeholder:"FILE"`
 	TLSKey        string        `help:"Key of the certificate, in PEM form." name:"tls-key" env:"KEYSTILE_TLS_KEY" placeholder:"FILE"`
 	MetricsListen string        `help:"Serve /metrics on an address of its own, where it needs no key." env:"KEYSTILE_METRICS_LISTEN" placeholder:"ADDR"`
 	VerifySocket  string        `help:"Serve on a unix socket as well, where verify needs no key of the caller's." env:"KEYSTILE_VERIFY_SOCKET" placeholder:"PATH"`
-	FlushInterval time.Duration `help:"How often usage and last use are written." default:"10s" env:"KEYSTILE_FLUSH_INTERVAL" placeholder:"DURATION"`
-	LogFormat     string        `help:"Form of the log on standard error: ${enum}." enum:"text,json" default:"text" env:"KEYSTILE_LOG_FORMAT"`
-	LogLevel      string        `help:"What to log: debug, info, warn or error." default:"info" env:"KEYSTILE_LOG_LEVEL"`
+	FlushInterval time.Duration `help:"How often usage and last use are written; ${default} without it." default:"10s" env:"KEYSTILE_FLUSH_INTERVAL" placeholder:"DURATION"`
+	LogFormat     string        `help:"Form of the log on standard error: ${enum}; ${default} without it." enum:"text,json" default:"text" env:"KEYSTILE_LOG_FORMAT" placeholder:"FORM"`
+	LogLevel      string        `help:"What to log: debug, info, warn or error; ${default} without it." default:"info" env:"KEYSTILE_LOG_LEVEL" placeholder:"LEVEL"`
 }
 
 // Run serves until it is told to stop.

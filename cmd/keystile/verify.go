@@ -15,7 +15,7 @@ type verifyCmd struct {
 	Permission string   `help:"Refuse the key unless it carries this permission." placeholder:"NAME"`
 	Workspace  string   `help:"Refuse the key unless it belongs to this workspace." placeholder:"ID"`
 	IP         string   `help:"Address of whoever presented the key; a key with an allowlist is refused without it." name:"ip" placeholder:"ADDRESS"`
-	From       []string `arg:"" optional:"" name:"-" help:"Standard input, which the key is read from in any case."`
+	From       []string `arg:"" optional:"" name:"-" help:"Standard input, where the key comes from with or without it."`
 }
 
 // Help is the long help of the verb.

@@ -152,6 +152,11 @@ type told = keystile.Error
 
 func (p problem) GetStatus() int { return p.Status }
 
+// Schema describes what is written, which is the Error inside.
+func (p problem) Schema(r huma.Registry) *huma.Schema {
+	return r.Schema(reflect.TypeFor[keystile.Error](), true, "")
+}
+
 // ContentType is that of RFC 9457.
 func (p problem) ContentType(string) string { return "application/problem+json" }
 
@@ -193,7 +198,7 @@ func problemFor(status int, message string, errs []error) *keystile.Error {
 	case http.StatusRequestEntityTooLarge:
 		p = keystile.NewError(keystile.CodeBodyTooLarge, "")
 	case http.StatusUnsupportedMediaType:
-		p = keystile.NewError(keystile.CodeUnsupportedMedia, "")
+		return keystile.NewError(keystile.CodeUnsupportedMedia, "") // huma's words repeat the header
 	case http.StatusRequestTimeout:
 		p = keystile.NewError(keystile.CodeTimeout, "")
 	case http.StatusInternalServerError:
@@ -206,7 +211,7 @@ func problemFor(status int, message string, errs []error) *keystile.Error {
 		if !ok || len(p.Fields) >= 10 {
 			continue
 		}
-		p.Fields = append(p.Fields, keystile.FieldError{Field: detail.Location, Detail: sentence(detail.Message)})
+		p.Fields = append(p.Fields, keystile.FieldError{Field: place(detail.Location), Detail: sentence(detail.Message)})
 	}
 	slices.SortStableFunc(p.Fields, func(a, b keystile.FieldError) int { return strings.Compare(a.Field, b.Field) })
 	if len(p.Fields) > 0 {
@@ -238,6 +243,20 @@ var phrases = []struct{ huma, ours string }{ //nolint:gochecknoglobals // a cons
 	{"expected object", "It must be an object"},
 }
 
+// maxPlace bounds what is said of where a fault is, in bytes: the longest name
+// of a field with the longest name in a map is shorter.
+const maxPlace = 128
+
+// place is where a fault is. The names of unknown fields are the sender's, and
+// may be secrets in the wrong place.
+func place(location string) string {
+	location = entry.MaskKeys(location)
+	if len(location) > maxPlace {
+		location = strings.ToValidUTF8(location[:maxPlace], "") + "…"
+	}
+	return location
+}
+
 // sentence makes a sentence of one of huma's messages.
 func sentence(s string) string {
 	for _, p := range phrases {
@@ -261,6 +280,10 @@ func fail(ctx context.Context, err error) error {
 	headers := http.Header{}
 	if p.Status == http.StatusServiceUnavailable {
 		headers.Set("Retry-After", "1")
+	}
+	if p.Status == http.StatusUnauthorized { // the key was taken away since the door let it in
+		p.Title = a.door.Profile.Unauthorized
+		headers.Set("WWW-Authenticate", `Bearer error="invalid_token"`)
 	}
 	if p.Permission != "" {
 		headers.Set("WWW-Authenticate", `Bearer error="insufficient_scope", scope="`+p.Permission+`"`)

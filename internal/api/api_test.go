@@ -239,3 +239,6 @@ func same(t testing.TB, what string, got, want any) {
 
 // operatorWorkspace is where the roles with power over all workspaces are.
 const operatorWorkspace = keyring.OperatorWorkspace
+
+// newDatabase is a fresh PostgreSQL database.
+func newDatabase(t testing.TB) string { t.Helper(); return pgtest.New(t) }

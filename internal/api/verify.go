@@ -4,9 +4,11 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"mime"
 	"net/http"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -23,7 +25,6 @@ const (
 	maxVerifyBody = 8 << 10 // bytes; all fields at their longest have 1.7 kB
 	maxBatchBody  = 2 << 20 // bytes
 	maxBatch      = 1000
-	maxSecret     = 512 // bytes
 	maxPermission = 128 // bytes
 )
 
@@ -57,17 +58,20 @@ func (a *API) mayVerify(r *http.Request) (asker, *keystile.Error) {
 	return asker{}, p
 }
 
-// decide answers one question about a key.
-func (a *API) decide(who asker, q keystile.VerifyRequest, now time.Time) (keystile.Decision, *keystile.Error) {
+// decide answers one question about a key, which stands at a place in the body.
+func (a *API) decide(who asker, at string, q keystile.VerifyRequest, now time.Time) (keystile.Decision, *keystile.Error) {
 	var address netip.Addr
 	if q.IP != "" {
 		var err error
 		if address, err = netip.ParseAddr(q.IP); err != nil {
-			return keystile.Decision{}, field("body.ip", "It is not an IP address.")
+			return keystile.Decision{}, field(at+".ip", "It is not an IP address.")
 		}
 	}
+	if q.Key == "" {
+		return keystile.Decision{}, field(at+".key", "It is missing: send the key to check.")
+	}
 	if len(q.Permission) > maxPermission {
-		return keystile.Decision{}, field("body.permission", "It is longer than any permission.")
+		return keystile.Decision{}, field(at+".permission", "It is longer than any permission.")
 	}
 	index, ok := a.door.Index()
 	if !ok {
@@ -104,11 +108,7 @@ func (a *API) verify(w http.ResponseWriter, r *http.Request) {
 		a.door.Refuse(w, r, problem)
 		return
 	}
-	if q.Key == "" {
-		a.door.Refuse(w, r, field("body.key", "It is missing: send the key to check."))
-		return
-	}
-	d, problem := a.decide(who, q, time.Now())
+	d, problem := a.decide(who, "body", q, time.Now())
 	if problem != nil {
 		a.door.Refuse(w, r, problem)
 		return
@@ -134,7 +134,7 @@ func (a *API) verifyBatch(w http.ResponseWriter, r *http.Request) {
 	now := time.Now()
 	out := keystile.DecisionBatch{Decisions: make([]keystile.Decision, len(q.Requests))}
 	for i, one := range q.Requests {
-		if out.Decisions[i], problem = a.decide(who, one, now); problem != nil {
+		if out.Decisions[i], problem = a.decide(who, "body.requests["+strconv.Itoa(i)+"]", one, now); problem != nil {
 			a.door.Refuse(w, r, problem)
 			return
 		}
@@ -252,6 +252,9 @@ func (a *API) me(w http.ResponseWriter, r *http.Request) {
 // readJSON reads a body strictly: one object, known fields only, no more than
 // most bytes.
 func readJSON(w http.ResponseWriter, r *http.Request, most int64, into any) *keystile.Error {
+	if !isJSON(r.Header.Get("Content-Type")) {
+		return keystile.NewError(keystile.CodeUnsupportedMedia, "")
+	}
 	body := http.MaxBytesReader(w, r.Body, most)
 	decoder := json.NewDecoder(body)
 	decoder.DisallowUnknownFields()
@@ -277,6 +280,16 @@ func readJSON(w http.ResponseWriter, r *http.Request, most int64, into any) *key
 		return field("body."+shorten(strings.Trim(name, `"`)), "There is no such field.")
 	}
 	return keystile.NewError(keystile.CodeInvalidRequest, "The body could not be read.")
+}
+
+// isJSON tells whether a body may be JSON by its Content-Type. Left out is as
+// good as said, as on the other routes.
+func isJSON(contentType string) bool {
+	if contentType == "" {
+		return true
+	}
+	kind, _, err := mime.ParseMediaType(contentType)
+	return err == nil && (kind == "application/json" || strings.HasSuffix(kind, "+json"))
 }
 
 // shorten keeps a name from the request fit for an answer. A name that long

@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -70,7 +71,7 @@ const maxUserAgent = 200
 // CleanUserAgent keeps of a user agent what is fit for logs and tables. Clients
 // choose it, and one that puts a key there must not have it stored.
 func CleanUserAgent(s string) string {
-	s = maskKeys(s) // before it is cut, which would leave most of a key
+	s = MaskKeys(s) // before it is cut, which would leave most of a key
 	if len(s) > maxUserAgent {
 		s = s[:maxUserAgent]
 	}
@@ -82,8 +83,8 @@ func CleanUserAgent(s string) string {
 	}, strings.ToValidUTF8(s, ""))
 }
 
-// maskKeys replaces the well-formed keys of any product in a text.
-func maskKeys(s string) string {
+// MaskKeys replaces the well-formed keys of any product in a text.
+func MaskKeys(s string) string {
 	if strings.IndexByte(s, '_') < 0 {
 		return s // no key is without one, and hardly any user agent has one
 	}
@@ -129,6 +130,7 @@ func (d *Door) Handler(next http.Handler) http.Handler {
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Cache-Control", "no-store")
 		out := &response{ResponseWriter: w}
+		r.Body = newBody(out, r.Body)
 		defer func() {
 			if p := recover(); p != nil && p != http.ErrAbortHandler { //nolint:errorlint // net/http compares it like this
 				d.Log.Error("panic while answering", "request_id", in.id, "route", r.Pattern, "panic", p, "stack", string(debug.Stack()))
@@ -251,6 +253,35 @@ func newRequestID() string {
 	var b [12]byte
 	_, _ = rand.Read(b[:]) // never fails (crypto/rand since Go 1.24)
 	return hex.EncodeToString(b[:])
+}
+
+// body lifts the limit on how long reading may take once there is nothing left
+// to read. net/http reads on behind the request to notice that the client has
+// gone, and takes a limit that passes meanwhile for that: it would end the
+// context of this request and of all that follow on the connection, while the
+// answer waits for another node, which may take longer than a body may.
+type body struct {
+	io.ReadCloser
+
+	arrived func()
+}
+
+func newBody(w http.ResponseWriter, of io.ReadCloser) *body {
+	b := &body{ReadCloser: of, arrived: func() {
+		_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // fails where there is none
+	}}
+	if of == http.NoBody {
+		b.arrived()
+	}
+	return b
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if errors.Is(err, io.EOF) {
+		b.arrived()
+	}
+	return n, err
 }
 
 // response notes the status of an answer.

@@ -196,7 +196,7 @@ func (c *change) settle() error {
 }
 
 // volatile fields say nothing about a change, only about when it was looked at.
-var volatile = []string{"updated_at", "last_use", "safe_to_revoke", "idle", "rotation_due_at", "review_due_at", "active_keys"}
+var volatile = []string{"updated_at", "last_use", "safe_to_revoke", "idle", "rotation_due_at", "review_due_at", "active_keys"} //nolint:gochecknoglobals // a constant list
 
 // difference returns the fields of two states that differ, as on the wire.
 func difference(before, after any) (b, a map[string]any) {

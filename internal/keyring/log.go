@@ -2,6 +2,7 @@ package keyring
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"strings"
 	"time"
@@ -23,7 +24,8 @@ type AuditQuery struct {
 	Limit        int // 1 to MaxLimit; 0 means DefaultLimit
 }
 
-// Audit lists the audit log of a workspace, newest first.
+// Audit lists the audit log of a workspace, newest first. That of a deleted
+// one stays, for who may act everywhere.
 func (k *Keyring) Audit(ctx context.Context, a Actor, workspaceID string, q AuditQuery) (out keystile.List[keystile.AuditEntry], err error) {
 	if err := checkID("ws_", workspaceID); err != nil {
 		return out, err
@@ -52,7 +54,7 @@ func (k *Keyring) Audit(ctx context.Context, a Actor, workspaceID string, q Audi
 	}
 	f.Limit = n + 1
 	err = k.read(ctx, func(tx *store.Tx) error {
-		if _, err := tx.Workspace(a.scope(), workspaceID); err != nil {
+		if err := logged(tx, a, workspaceID); err != nil {
 			return err
 		}
 		if err := a.need("api.audit.view"); err != nil {
@@ -63,6 +65,19 @@ func (k *Keyring) Audit(ctx context.Context, a Actor, workspaceID string, q Audi
 		return err
 	})
 	return out, err
+}
+
+// logged fails unless the workspace is there, or was and the actor may know.
+func logged(tx *store.Tx, a Actor, workspaceID string) error {
+	_, err := tx.Workspace(a.scope(), workspaceID)
+	if !errors.Is(err, store.ErrNotFound) || !a.Everywhere() {
+		return err
+	}
+	rows, err := tx.Audit(a.scope(), store.AuditFilter{WorkspaceID: workspaceID, Limit: 1})
+	if err == nil && len(rows) == 0 {
+		return store.ErrNotFound
+	}
+	return err
 }
 
 // UsageQuery says which usage to list.

@@ -34,7 +34,7 @@ var built struct { //nolint:gochecknoglobals // see above
 func program(t testing.TB) string {
 	t.Helper()
 	built.once.Do(func() {
-		if built.dir, built.err = os.MkdirTemp("", "keystile-program-"); built.err != nil {
+		if built.dir, built.err = os.MkdirTemp("", "keystile-program-"); built.err != nil { //nolint:usetesting // outlives the test that is first
 			return
 		}
 		built.path = filepath.Join(built.dir, "keystile")

@@ -207,7 +207,7 @@ func listenUnix(path string) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.Chmod(path, 0o660); err != nil {
+	if err := os.Chmod(path, 0o660); err != nil { //nolint:gosec // the group is whom the socket is for
 		return nil, errors.Join(err, l.Close())
 	}
 	return l, nil

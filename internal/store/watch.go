@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"fmt"
 	"strconv"
 	"time"
 
@@ -61,17 +62,22 @@ func watchPostgres(ctx context.Context, conn *sql.Conn, wake func()) error {
 		return err
 	}
 	return conn.Raw(func(c any) error {
-		pg := c.(*stdlib.Conn).Conn()
+		driver, ok := c.(*stdlib.Conn)
+		if !ok {
+			return fmt.Errorf("store: %T is no connection of pgx", c)
+		}
+		pg := driver.Conn()
 		for {
 			wake()
 			wait, cancel := context.WithTimeout(ctx, pollPostgres)
 			_, err := pg.WaitForNotification(wait)
 			timedOut := wait.Err() != nil
 			cancel()
-			if ctx.Err() != nil {
-				return nil
-			}
-			if err != nil && !(timedOut && !pg.IsClosed()) {
+			switch {
+			case ctx.Err() != nil:
+				return nil //nolint:nilerr // asked to end
+			case err == nil, timedOut && !pg.IsClosed():
+			default:
 				return err
 			}
 		}

@@ -201,7 +201,7 @@ func (w *writer) transact(ctx context.Context, conn *sql.Conn, batch []*call) er
 func (w *writer) runCall(tx *Tx, c *call) error {
 	c.seq, c.err = 0, nil
 	if c.err = c.ctx.Err(); c.err != nil {
-		return nil
+		return nil //nolint:nilerr // the call's error, which loses no transaction
 	}
 	savepoint := func(statement string) error {
 		_, err := tx.q.ExecContext(tx.ctx, statement)

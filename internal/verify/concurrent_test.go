@@ -125,7 +125,7 @@ func TestNarrowingIsSeenByAllThatBeginLater(t *testing.T) {
 // common, so that the extra that one gives up goes to another, and reads the
 // very key that is being written. What is read must be one of the two.
 func TestNoRecordIsTorn(t *testing.T) {
-	const n, flips = 200, 300
+	const n, flips = 200, 800
 	secrets := make([]string, n)
 	states := make([][2]verify.Key, n)
 	for i := range n {

@@ -173,7 +173,7 @@ func TestIndexAgreesWithPlainMaps(t *testing.T) {
 // TestGrowth loads so many keys that every shard grows several times, and then
 // takes half of them away again.
 func TestGrowth(t *testing.T) {
-	const n = 20000
+	const n = 6000
 	secrets := make([]string, n)
 	for i := range secrets {
 		secrets[i] = mint(t)

@@ -494,7 +494,7 @@ func TestNoUseOfAHotKeyIsLost(t *testing.T) {
 	r := x.Decide(ask(secret))
 	c := verify.NewRecorder()
 	for name, pause := range map[string]time.Duration{"drained often": 0, "drained seldom": 10 * time.Millisecond} {
-		const each = 300_000
+		const each = 400_000
 		var counting, draining sync.WaitGroup
 		var done atomic.Bool
 		var found int64

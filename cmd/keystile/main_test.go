@@ -50,7 +50,7 @@ func TestScript(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			home := filepath.Join(e.WorkDir, "home")
 			e.Setenv("HOME", home)
-			e.Values[running{}] = &running{}
+			e.Values["server"] = &running{}
 			return os.Mkdir(home, 0o700)
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
@@ -122,7 +122,7 @@ type running struct {
 }
 
 func serve(ts *testscript.TestScript, _ bool, args []string) {
-	r, _ := ts.Value(running{}).(*running)
+	r, _ := ts.Value("server").(*running)
 	if r.cmd != nil {
 		ts.Fatalf("a server is running already")
 	}
@@ -168,7 +168,7 @@ func serve(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 func unserve(ts *testscript.TestScript, _ bool, args []string) {
-	r, _ := ts.Value(running{}).(*running)
+	r, _ := ts.Value("server").(*running)
 	signal := syscall.SIGTERM
 	if len(args) > 0 && args[0] == "INT" {
 		signal = syscall.SIGINT

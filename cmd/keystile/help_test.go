@@ -109,18 +109,18 @@ func describe(b *strings.Builder, verb *kong.Node) {
 	if verb.Detail != "" {
 		fmt.Fprintf(b, "\n```text\n%s\n```\n", verb.Detail)
 	}
-	b.WriteString("\n| argument or flag | variable | default | meaning |\n|---|---|---|---|\n")
-	row := func(name, variable, value, help string) {
+	b.WriteString("\n| argument or flag | variable | meaning |\n|---|---|---|\n")
+	row := func(name, variable, help string) {
 		code := func(s string) string {
 			if s == "" {
 				return ""
 			}
 			return "`" + s + "`"
 		}
-		fmt.Fprintf(b, "| %s | %s | %s | %s |\n", code(name), code(variable), code(value), strings.ReplaceAll(help, "|", `\|`))
+		fmt.Fprintf(b, "| %s | %s | %s |\n", code(name), code(variable), strings.ReplaceAll(help, "|", `\|`))
 	}
 	for _, p := range verb.Positional {
-		row(p.Summary(), "", "", p.Help)
+		row(p.Summary(), "", p.Help)
 	}
 	for _, f := range verb.Flags {
 		name := "--" + f.Name
@@ -134,9 +134,9 @@ func describe(b *strings.Builder, verb *kong.Node) {
 		if f.Required {
 			help += " Required."
 		}
-		row(name, strings.Join(f.Envs, ", "), f.Default, help)
+		row(name, strings.Join(f.Envs, ", "), help)
 	}
 	if len(verb.Flags) == 0 && len(verb.Positional) == 0 {
-		b.WriteString("| none | | | |\n")
+		b.WriteString("| none | | |\n")
 	}
 }

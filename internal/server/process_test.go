@@ -1,0 +1,131 @@
+package server_test
+
+import (
+	"bufio"
+	"bytes"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/keystile/keystile"
+)
+
+// process is the program itself, serving.
+type process struct {
+	t      testing.TB
+	cmd    *exec.Cmd
+	url    string
+	stderr *buffer
+	ended  chan struct{} // closed when it has ended; then err says how
+	err    error
+	store  []string // flags that name its store
+}
+
+// buffer is what several goroutines may write to.
+type buffer struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
+// serve starts the program on a store and waits until it says where it listens.
+func serve(t testing.TB, store []string, flags ...string) *process {
+	t.Helper()
+	p := &process{t: t, stderr: &buffer{}, ended: make(chan struct{}), store: store}
+	arguments := append([]string{"serve", "--listen", "127.0.0.1:0"}, store...)
+	p.cmd = exec.Command(program(t), append(arguments, flags...)...)
+	p.cmd.Env = environment()
+	p.cmd.Stderr = p.stderr
+	out, err := p.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.kill)
+	listens := make(chan string, 1)
+	go func() {
+		lines := bufio.NewScanner(out)
+		for lines.Scan() {
+			if url, ok := strings.CutPrefix(lines.Text(), "Keystile listens on "); ok {
+				listens <- url
+			}
+		}
+		p.err = p.cmd.Wait()
+		close(p.ended)
+	}()
+	select {
+	case p.url = <-listens:
+	case <-p.ended:
+		t.Fatalf("the program ended while it started: %v\n%s", p.err, p.stderr)
+	case <-time.After(60 * time.Second):
+		t.Fatalf("the program does not listen after a minute\n%s", p.stderr)
+	}
+	return p
+}
+
+// environment leaves out what would change how the program runs.
+func environment() []string {
+	var kept []string
+	for _, v := range os.Environ() {
+		if !strings.HasPrefix(v, "KEYSTILE_") {
+			kept = append(kept, v)
+		}
+	}
+	return kept
+}
+
+// kill ends the process as a crash would.
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill() // fails when it has ended
+	<-p.ended
+}
+
+// admin runs one of the program's admin verbs on the store and returns what it prints.
+func (p *process) admin(arguments ...string) string {
+	p.t.Helper()
+	cmd := exec.Command(program(p.t), append(append([]string{"admin"}, arguments...), p.store...)...)
+	cmd.Env = environment()
+	var errors bytes.Buffer
+	cmd.Stderr = &errors
+	out, err := cmd.Output()
+	if err != nil {
+		p.t.Fatalf("keystile admin %s: %v\n%s", strings.Join(arguments, " "), err, errors.String())
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// tenant is the first workspace, which a new store has.
+func (p *process) tenant(operator string) string {
+	p.t.Helper()
+	list := want[keystile.List[keystile.Workspace]](p.t, call(p.t, "GET", p.url+"/v1/workspaces", bearer(operator), nil), http.StatusOK)
+	for _, w := range list.Data {
+		if !w.Operator {
+			return w.ID
+		}
+	}
+	p.t.Fatal("there is no workspace")
+	return ""
+}
+
+// verify asks about a key, with a caller's key that may.
+func (p *process) verify(caller, key string) keystile.Decision {
+	p.t.Helper()
+	return want[keystile.Decision](p.t, call(p.t, "POST", p.url+"/v1/verify", bearer(caller), keystile.VerifyRequest{Key: key}), http.StatusOK)
+}
