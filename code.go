@@ -39,6 +39,7 @@ const (
 	CodeIdempotencyMismatch Code = "idempotency_mismatch"   // the Idempotency-Key came with another request before
 	CodeBodyTooLarge        Code = "body_too_large"         // the request is larger than the route takes
 	CodeUnsupportedMedia    Code = "unsupported_media_type" // the body is not JSON
+	CodeSessionEnded        Code = "session_ended"          // the person at the pages is not signed in any more
 	CodeTimeout             Code = "timeout"                // the request took too long to arrive
 	CodeUnknownOutcome      Code = "unknown_outcome"        // the change may or may not have happened; ask again
 	CodeUnavailable         Code = "unavailable"            // the server cannot answer now; try again
@@ -173,6 +174,10 @@ func (c Code) definition() definition {
 	case CodeUnsupportedMedia:
 		return definition{http.StatusUnsupportedMediaType, "Not JSON", "The body of the request is not JSON.", [2]string{
 			"Send JSON with the header 'Content-Type: application/json'.",
+		}}
+	case CodeSessionEnded:
+		return definition{http.StatusUnauthorized, "Signed out", "The session has ended.", [2]string{
+			"Sign in again.",
 		}}
 	case CodeTimeout:
 		return definition{http.StatusRequestTimeout, "Too slow", "The request took too long to arrive.", [2]string{

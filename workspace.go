@@ -92,6 +92,21 @@ type MemberPatch struct {
 	Role *string `json:"role,omitempty" minLength:"1" maxLength:"64"`
 }
 
+// CreatePortalSession asks for a link that lets one of the product's own people
+// into the pages of one workspace.
+type CreatePortalSession struct {
+	Person    Person `json:"person" doc:"Whom your product has signed in; the subject is the ID that it has for them"`
+	Role      string `json:"role" minLength:"1" maxLength:"64" doc:"What they may do; it becomes their role in the workspace"`
+	ReturnURL string `json:"return_url,omitempty" maxLength:"500" doc:"Where the pages lead back to"`
+	ExpiresIn string `json:"expires_in,omitempty" maxLength:"20" example:"30m" doc:"How long the session lasts, from 1m to 24h; absent: 1h"`
+}
+
+// PortalSession is a link that opens a portal session, once.
+type PortalSession struct {
+	URL       string    `json:"url" doc:"Send the person's browser there; good once"`
+	ExpiresAt time.Time `json:"expires_at" doc:"Until when the link can be opened"`
+}
+
 // Plan limits what a workspace may have. A limit of -1 means no limit.
 type Plan struct {
 	Name     string         `json:"name"`

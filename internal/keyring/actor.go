@@ -33,6 +33,7 @@ type Actor struct {
 	permissions keystile.Permissions
 	allow       []netip.Prefix // restriction that the actor can't shake off
 	origin      Origin
+	session     Session // of a person at the pages; zero for a key
 }
 
 // KeyActor is whoever holds a key that was checked and found valid.

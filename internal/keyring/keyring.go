@@ -149,6 +149,9 @@ func (c *change) record(e entry) error {
 // was let in. The body may have come seconds later, and a key that was taken
 // away meanwhile must not act any more: whoever took it away was told so.
 func (c *change) recheck() error {
+	if c.actor.session.ID != "" {
+		return c.recheckSession()
+	}
 	if c.actor.party.Kind != "key" {
 		return nil
 	}

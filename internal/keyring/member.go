@@ -207,36 +207,41 @@ func (k *Keyring) UpdateMember(ctx context.Context, a Actor, id string, in keyst
 		if in.Role == nil {
 			return badField("body.role", "Nothing else of a member can be changed. Name a role.")
 		}
-		p := k.presenter(c.Tx)
-		before, err := p.member(*m)
-		if err != nil {
-			return err
-		}
-		held, err := c.roleByID(m.WorkspaceID, m.RoleID)
-		if err != nil {
-			return err
-		}
 		role, err := c.roleOf(m.WorkspaceID, *in.Role)
 		if err != nil {
 			return err
 		}
-		if err := c.mayShape(held.Permissions); err != nil {
-			return err
-		}
-		if err := c.mayExtend(held.Permissions, role.Permissions); err != nil {
-			return err
-		}
-		m.RoleID = role.ID
-		if err := c.UpdateMemberRole(a.scope(), id, role.ID); err != nil {
-			return err
-		}
-		after, err := p.member(*m)
-		if err != nil {
-			return err
-		}
-		return c.record(entry{workspaceID: m.WorkspaceID, action: "member.updated", kind: store.ChangeMember,
-			objectID: m.ID, objectName: m.Person.Name, before: before, after: after})
+		return c.giveRole(m, role)
 	})
+}
+
+// giveRole gives a member another role.
+func (c *change) giveRole(m *store.Member, role keystile.Role) error {
+	p := c.k.presenter(c.Tx)
+	before, err := p.member(*m)
+	if err != nil {
+		return err
+	}
+	held, err := c.roleByID(m.WorkspaceID, m.RoleID)
+	if err != nil {
+		return err
+	}
+	if err := c.mayShape(held.Permissions); err != nil {
+		return err
+	}
+	if err := c.mayExtend(held.Permissions, role.Permissions); err != nil {
+		return err
+	}
+	m.RoleID = role.ID
+	if err := c.UpdateMemberRole(c.actor.scope(), m.ID, role.ID); err != nil {
+		return err
+	}
+	after, err := p.member(*m)
+	if err != nil {
+		return err
+	}
+	return c.record(entry{workspaceID: m.WorkspaceID, action: "member.updated", kind: store.ChangeMember,
+		objectID: m.ID, objectName: m.Person.Name, before: before, after: after})
 }
 
 // DeleteMember takes a person out of a workspace.
@@ -247,6 +252,12 @@ func (k *Keyring) DeleteMember(ctx context.Context, a Actor, id string) error {
 			return err
 		}
 		if err := c.Tx.DeleteMember(a.scope(), id); err != nil {
+			return err
+		}
+		if err := c.DeleteSessions(m.Person.ID, m.WorkspaceID); err != nil {
+			return err
+		}
+		if err := c.EndLinks(m.Person.ID, m.WorkspaceID, c.now); err != nil {
 			return err
 		}
 		return c.record(entry{workspaceID: m.WorkspaceID, action: "member.removed", kind: store.ChangeMember,

@@ -2,9 +2,6 @@ package keyring
 
 import (
 	"context"
-	"crypto/rand"
-	"crypto/sha256"
-	"encoding/base64"
 	"errors"
 	"time"
 
@@ -15,9 +12,6 @@ import (
 )
 
 // What Keystile does by itself, or for the operator at the command line.
-
-// LinkLife is for how long a sign-in link is good.
-const LinkLife = 15 * time.Minute
 
 // settingProfile holds the text of the profile that the servers were last started with.
 const settingProfile = "profile"
@@ -42,7 +36,7 @@ func (k *Keyring) Start(ctx context.Context) (fresh bool, only string, err error
 	if err != nil {
 		return false, "", err
 	}
-	only, err = k.onlyWorkspace(ctx)
+	only, err = k.OnlyWorkspace(ctx)
 	return fresh, only, err
 }
 
@@ -97,9 +91,9 @@ func StoredProfile(ctx context.Context, s *store.Store) (*profile.Profile, error
 	return profile.Parse("the profile in the store", []byte(text))
 }
 
-// onlyWorkspace is the ID of the only workspace of a tenant, "" if there are
+// OnlyWorkspace is the ID of the only workspace of a tenant, "" if there are
 // none or several.
-func (k *Keyring) onlyWorkspace(ctx context.Context) (string, error) {
+func (k *Keyring) OnlyWorkspace(ctx context.Context) (string, error) {
 	l, err := k.Workspaces(ctx, Operator(""), "", "", 3)
 	if err != nil {
 		return "", err
@@ -115,84 +109,6 @@ func (k *Keyring) onlyWorkspace(ctx context.Context) (string, error) {
 		only = w.ID
 	}
 	return only, nil
-}
-
-// CreateLink makes a one-time sign-in link into a workspace and returns its
-// token. An empty workspace means the only one of a tenant, or a chooser.
-func (k *Keyring) CreateLink(ctx context.Context, a Actor, workspaceID string) (token string, err error) {
-	if err := a.need("platform.portal"); err != nil {
-		return "", err
-	}
-	if workspaceID == "" {
-		if workspaceID, err = k.onlyWorkspace(ctx); err != nil {
-			return "", err
-		}
-	} else if err := checkID("ws_", workspaceID); err != nil {
-		return "", err
-	}
-	random := make([]byte, 32)
-	if _, err := rand.Read(random); err != nil {
-		return "", err
-	}
-	token = base64.RawURLEncoding.EncodeToString(random)
-	_, err = k.write(ctx, a, func(c *change) error {
-		if workspaceID != "" {
-			if _, err := c.workspace(workspaceID); err != nil {
-				return err
-			}
-		}
-		if err := c.InsertLink(store.Link{
-			Digest: sha256.Sum256([]byte(token)), WorkspaceID: workspaceID, Purpose: "operator",
-			CreatedAt: c.now, ExpiresAt: c.now.Add(LinkLife),
-		}); err != nil {
-			return err
-		}
-		return c.record(entry{workspaceID: orOperator(workspaceID), action: "link.created", kind: store.ChangeLink})
-	})
-	if err != nil {
-		return "", err
-	}
-	return token, nil
-}
-
-func orOperator(workspaceID string) string {
-	if workspaceID == "" {
-		return OperatorWorkspace
-	}
-	return workspaceID
-}
-
-// CheckLink tells whether a sign-in link is good, without spending it. Anyone
-// who has the token may ask.
-func (k *Keyring) CheckLink(ctx context.Context, token string) error {
-	return k.read(ctx, func(tx *store.Tx) error {
-		l, err := tx.Link(sha256.Sum256([]byte(token)))
-		if err != nil {
-			return err
-		}
-		if !l.UsedAt.IsZero() || !l.ExpiresAt.After(k.now()) {
-			return store.ErrNotFound
-		}
-		return nil
-	})
-}
-
-// SpendLink uses a sign-in link up. The second time it fails with CodeNotFound.
-func (k *Keyring) SpendLink(ctx context.Context, token string, o Origin) error {
-	a := Operator("sign-in link")
-	a.origin = o
-	digest := sha256.Sum256([]byte(token))
-	_, err := k.write(ctx, a, func(c *change) error {
-		l, err := c.Link(digest)
-		if err != nil {
-			return err
-		}
-		if err := c.Tx.SpendLink(digest, c.now); err != nil {
-			return err
-		}
-		return c.record(entry{workspaceID: orOperator(l.WorkspaceID), action: "link.used", kind: store.ChangeLink})
-	})
-	return err
 }
 
 // flushChunk is how many counts share a transaction, so that others have

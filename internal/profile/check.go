@@ -19,7 +19,7 @@ func (f *file) check(p *Profile) error {
 		f.checkProduct, f.checkHeaders, f.checkFormat,
 		f.checkKeys, f.checkEnvironments, // an environment may go by the policy for all keys
 		f.checkPermissions, f.checkRoles, // roles are made of permissions
-		f.checkPlans, f.checkRetention, f.checkPages,
+		f.checkPlans, f.checkRetention, f.checkSignIn, f.checkPages,
 	} {
 		if err := part(p); err != nil {
 			return err
@@ -256,6 +256,24 @@ func (f *file) checkRetention(p *Profile) error {
 	} {
 		if err := f.aDay(kept.path, kept.length); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+func (f *file) checkSignIn(p *Profile) error {
+	s := p.SignIn
+	if s.Session < 5*time.Minute || s.Session > maxSession {
+		return f.fault("sign_in.session", "not from 5m to 30d; 12h is usual")
+	}
+	if s.Fresh < time.Minute {
+		return f.fault("sign_in.fresh", "less than 1m, which nobody could work with; 1h is usual")
+	}
+	for i, origin := range s.Embed {
+		u, err := url.Parse(origin)
+		if err != nil || u.Host == "" || u.Scheme+"://"+u.Host != origin || strings.ContainsAny(origin, "*;,' ") ||
+			(u.Scheme != "https" && (u.Scheme != "http" || u.Hostname() != "localhost")) {
+			return f.faultAt(item("sign_in.embed", i), "sign_in.embed", "%s is no origin; write it like https://app.example.com, without a path", quote(origin))
 		}
 	}
 	return nil

@@ -60,6 +60,7 @@ type Profile struct {
 	DefaultPlan string    `yaml:"default_plan"`
 	Keys        KeyPolicy `yaml:"keys"`
 	Retention   Retention `yaml:"retention"`
+	SignIn      SignIn    `yaml:"sign_in"`
 	// Columns are those of the list of keys, from the left.
 	Columns []string `yaml:"columns"`
 	// ThirdParties are the integrations that have a page. Only "zapier" is known.
@@ -131,6 +132,21 @@ type Retention struct {
 	Deliveries  time.Duration `yaml:"deliveries"`   // of events to endpoints
 	RevokedKeys time.Duration `yaml:"revoked_keys"` // records of revoked keys, counted from the revocation
 }
+
+// SignIn says how long people at the pages stay signed in.
+type SignIn struct {
+	// Session is for how long a session lasts, 5 minutes to 30 days.
+	Session time.Duration `yaml:"session"`
+	// Fresh is for how long after a sign-in a person may do what hands out or
+	// takes away access; afterwards the pages ask again. At least a minute.
+	Fresh time.Duration `yaml:"fresh"`
+	// Embed lists the origins, such as https://app.example.com, whose pages may
+	// hold the pages of a portal session in a frame. Empty for none.
+	Embed []string `yaml:"embed"`
+}
+
+// maxSession is the longest that a session can last.
+const maxSession = 30 * day
 
 // maxSize bounds a profile, in bytes. Those in examples/ have under 4 KiB.
 const maxSize = 256 << 10

@@ -49,6 +49,7 @@ func TestDefault(t *testing.T) {
 		{"role", p.DefaultRole, "service"},
 		{"plan", p.DefaultPlan, "standard"},
 		{"retention", p.Retention, profile.Retention{Audit: 400 * day, Usage: 400 * day, Sources: 90 * day, Deliveries: 30 * day}},
+		{"sign_in", p.SignIn, profile.SignIn{Session: 12 * time.Hour, Fresh: time.Hour, Embed: []string{}}},
 		{"overlap", p.Keys.MaxOverlap, 30 * day},
 	} {
 		if !reflect.DeepEqual(got.got, got.want) {

@@ -121,28 +121,29 @@ func Open(ctx context.Context, c Config) (_ *Server, err error) {
 		Index: s.node.Index, Recorder: s.uses, Keyring: s.keyring, Profile: s.profile,
 		Trusted: trusted, Log: c.Log, Observe: s.metrics.observe, Decided: s.metrics.decided,
 	}
-	pages, err := dashboard.New(door)
-	if err != nil {
-		return nil, err
-	}
 	for i := range s.listeners {
 		l := &s.listeners[i]
 		if l.http.Handler == nil { // the main listener and the socket
 			open := l.Addr().Network() == "unix"
-			l.http.Handler = door.Handler(s.routes(door, pages, open))
+			routes, err := s.routes(door, open)
+			if err != nil {
+				return nil, err
+			}
+			l.http.Handler = door.Handler(routes)
 		}
 		l.http.ErrorLog = quietLog(c.Log)
 	}
 	return s, nil
 }
 
-// routes joins what the parts serve.
-func (s *Server) routes(door *entry.Door, pages *dashboard.Dashboard, open bool) http.Handler {
+// routes joins what the parts serve. The socket, where verify is open, has no
+// pages.
+func (s *Server) routes(door *entry.Door, open bool) (http.Handler, error) {
 	a := api.New(door, api.Options{BaseURL: s.URL(), DocsURL: s.profile.Branding.DocsURL, Open: open})
 	mux := http.NewServeMux()
 	mux.Handle("/v1/", a)
 	mux.Handle("GET /openapi.json", a)
-	mux.Handle("/link/", pages)
+
 	mux.HandleFunc("GET /healthz", s.healthz)
 	mux.HandleFunc("GET /readyz", s.readyz)
 	mux.HandleFunc("GET /metrics", door.Guard(func(w http.ResponseWriter, r *http.Request) {
@@ -152,8 +153,16 @@ func (s *Server) routes(door *entry.Door, pages *dashboard.Dashboard, open bool)
 		}
 		s.metrics.handler().ServeHTTP(w, r)
 	}))
-	mux.HandleFunc("/", a.UnknownRoute)
-	return mux
+	if open {
+		mux.HandleFunc("/", a.UnknownRoute)
+		return mux, nil
+	}
+	pages, err := dashboard.New(door, s.URL(), http.HandlerFunc(a.UnknownRoute))
+	if err != nil {
+		return nil, err
+	}
+	mux.Handle("/", pages)
+	return mux, nil
 }
 
 // bind takes the addresses.
@@ -249,7 +258,7 @@ func (s *Server) URL() string {
 
 // Link makes a one-time sign-in link.
 func (s *Server) Link(ctx context.Context) (string, error) {
-	token, err := s.keyring.CreateLink(ctx, keyring.Operator("first start"), s.Only)
+	token, err := s.keyring.CreateLink(ctx, keyring.Operator("first start"), "")
 	if err != nil {
 		return "", err
 	}

@@ -15,6 +15,7 @@ const (
 	ChangeMember    ChangeKind = "member"
 	ChangeProfile   ChangeKind = "profile" // roles built into the profile
 	ChangeLink      ChangeKind = "link"    // sign-in links; of no concern to the index
+	ChangeSession   ChangeKind = "session" // sessions and passkeys; of no concern to the index either
 	ChangeNoop      ChangeKind = "noop"    // nothing; whoever logged it waits for the barrier
 )
 

@@ -75,6 +75,12 @@ func (tx *Tx) UpdateMemberRole(s Scope, id, roleID string) error {
 	return tx.one(`UPDATE members SET role_id = $1 WHERE id = $2 AND (workspace_id = $3 OR $4 = 1)`, roleID, id, ws, all)
 }
 
+// HandMembership gives an invited member's place to another person, who is
+// whom it was meant for. ErrTaken when they are in the workspace already.
+func (tx *Tx) HandMembership(memberID, personID string) error {
+	return tx.one(`UPDATE members SET person_id = $1 WHERE id = $2 AND status = 'invited'`, personID, memberID)
+}
+
 // DeleteMember takes a person out of a workspace.
 func (tx *Tx) DeleteMember(s Scope, id string) error {
 	ws, all := s.args()

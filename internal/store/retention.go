@@ -33,6 +33,7 @@ func (tx *Tx) Retain(c Cutoffs, limit int) (int64, error) {
 		{c.Events, `DELETE FROM events WHERE id IN (SELECT id FROM events e WHERE at < $1
 			AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.event_id = e.id) ORDER BY at LIMIT $2)`},
 		{c.Links, `DELETE FROM links WHERE digest IN (SELECT digest FROM links WHERE expires_at < $1 LIMIT $2)`},
+		{c.Links, `DELETE FROM sessions WHERE digest IN (SELECT digest FROM sessions WHERE expires_at < $1 LIMIT $2)`},
 		{c.Idempotency, `DELETE FROM idempotency WHERE scope IN
 			(SELECT scope FROM idempotency WHERE created_at < $1 LIMIT $2)`},
 	} {

@@ -1,0 +1,155 @@
+package dashboard
+
+import (
+	"bytes"
+	"embed"
+	"html/template"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/keystile/keystile"
+	"github.com/keystile/keystile/internal/keyring"
+)
+
+//go:embed templates
+var templates embed.FS
+
+// pages are the templates by name, each with the layout around it.
+type pages map[string]*template.Template
+
+// newPages reads the templates. Those in part/ are parts
+// that every page may use.
+func (d *Dashboard) newPages() (pages, error) {
+	common, err := template.New("").Funcs(template.FuncMap{
+		"word":    d.door.Profile.Word,
+		"asset":   func(name string) string { return d.assets.names[name] },
+		"instant": func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
+		"date":    func(t time.Time) string { return t.UTC().Format("2 Jan 2006") },
+		"join":    strings.Join,
+		"has":     func(list []string, s string) bool { return slices.Contains(list, s) },
+	}).ParseFS(templates, "templates/part/*.html")
+	if err != nil {
+		return nil, err
+	}
+	files, err := fs.Glob(templates, "templates/*.html")
+	if err != nil {
+		return nil, err
+	}
+	all := pages{}
+	for _, file := range files {
+		t, err := template.Must(common.Clone()).ParseFS(templates, file)
+		if err != nil {
+			return nil, err
+		}
+		all[strings.TrimSuffix(strings.TrimPrefix(file, "templates/"), ".html")] = t
+	}
+	return all, nil
+}
+
+// view is what the layout shows around a page.
+type view struct {
+	Product      string
+	Logo         string
+	SupportEmail string
+	DocsURL      string
+	Title        string
+	Known        bool            // somebody is signed in
+	Session      keyring.Session // whose
+	Workspace    keystile.Workspace
+	Base         string // path of the workspace's pages
+	Path         string // of this page
+	Nav          []navItem
+	Embedded     bool   // in a frame of the product's page, perhaps
+	Done         string // what the form before this page has done
+	Page         any
+}
+
+type navItem struct {
+	Name, Path string
+	Current    bool
+}
+
+// nav is the menu of a workspace: the pages that the person's role opens.
+func (v *visit) nav() []navItem {
+	if v.workspace.ID == "" {
+		return nil
+	}
+	var items []navItem
+	for _, item := range []struct{ name, path, needs string }{
+		{v.door.Profile.Word("menu"), "/keys", "api.key.view"},
+	} {
+		if v.actor.May(item.needs) {
+			at := v.base() + item.path
+			items = append(items, navItem{item.name, at, v.r.URL.Path == at || strings.HasPrefix(v.r.URL.Path, at+"/")})
+		}
+	}
+	return items
+}
+
+// show writes a page.
+func (v *visit) show(status int, name, title string, page any) {
+	p := v.door.Profile
+	data := view{
+		Product: p.Product, Logo: p.Branding.Logo, SupportEmail: p.Branding.SupportEmail, DocsURL: p.Branding.DocsURL,
+		Title: title, Known: v.known(), Session: v.session, Workspace: v.workspace, Path: v.r.URL.Path, Nav: v.nav(),
+		Embedded: v.session.Kind == keyring.SessionPortal, Done: done(v.r.URL.Query().Get("done")), Page: page,
+	}
+	if v.workspace.ID != "" {
+		data.Base = v.base()
+	}
+	var out bytes.Buffer // a page is whole or not there
+	if err := v.pages[name].ExecuteTemplate(&out, "layout", data); err != nil {
+		v.door.Log.Error("a page cannot be made", "page", name, "error", err)
+		http.Error(v.w, "This page cannot be shown. The server's log says why.", http.StatusInternalServerError)
+		return
+	}
+	h := v.w.Header()
+	h.Set("Content-Type", "text/html; charset=utf-8")
+	h.Set("Content-Security-Policy", v.contentPolicy())
+	h.Set("Referrer-Policy", "same-origin") // the address of a link holds its token
+	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+	v.w.WriteHeader(status)
+	_, _ = out.WriteTo(v.w) // fails when the client has gone
+}
+
+// contentPolicy lets a page load what is ours and nothing else.
+func (v *visit) contentPolicy() string {
+	images, frames := "'self'", "'none'"
+	if u, err := url.Parse(v.door.Profile.Branding.Logo); err == nil && u.Host != "" {
+		images += " " + u.Scheme + "://" + u.Host
+	}
+	if embed := v.door.Profile.SignIn.Embed; len(embed) > 0 && (v.session.Kind == keyring.SessionPortal || !v.known()) {
+		frames = strings.Join(embed, " ")
+	}
+	return "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; " +
+		"img-src " + images + "; frame-ancestors " + frames
+}
+
+// done is what a form has done, as a page says it. The address only names it.
+func done(name string) string {
+	switch name {
+	case "created":
+		return "Created."
+	case "saved":
+		return "Saved."
+	case "revoked":
+		return "Revoked. It is refused from now on."
+	case "deleted":
+		return "Deleted."
+	case "disabled":
+		return "Disabled. It is refused until it is enabled again."
+	case "enabled":
+		return "Enabled."
+	case "rotated":
+		return "Rotated."
+	case "ended":
+		return "Ended."
+	case "reviewed":
+		return "Review noted."
+	}
+	return ""
+}
