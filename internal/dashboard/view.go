@@ -58,6 +58,7 @@ type view struct {
 	DocsURL      string
 	Title        string
 	Known        bool            // somebody is signed in
+	Account      string          // who, for the link to their account; "" where there is none
 	Session      keyring.Session // whose
 	Workspace    keystile.Workspace
 	Base         string // path of the workspace's pages
