@@ -155,3 +155,14 @@ func (s *Server) NewWorkspace(name, plan string) keystile.Workspace {
 	}
 	return w
 }
+
+// SignInLink makes a one-time link to the pages: as the operator, or as an
+// admin of one workspace if it is named.
+func (s *Server) SignInLink(workspaceID string) string {
+	s.t.Helper()
+	token, err := s.running.Keyring().CreateLink(context.Background(), keyring.Operator("keystiletest"), workspaceID)
+	if err != nil {
+		s.t.Fatalf("keystiletest: make a link: %v", err)
+	}
+	return s.URL + "/link/" + token
+}
