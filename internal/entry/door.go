@@ -184,6 +184,15 @@ func (d *Door) Guard(next http.HandlerFunc) http.HandlerFunc {
 // Authenticate checks the key that a request carries in one of the accepted
 // headers, nil meaning all that Keystile knows, and counts its use.
 func (d *Door) Authenticate(r *http.Request, accept []string) (verify.Result, *keystile.Error) {
+	return d.authenticate(r, accept, d.Count)
+}
+
+// Again checks the key of a request once more, which counts as no other use.
+func (d *Door) Again(r *http.Request, accept []string) (verify.Result, *keystile.Error) {
+	return d.authenticate(r, accept, func(verify.Result, keystile.Code, verify.Query, string) {})
+}
+
+func (d *Door) authenticate(r *http.Request, accept []string, count func(verify.Result, keystile.Code, verify.Query, string)) (verify.Result, *keystile.Error) {
 	if problem := keystile.KeyInQuery(r.URL.RawQuery); problem != nil {
 		return verify.Result{}, problem
 	}
@@ -191,9 +200,15 @@ func (d *Door) Authenticate(r *http.Request, accept []string) (verify.Result, *k
 	if problem != nil {
 		return verify.Result{}, problem
 	}
+	index, ok := d.Index()
+	if !ok {
+		return verify.Result{}, Unavailable()
+	}
 	in := from(r.Context())
-	result, problem := d.Decide(verify.Query{Secret: secret, Address: in.origin.Address, Now: time.Now()}, in.origin.UserAgent)
-	if problem == nil && result.Code != keystile.CodeValid {
+	q := verify.Query{Secret: secret, Address: in.origin.Address, Now: time.Now()}
+	result := index.Decide(q)
+	count(result, result.Code, q, in.origin.UserAgent)
+	if result.Code != keystile.CodeValid {
 		problem = result.Decision().Problem("")
 	}
 	return result, problem
