@@ -18,14 +18,8 @@ import (
 
 // allocated is how many bytes a request makes the process allocate, the
 // sending and the reading of it included.
-func allocated(t *testing.T, s *keystiletest.Server, key, body string, status int) (used uint64, length int64) {
+func allocated(t *testing.T, r *http.Request, status int) (used uint64, length int64) {
 	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL+"/v1/verify/batch", strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.Header.Set("Authorization", "Bearer "+key)
-	r.Header.Set("Content-Type", "application/json")
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	response, err := http.DefaultTransport.RoundTrip(r)
@@ -55,13 +49,24 @@ func TestBatchTakesLittleMemory(t *testing.T) { //nolint:paralleltest // see abo
 	}
 	key := s.Key(s.Workspace, keystile.CreateKey{Name: "Large", Role: "developer", Metadata: metadata}).Secret
 
+	batch := func(t *testing.T, body string) *http.Request {
+		t.Helper()
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL+"/v1/verify/batch", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", "Bearer "+key)
+		r.Header.Set("Content-Type", "application/json")
+		return r
+	}
+
 	t.Run("answers", func(t *testing.T) {
 		question, err := json.Marshal(keystile.VerifyRequest{Key: key})
 		if err != nil {
 			t.Fatal(err)
 		}
 		body := `{"requests":[` + strings.TrimSuffix(strings.Repeat(string(question)+",", 1000), ",") + `]}`
-		used, length := allocated(t, s, key, body, 200)
+		used, length := allocated(t, batch(t, body), 200)
 		if length < 24<<20 {
 			t.Fatalf("the answer has %d bytes; that is no test", length)
 		}
@@ -71,10 +76,25 @@ func TestBatchTakesLittleMemory(t *testing.T) { //nolint:paralleltest // see abo
 	})
 	t.Run("questions", func(t *testing.T) {
 		body := `{"requests":[` + strings.TrimSuffix(strings.Repeat("{},", 690_000), ",") + `]}`
-		if used, _ := allocated(t, s, key, body, 422); used > 16*uint64(len(body)) {
+		if used, _ := allocated(t, batch(t, body), 422); used > 16*uint64(len(body)) {
 			t.Errorf("questions of %d bytes took %d", len(body), used)
 		}
 	})
+}
+
+// TestDescriptionIsMadeOnce holds against a stranger who asks for the
+// description of the API again and again: it is written, and not made anew.
+func TestDescriptionIsMadeOnce(t *testing.T) { //nolint:paralleltest // memory is counted
+	s := keystiletest.New(t)
+	for _, first := range []bool{true, false} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+"/openapi.json", http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if used, length := allocated(t, r, 200); !first && used > 2*uint64(length) {
+			t.Errorf("a description of %d bytes took %d", length, used)
+		}
+	}
 }
 
 // TestBatchBounds holds the number of questions, and what may stand in their place.

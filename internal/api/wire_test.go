@@ -54,6 +54,7 @@ func TestBadRequests(t *testing.T) {
 			{name: "10 MB to verify", method: "POST", path: "/v1/verify", body: huge, status: 413, code: keystile.CodeBodyTooLarge},
 			{name: "10 MB to a batch", method: "POST", path: "/v1/verify/batch", body: `{"requests":[{"key":"` + strings.Repeat("a", 10<<20) + `"}]}`, status: 413, code: keystile.CodeBodyTooLarge},
 			{name: "unknown field", method: "POST", path: create, body: fields{"name": "x", "colour": "red"}, status: 422, code: keystile.CodeInvalidField, field: "body.colour"},
+			{name: "a field in another case", method: "POST", path: create, body: `{"name":"x","Role":"admin"}`, status: 422, code: keystile.CodeInvalidField, field: "body.Role"},
 			{name: "unknown field in an edit", method: "PATCH", path: key, body: fields{"secret": "x"}, status: 422, code: keystile.CodeInvalidField, field: "body.secret"},
 			{name: "unknown field in a revoke", method: "POST", path: key + "/revoke", body: fields{"force": true}, status: 422, code: keystile.CodeInvalidField, field: "body.force"},
 			{name: "unknown field to verify", method: "POST", path: "/v1/verify", body: fields{"key": "x", "token": "x"}, status: 422, code: keystile.CodeInvalidField, field: "body.token"},

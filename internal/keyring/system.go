@@ -179,6 +179,10 @@ func (k *Keyring) CheckLink(ctx context.Context, token string) error {
 
 // SpendLink uses a sign-in link up. The second time it fails with CodeNotFound.
 func (k *Keyring) SpendLink(ctx context.Context, token string, o Origin) error {
+	// Anyone may try a token, and shall not get to hold up those who write.
+	if err := k.CheckLink(ctx, token); err != nil {
+		return err
+	}
 	a := Operator("sign-in link")
 	a.origin = o
 	digest := sha256.Sum256([]byte(token))
