@@ -124,11 +124,11 @@ func run(ctx context.Context, args []string, a *app) (code int) {
 		return 0
 	case errors.As(err, &exit):
 		if exit.err != nil {
-			fmt.Fprintln(a.stderr, "keystile:", oneLine(exit.err))
+			fmt.Fprintln(a.stderr, "keystile:", masked(oneLine(exit.err)))
 		}
 		return exit.code
 	}
-	fmt.Fprintln(a.stderr, "keystile:", a.message(err))
+	fmt.Fprintln(a.stderr, "keystile:", masked(a.message(err)))
 	return exitFailed
 }
 
