@@ -26,6 +26,8 @@ type planned struct {
 	most float64
 	// sorts says that the call puts few rows in order by itself.
 	sorts bool
+	// covered names an index that must hold all that is asked of keys.
+	covered string
 }
 
 // plannedCalls are all methods that read or change rows, with each of their
@@ -47,7 +49,7 @@ func plannedCalls() []planned {
 			case "Sources":
 				p.sorts = true // of one key
 			case "CountActiveKeys":
-				p.most = filledRows / 50
+				p.most, p.covered = filledRows/50, "keys_active"
 			case "CountMembers":
 				p.most = filledRows
 			case "DeleteWorkspace":
@@ -91,22 +93,22 @@ func plannedCalls() []planned {
 				{Kind: store.ChangeRole, ObjectID: "x"}, {Kind: store.ChangeWorkspace, ObjectID: acme},
 			})
 			return err
-		}, nil, 0, false},
-		{"ChangesSince", func(tx *store.Tx) error { _, err := tx.ChangesSince(5, 10); return err }, nil, 0, false},
-		{"Head", func(tx *store.Tx) error { _, err := tx.Head(); return err }, []string{"h"}, 0, false},
-		{"TrimChanges", func(tx *store.Tx) error { _, err := tx.TrimChanges(long, 10); return err }, []string{"oldest", "changes", "change_head", "nodes"}, 0, false},
+		}, nil, 0, false, ""},
+		{"ChangesSince", func(tx *store.Tx) error { _, err := tx.ChangesSince(5, 10); return err }, nil, 0, false, ""},
+		{"Head", func(tx *store.Tx) error { _, err := tx.Head(); return err }, []string{"h"}, 0, false, ""},
+		{"TrimChanges", func(tx *store.Tx) error { _, err := tx.TrimChanges(long, 10); return err }, []string{"oldest", "changes", "change_head", "nodes"}, 0, false, ""},
 		{"Retain", func(tx *store.Tx) error {
 			_, err := tx.Retain(store.Cutoffs{Audit: long, Usage: long, Sources: long, Events: long, Links: long, Idempotency: long}, 10)
 			return err
-		}, []string{"oldest"}, 0, false},
-		{"AddUses", func(tx *store.Tx) error { return tx.AddUses([]verify.Use{use(1, keystile.CodeValid, noon)}) }, nil, 0, false},
-		{"Link", func(tx *store.Tx) error { return tx.SpendLink(digest(1), noon) }, nil, 0, false},
-		{"Idempotent", func(tx *store.Tx) error { _, _, err := tx.Idempotent(digest(1)); return err }, nil, 0, false},
-		{"ForgetIdempotent", func(tx *store.Tx) error { return tx.ForgetIdempotent(digest(1), noon) }, nil, 0, false},
-		{"Setting", func(tx *store.Tx) error { _, err := tx.Setting("x"); return err }, nil, 0, false},
-		{"PersonBySubject", func(tx *store.Tx) error { _, err := tx.PersonBySubject("x", "y"); return err }, nil, 0, false},
-		{"InsertKey", func(tx *store.Tx) error { return tx.InsertKey(key(acme, 1<<40)) }, nil, 0, false},
-		{"LogChange", func(tx *store.Tx) error { return tx.LogChange(store.ChangeNoop, "") }, nil, 0, false},
+		}, []string{"oldest"}, 0, false, ""},
+		{"AddUses", func(tx *store.Tx) error { return tx.AddUses([]verify.Use{use(1, keystile.CodeValid, noon)}) }, nil, 0, false, ""},
+		{"Link", func(tx *store.Tx) error { return tx.SpendLink(digest(1), noon) }, nil, 0, false, ""},
+		{"Idempotent", func(tx *store.Tx) error { _, _, err := tx.Idempotent(digest(1)); return err }, nil, 0, false, ""},
+		{"ForgetIdempotent", func(tx *store.Tx) error { return tx.ForgetIdempotent(digest(1), noon) }, nil, 0, false, ""},
+		{"Setting", func(tx *store.Tx) error { _, err := tx.Setting("x"); return err }, nil, 0, false, ""},
+		{"PersonBySubject", func(tx *store.Tx) error { _, err := tx.PersonBySubject("x", "y"); return err }, nil, 0, false, ""},
+		{"InsertKey", func(tx *store.Tx) error { return tx.InsertKey(key(acme, 1<<40)) }, nil, 0, false, ""},
+		{"LogChange", func(tx *store.Tx) error { return tx.LogChange(store.ChangeNoop, "") }, nil, 0, false, ""},
 	} {
 		calls = append(calls, p)
 	}
@@ -169,6 +171,9 @@ func scansNothing(t *testing.T, tx *sql.Tx, p planned, s store.Statement) {
 		if m := scan.FindStringSubmatch(detail); m != nil && m[1] != "CONSTANT" && !slices.Contains(p.scans, m[1]) {
 			t.Errorf("%s: %s\n%s", p.name, detail, s.Text)
 		}
+		if strings.HasPrefix(detail, "SEARCH k ") && !strings.Contains(detail, "COVERING INDEX "+p.covered) && p.covered != "" {
+			t.Errorf("%s: %s\n%s", p.name, detail, s.Text)
+		}
 		if strings.Contains(detail, "TEMP B-TREE") && !p.sorts {
 			t.Errorf("%s: %s\n%s", p.name, detail, s.Text)
 		}
@@ -179,13 +184,15 @@ func scansNothing(t *testing.T, tx *sql.Tx, p planned, s store.Statement) {
 }
 
 // fewRows is how many rows a call may touch that is for a page or an object.
-// There are a hundred times as many in the workspace that is asked about, and
-// as many again in others.
-const fewRows, filledRows = 250, 25_000
+// There are twenty times as many in the workspace that is asked about, and as
+// many again in others.
+const fewRows, filledRows = 250, 10_000
 
 // plan is a node of https://www.postgresql.org/docs/15/sql-explain.html
 type plan struct {
 	Type    string  `json:"Node Type"`
+	Index   string  `json:"Index Name"`
+	Alias   string  `json:"Alias"`
 	Table   string  `json:"Relation Name"`
 	Rows    float64 `json:"Actual Rows"`
 	Removed float64 `json:"Rows Removed by Filter"`
@@ -202,6 +209,12 @@ func (p plan) touched() float64 {
 	return n
 }
 
+// covers tells whether k is read from the index alone.
+func (p plan) covers(index string) bool {
+	return p.Type == "Index Only Scan" && p.Index == index && p.Alias == "k" ||
+		slices.ContainsFunc(p.Plans, func(below plan) bool { return below.covers(index) })
+}
+
 func touchesFew(t *testing.T, tx *sql.Tx, p planned, s store.Statement) {
 	t.Helper()
 	var text string
@@ -211,6 +224,9 @@ func touchesFew(t *testing.T, tx *sql.Tx, p planned, s store.Statement) {
 	var plans []struct{ Plan plan }
 	if err := json.Unmarshal([]byte(text), &plans); err != nil || len(plans) != 1 {
 		t.Fatalf("%v: %s", err, text)
+	}
+	if p.covered != "" && !plans[0].Plan.covers(p.covered) {
+		t.Errorf("%s: %+v", p.name, plans[0].Plan)
 	}
 	if n := plans[0].Plan.touched(); n > max(fewRows, p.most) {
 		t.Errorf("%s touches %.0f rows\n%s\n%+v", p.name, n, s.Text, plans[0].Plan)

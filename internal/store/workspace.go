@@ -43,7 +43,7 @@ func (tx *Tx) Workspace(s Scope, id string) (keystile.Workspace, error) {
 // Workspaces lists workspaces in scope, newest first, below the cursor (an ID,
 // empty for the beginning), at most limit. Query matches name and ID.
 func (tx *Tx) Workspaces(s Scope, query, cursor string, limit int) ([]keystile.Workspace, error) {
-	// The operator's list has no end that a query for one workspace should walk to.
+	// The one workspace of a scope is looked up, not searched for among all.
 	where, args := ` WHERE w.id = $2`, []any{limit, s.workspace}
 	if s.all {
 		where, args = ` WHERE w.id > $2`, []any{limit, ""}
