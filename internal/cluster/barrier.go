@@ -63,7 +63,7 @@ func adminBarrier(s *store.Store, t times, running func() bool) func(context.Con
 			if !running() {
 				return nil, nil
 			}
-			err = s.Read(ctx, func(tx *store.Tx) (err error) {
+			err = s.Follow(ctx, func(tx *store.Tx) (err error) {
 				nodes, err = tx.Nodes()
 				return err
 			})

@@ -91,7 +91,7 @@ func (n *Node) sweep(ctx context.Context) error {
 
 // nodes lists the nodes other than this one.
 func (n *Node) nodes(ctx context.Context) (others []store.Node, err error) {
-	err = n.store.Read(ctx, func(tx *store.Tx) error {
+	err = n.store.Follow(ctx, func(tx *store.Tx) error {
 		all, err := tx.Nodes()
 		for _, o := range all {
 			if o.ID != n.id {

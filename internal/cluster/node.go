@@ -194,7 +194,7 @@ func (n *Node) nudge() {
 func (n *Node) load(ctx context.Context) error {
 	begin := time.Now()
 	var count int
-	if err := n.store.Read(ctx, func(tx *store.Tx) (err error) {
+	if err := n.store.Follow(ctx, func(tx *store.Tx) (err error) {
 		count, err = tx.CountKeys()
 		return err
 	}); err != nil {
@@ -301,7 +301,7 @@ func (n *Node) apply(ctx context.Context) (more bool, err error) {
 	n.mu.Unlock()
 	var changes []store.Change
 	var batch verify.Batch
-	if err := n.store.Read(ctx, func(tx *store.Tx) (err error) {
+	if err := n.store.Follow(ctx, func(tx *store.Tx) (err error) {
 		if changes, err = tx.ChangesSince(applied, changesAtOnce); err != nil {
 			return err
 		}

@@ -7,10 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"time"
 
 	"github.com/gofrs/flock"
 	"github.com/pressly/goose/v3"
-	"github.com/pressly/goose/v3/lock"
 )
 
 //go:embed migrations/*.sql
@@ -20,28 +20,38 @@ var migrationFiles embed.FS
 // processes may open a new directory at once.
 func migrateSQLite(ctx context.Context, db *sql.DB, path string) error {
 	l := flock.New(path+".migrate", flock.SetPermissions(0o600))
-	if err := l.Lock(); err != nil {
+	if _, err := l.TryLockContext(ctx, 10*time.Millisecond); err != nil {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	defer l.Unlock() //nolint:errcheck // closing the file ends the lock in any case
 	return migrate(ctx, db, goose.DialectSQLite3)
 }
 
-// migratePostgres does the same under an advisory lock.
+// migrationLock is the number of the advisory lock: "keystile" in ASCII.
+const migrationLock = 0x6b657973_74696c65
+
+// migratePostgres does the same under an advisory lock. It waits in the
+// database: goose's own locker asks again every five seconds, so that eight
+// servers that start at once take half a minute.
 func migratePostgres(ctx context.Context, db *sql.DB) error {
-	locker, err := lock.NewPostgresSessionLocker()
+	conn, err := db.Conn(ctx)
 	if err != nil {
-		return err
+		return unreachable(err)
 	}
-	return migrate(ctx, db, goose.DialectPostgres, goose.WithSessionLocker(locker))
+	// Ends the lock with the connection, whatever state it is in.
+	defer discard(conn)
+	if _, err := conn.ExecContext(ctx, `SELECT pg_advisory_lock($1)`, int64(migrationLock)); err != nil {
+		return fmt.Errorf("store: wait for the migrations of another server: %w", classify(err))
+	}
+	return migrate(ctx, db, goose.DialectPostgres)
 }
 
-func migrate(ctx context.Context, db *sql.DB, d goose.Dialect, opts ...goose.ProviderOption) error {
+func migrate(ctx context.Context, db *sql.DB, d goose.Dialect) error {
 	files, err := fs.Sub(migrationFiles, "migrations")
 	if err != nil {
 		return err
 	}
-	p, err := goose.NewProvider(d, db, files, append(opts, goose.WithDisableGlobalRegistry(true))...)
+	p, err := goose.NewProvider(d, db, files, goose.WithDisableGlobalRegistry(true))
 	if err != nil {
 		return fmt.Errorf("store: migrations: %w", err)
 	}

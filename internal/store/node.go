@@ -89,14 +89,14 @@ func (s *Store) RenewNode(ctx context.Context, n Node, token [16]byte) (head int
 		if _, err := s.Write(ctx, func(tx *Tx) error { return tx.renewNode(n, token) }); err != nil {
 			return 0, err
 		}
-		err = s.Read(ctx, func(tx *Tx) error {
+		err = s.Follow(ctx, func(tx *Tx) error {
 			h, err := tx.Head()
 			head = h.Seq
 			return err
 		})
 		return head, err
 	}
-	conn, err := s.readers.Conn(ctx)
+	conn, err := s.followers.Conn(ctx)
 	if err != nil {
 		return 0, classify(err)
 	}
@@ -134,7 +134,7 @@ func (s *Store) LeaveNode(ctx context.Context, id string) error {
 // queue behind changes: each commits by itself and touches no other table.
 func (s *Store) onNodes(ctx context.Context, fn func(*Tx) error) error {
 	if s.Postgres() {
-		return fn(&Tx{ctx: ctx, q: s.readers})
+		return fn(&Tx{ctx: ctx, q: s.followers})
 	}
 	_, err := s.Write(ctx, fn)
 	return err

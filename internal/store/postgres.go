@@ -60,11 +60,22 @@ func openPostgres(ctx context.Context, o Options) (*Store, error) {
 		beginRead: sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true},
 		lockHead:  `SELECT seq FROM change_head FOR UPDATE`,
 	}
-	r := stdlib.OpenDB(*config)
-	r.SetMaxOpenConns(postgresReaders)
-	r.SetMaxIdleConns(postgresReaders)
-	r.SetConnMaxIdleTime(5 * time.Minute)
-	return &Store{dialect: d, readers: r, writer: newWriter(w, d, n)}, nil
+	return &Store{
+		dialect: d, readers: postgresPool(config, postgresReaders), followers: postgresPool(config, followConns),
+		writer: newWriter(w, d, n),
+	}, nil
+}
+
+// postgresPool is up to n connections. Each is tried before it is handed out:
+// after a restart of PostgreSQL all of them are dead at once, and the first
+// calls would fail one after the other though the database is back. It costs
+// a round trip, of which a read takes three more.
+func postgresPool(config *pgx.ConnConfig, n int) *sql.DB {
+	db := stdlib.OpenDB(*config, stdlib.OptionShouldPing(func(context.Context, stdlib.ShouldPingParams) bool { return true }))
+	db.SetMaxOpenConns(n)
+	db.SetMaxIdleConns(n)
+	db.SetConnMaxIdleTime(5 * time.Minute)
+	return db
 }
 
 // unreachable says why a connection failed without the connection string,

@@ -44,12 +44,20 @@ type Options struct {
 type Store struct {
 	dialect dialect
 	readers *sql.DB
-	writer  *writer
-	locks   locks
+	// followers are for what a node needs to go on answering: its lease, the
+	// change log, the list of nodes. Readers that are slow, or many, would
+	// otherwise hold up every connection until the lease is over.
+	followers *sql.DB
+	writer    *writer
+	locks     locks
 
 	closeOnce sync.Once
 	closeErr  error
 }
+
+// followConns are one that listens, one that follows the log or loads, one that
+// renews, and two for those who wait for other nodes.
+const followConns = 5
 
 // dialect holds what differs between the two databases.
 type dialect struct {
@@ -80,7 +88,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 // Close waits for writes under way and closes the store.
 func (s *Store) Close() error {
 	s.closeOnce.Do(func() {
-		s.closeErr = errors.Join(s.writer.close(), s.readers.Close(), s.locks.release())
+		s.closeErr = errors.Join(s.writer.close(), s.followers.Close(), s.readers.Close(), s.locks.release())
 	})
 	return s.closeErr
 }
@@ -111,7 +119,16 @@ func (s *Store) Write(ctx context.Context, fn func(tx *Tx) error) (int64, error)
 
 // Read runs fn on one consistent snapshot.
 func (s *Store) Read(ctx context.Context, fn func(tx *Tx) error) error {
-	t, err := s.readers.BeginTx(ctx, &s.dialect.beginRead)
+	return s.read(ctx, s.readers, fn)
+}
+
+// Follow is Read for package cluster, on connections that are kept for it.
+func (s *Store) Follow(ctx context.Context, fn func(tx *Tx) error) error {
+	return s.read(ctx, s.followers, fn)
+}
+
+func (s *Store) read(ctx context.Context, from *sql.DB, fn func(tx *Tx) error) error {
+	t, err := from.BeginTx(ctx, &s.dialect.beginRead)
 	if err != nil {
 		return classify(err)
 	}
