@@ -14,9 +14,11 @@ import (
 )
 
 const (
-	postgresReaders = 16
-	connectTimeout  = 10 * time.Second
-	minPostgres     = 150000 // server_version_num of PostgreSQL 15
+	postgresReaders = 12
+	// postgresOwn are one each for listening, following, renewing and listing.
+	postgresOwn    = 4
+	connectTimeout = 10 * time.Second
+	minPostgres    = 150000 // server_version_num of PostgreSQL 15
 )
 
 func openPostgres(ctx context.Context, o Options) (*Store, error) {
@@ -27,6 +29,11 @@ func openPostgres(ctx context.Context, o Options) (*Store, error) {
 	}
 	if config.ConnectTimeout == 0 {
 		config.ConnectTimeout = connectTimeout
+	}
+	// A URL may name several servers. Leases and changes need the primary: a
+	// standby may not have what was committed.
+	if config.ValidateConnect == nil {
+		config.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	}
 	config.RuntimeParams["application_name"] = "keystile"
 	// A change that was answered survives a crash, whatever the database's default.
@@ -59,12 +66,23 @@ func openPostgres(ctx context.Context, o Options) (*Store, error) {
 		name: "postgres", begin: `BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE`,
 		beginRead: sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true},
 		lockHead:  `SELECT seq FROM change_head FOR UPDATE`,
+		// The name of the file being written begins with the timeline, in hex.
+		// That of pg_control_checkpoint is late: it changes with the first
+		// checkpoint after a failover.
+		timeline: `('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint`,
+	}
+	// A store that has never been used has no former timeline.
+	if _, err := w.ExecContext(ctx, `UPDATE change_head h SET timeline = `+d.timeline+` WHERE timeline = 0`); err != nil {
+		return fail(unreachable(err))
 	}
 	r := stdlib.OpenDB(*config)
 	r.SetMaxOpenConns(postgresReaders)
 	r.SetMaxIdleConns(postgresReaders)
 	r.SetConnMaxIdleTime(5 * time.Minute)
-	return &Store{dialect: d, readers: r, writer: newWriter(w, d, n)}, nil
+	own := stdlib.OpenDB(*config)
+	own.SetMaxOpenConns(postgresOwn)
+	own.SetMaxIdleConns(postgresOwn)
+	return &Store{dialect: d, readers: r, own: own, writer: newWriter(w, d, n)}, nil
 }
 
 // unreachable says why a connection failed without the connection string,

@@ -149,7 +149,7 @@ func openSQLiteFile(ctx context.Context, path string) (*Store, error) {
 	}
 	d := dialect{
 		name: "sqlite", begin: `BEGIN IMMEDIATE`,
-		lockHead: `SELECT seq FROM change_head`,
+		lockHead: `SELECT seq FROM change_head`, timeline: `h.timeline`,
 	}
 	w, err := sql.Open("sqlite", sqliteURL(path, false))
 	if err != nil {
@@ -165,5 +165,5 @@ func openSQLiteFile(ctx context.Context, path string) (*Store, error) {
 	}
 	r.SetMaxOpenConns(sqliteReaders)
 	r.SetMaxIdleConns(sqliteReaders)
-	return &Store{dialect: d, readers: r, writer: newWriter(w, d, nil)}, nil
+	return &Store{dialect: d, readers: r, own: r, writer: newWriter(w, d, nil)}, nil
 }

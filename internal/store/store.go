@@ -44,8 +44,12 @@ type Options struct {
 type Store struct {
 	dialect dialect
 	readers *sql.DB
-	writer  *writer
-	locks   locks
+	// own serves what keeps this node in step with the others. On PostgreSQL
+	// it has connections of its own, so that slow reads of tenants can't keep
+	// the node from renewing its lease.
+	own    *sql.DB
+	writer *writer
+	locks  locks
 
 	closeOnce sync.Once
 	closeErr  error
@@ -57,6 +61,7 @@ type dialect struct {
 	begin     string // starts a write transaction that no other can interleave with
 	beginRead sql.TxOptions
 	lockHead  string // reads the head of the change log, and holds it until commit
+	timeline  string // the server's timeline, as an expression beside change_head h
 }
 
 // Postgres tells whether the store is a PostgreSQL database, which other
@@ -80,7 +85,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 // Close waits for writes under way and closes the store.
 func (s *Store) Close() error {
 	s.closeOnce.Do(func() {
-		s.closeErr = errors.Join(s.writer.close(), s.readers.Close(), s.locks.release())
+		s.closeErr = errors.Join(s.writer.close(), s.readers.Close(), s.own.Close(), s.locks.release())
 	})
 	return s.closeErr
 }
@@ -111,7 +116,17 @@ func (s *Store) Write(ctx context.Context, fn func(tx *Tx) error) (int64, error)
 
 // Read runs fn on one consistent snapshot.
 func (s *Store) Read(ctx context.Context, fn func(tx *Tx) error) error {
-	t, err := s.readers.BeginTx(ctx, &s.dialect.beginRead)
+	return s.readOn(ctx, s.readers, fn)
+}
+
+// Follow is Read for what keeps this node in step with the change log. It
+// does not wait for connections that tenants' reads hold.
+func (s *Store) Follow(ctx context.Context, fn func(tx *Tx) error) error {
+	return s.readOn(ctx, s.own, fn)
+}
+
+func (s *Store) readOn(ctx context.Context, db *sql.DB, fn func(tx *Tx) error) error {
+	t, err := db.BeginTx(ctx, &s.dialect.beginRead)
 	if err != nil {
 		return classify(err)
 	}
