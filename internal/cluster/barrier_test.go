@@ -95,7 +95,9 @@ func (h *hammer) end(t testing.TB) {
 func TestP1RevokedMeansRevoked(t *testing.T) {
 	t.Parallel()
 	for name, all := range map[string]func(t *testing.T) []*server{
-		"1 on SQLite":     func(t *testing.T) []*server { return []*server{start(t, store.Options{Dir: t.TempDir(), Serve: true}, fast)} },
+		"1 on SQLite": func(t *testing.T) []*server {
+			return []*server{start(t, store.Options{Dir: t.TempDir(), Serve: true}, fast)}
+		},
 		"2 on PostgreSQL": func(t *testing.T) []*server { return startAll(t, 2, fast) },
 		"4 on PostgreSQL": func(t *testing.T) []*server { return startAll(t, 4, fast) },
 	} {
