@@ -125,7 +125,13 @@ func nodeRows(t *testing.T, f *fixture) {
 			t.Errorf("head %d, want %d", h, head)
 		}
 	}
-	nodes := func() []store.Node { return get(t, f.Store, (*store.Tx).Nodes) }
+	nodes := func() []store.Node {
+		r, err := f.Roster(t.Context())
+		if err != nil || r.Seq != head {
+			t.Fatalf("roster at %d: %v", r.Seq, err)
+		}
+		return r.Nodes
+	}
 	check := func(what string, want ...store.Node) {
 		t.Helper()
 		if got := nodes(); !slices.Equal(got, want) {
@@ -140,11 +146,11 @@ func nodeRows(t *testing.T, f *fixture) {
 	wantErr(t, "acknowledge without a row", f.AcknowledgeNode(t.Context(), "a", 3, token(3)), nil)
 	check("an acknowledgement makes no row")
 
-	renew(n, token(2), nil)
 	n.Renewals = 1
-	check("made", n)
 	renew(n, token(2), nil)
+	check("made", n)
 	n.Renewals = 2
+	renew(n, token(2), nil)
 	check("renewed", n)
 	wantErr(t, "acknowledge", f.AcknowledgeNode(t.Context(), "a", 4, token(4)), nil)
 	n.Applied = 4
@@ -169,13 +175,14 @@ func nodeRows(t *testing.T, f *fixture) {
 		t.Errorf("nodes wrote to the change log: %d, want %d", got, head+1)
 	}
 
-	// Many renew at once, and each row counts its own.
+	// Many renew at once, and each row holds its own.
 	head++
 	var g sync.WaitGroup
 	for i := range 8 {
 		g.Go(func() {
-			for range 5 {
-				if _, err := f.RenewNode(t.Context(), store.Node{ID: fmt.Sprint(i), Applied: 1}, token(1)); err != nil {
+			for k := range 5 {
+				n := store.Node{ID: fmt.Sprint(i), Renewals: int64(k + 1), Applied: 1}
+				if _, err := f.RenewNode(t.Context(), n, token(1)); err != nil {
 					t.Errorf("renew: %v", err)
 				}
 			}

@@ -28,6 +28,11 @@ func openPostgres(ctx context.Context, o Options) (*Store, error) {
 	if config.ConnectTimeout == 0 {
 		config.ConnectTimeout = connectTimeout
 	}
+	// A URL may name several servers. Leases and changes need the primary: a
+	// standby may not have what was committed.
+	if config.ValidateConnect == nil {
+		config.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
+	}
 	config.RuntimeParams["application_name"] = "keystile"
 	// A change that was answered survives a crash, whatever the database's default.
 	config.RuntimeParams["synchronous_commit"] = "on"
@@ -59,6 +64,14 @@ func openPostgres(ctx context.Context, o Options) (*Store, error) {
 		name: "postgres", begin: `BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE`,
 		beginRead: sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true},
 		lockHead:  `SELECT seq FROM change_head FOR UPDATE`,
+		// The name of the file being written begins with the timeline, in hex.
+		// That of pg_control_checkpoint is late: it changes with the first
+		// checkpoint after a failover.
+		timeline: `('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint`,
+	}
+	// A store that has never been used has no former timeline.
+	if _, err := w.ExecContext(ctx, `UPDATE change_head h SET timeline = `+d.timeline+` WHERE timeline = 0`); err != nil {
+		return fail(unreachable(err))
 	}
 	return &Store{
 		dialect: d, readers: postgresPool(config, postgresReaders), followers: postgresPool(config, followConns),

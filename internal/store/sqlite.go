@@ -149,7 +149,7 @@ func openSQLiteFile(ctx context.Context, path string) (*Store, error) {
 	}
 	d := dialect{
 		name: "sqlite", begin: `BEGIN IMMEDIATE`,
-		lockHead: `SELECT seq FROM change_head`,
+		lockHead: `SELECT seq FROM change_head`, timeline: `h.timeline`,
 	}
 	w, err := sql.Open("sqlite", sqliteURL(path, false))
 	if err != nil {

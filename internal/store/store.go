@@ -65,6 +65,7 @@ type dialect struct {
 	begin     string // starts a write transaction that no other can interleave with
 	beginRead sql.TxOptions
 	lockHead  string // reads the head of the change log, and holds it until commit
+	timeline  string // the server's timeline, as an expression beside change_head h
 }
 
 // Postgres tells whether the store is a PostgreSQL database, which other
