@@ -254,7 +254,7 @@ const maxPlace = 128
 // place is where a fault is. The names of unknown fields are the sender's, and
 // may be secrets in the wrong place.
 func place(location string) string {
-	location = entry.MaskKeys(location)
+	location = keyring.MaskKeys(location)
 	if len(location) > maxPlace {
 		location = strings.ToValidUTF8(location[:maxPlace], "") + "…"
 	}

@@ -239,6 +239,9 @@ func (a *API) forwardAuth(w http.ResponseWriter, r *http.Request) {
 			q.Status = http.StatusUnauthorized
 			p = &q
 		}
+		told := *p
+		told.RequestID = entry.RequestID(r.Context())
+		w.Header().Set(problemHeader, problemLine(told, a.door.Profile.Unauthorized))
 		a.door.Refuse(w, r, p)
 	}
 	if problem := keystile.KeyInQuery(r.URL.RawQuery); problem != nil {
@@ -306,6 +309,9 @@ func forwardQuery(raw string) (permission, workspace string, problem *keystile.E
 		default:
 			return wrong("The forward-auth address has a parameter that does not exist.")
 		}
+	}
+	if len(permission) > maxPermission {
+		return wrong("The forward-auth address names a permission that is longer than any.")
 	}
 	return permission, workspace, nil
 }

@@ -1,6 +1,7 @@
 package keyring
 
 import (
+	"errors"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -38,6 +39,16 @@ func badField(field, detail string) error {
 // text checks a text that people read: no control characters, which could
 // forge lines in logs and terminals.
 func text(field, s string, most int) (string, error) {
+	return checkText(field, s, most, holdsKey)
+}
+
+// identifier checks a text that another system may have made, such as the
+// subject of a person: random ones are not taken for keys.
+func identifier(field, s string, most int) (string, error) {
+	return checkText(field, s, most, holdsWholeKey)
+}
+
+func checkText(field, s string, most int, secret func(string) bool) (string, error) {
 	s = strings.TrimSpace(s)
 	if !utf8.ValidString(s) {
 		return "", badField(field, "It is not valid UTF-8.")
@@ -50,22 +61,10 @@ func text(field, s string, most int) (string, error) {
 			return "", badField(field, "It holds a control character, which is not allowed.")
 		}
 	}
-	if holdsKey(s) {
-		return "", badField(field, "This looks like a secret: there is a key in it, which everyone would see who may see this. Leave it out; name a key by its Key ID.")
+	if secret(s) {
+		return "", badField(field, "This looks like a secret: there is a key in it, or most of one, which everyone would see who may see this. Leave it out; name a key by its Key ID.")
 	}
 	return s, nil
-}
-
-// holdsKey tells whether there is a well-formed key in a text, of this product
-// or another: what people may read later must not open anything. The checksum
-// makes a mistake one in four thousand million.
-func holdsKey(s string) bool {
-	for word := range strings.FieldsFuncSeq(s, func(r rune) bool { return r != '_' && !unicode.IsLetter(r) && !unicode.IsDigit(r) }) {
-		if keystile.KeyInQuery(word) != nil {
-			return true
-		}
-	}
-	return false
 }
 
 // requiredName checks a name, which must not be empty.
@@ -186,7 +185,11 @@ func metadata(field string, m map[string]string) (map[string]string, error) {
 	}
 	for name, value := range m {
 		if _, err := text(field, name, maxMetadataName); err != nil {
-			return nil, badField(field, "A name in it is longer than "+strconv.Itoa(maxMetadataName)+" characters or holds a control character.")
+			var p *keystile.Error
+			if errors.As(err, &p) { // without the name, which may be a secret
+				return nil, badField(field, "One of its names is not allowed. "+p.Detail)
+			}
+			return nil, err
 		}
 		if strings.TrimSpace(name) == "" {
 			return nil, badField(field, "A name in it is empty.")
