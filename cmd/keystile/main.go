@@ -27,6 +27,8 @@ type cli struct {
 	Verify     verifyCmd     `cmd:"" help:"Check a key."`
 	Workspaces workspacesCmd `cmd:"" help:"Create, list, show, suspend, resume and delete workspaces."`
 	Admin      adminCmd      `cmd:"" help:"Make a key or a sign-in link on the store itself, beside a running server."`
+	Backup     backupCmd     `cmd:"" help:"Write a backup of the store, beside a running server, or check one."`
+	Restore    restoreCmd    `cmd:"" help:"Replace the store by a backup."`
 	Scan       scanCmd       `cmd:"" help:"Find keys of this product in files, offline."`
 	Completion completionCmd `cmd:"" help:"Print a script that completes commands in bash, zsh or fish."`
 	Version    versionCmd    `cmd:"" help:"Print the version."`
@@ -85,13 +87,6 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], &app{
 		stdin: os.Stdin, terminal: isTerminal(os.Stdin), stdout: os.Stdout, stderr: os.Stderr, env: os.Getenv,
 	}))
-}
-
-// storeFlags name a profile and a store. Verbs that open the store itself have them.
-type storeFlags struct {
-	profileFlag
-	Data     string `help:"Data directory of the embedded database; ${default} without it." default:"./keystile-data" env:"KEYSTILE_DATA" placeholder:"DIR"`
-	Database string `help:"PostgreSQL instead of the embedded database." env:"KEYSTILE_DATABASE" placeholder:"URL"`
 }
 
 type profileFlag struct {

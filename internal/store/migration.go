@@ -74,8 +74,9 @@ func migrate(ctx context.Context, db *sql.DB, d goose.Dialect) error {
 	return seed(ctx, db)
 }
 
-// seed makes the one row of the change log's head and the log's row 0, which
-// every node's position is checked against.
+// seed makes the one row of the change log's head, the log's row 0, which
+// every node's position is checked against, and the first epoch of the
+// store's history.
 func seed(ctx context.Context, db *sql.DB) error {
 	token, err := newToken()
 	if err != nil {
@@ -88,6 +89,8 @@ func seed(ctx context.Context, db *sql.DB) error {
 		{`INSERT INTO changes (seq, token, kind, object_id, at) SELECT 0, $1, 'noop', '', 0
 		  WHERE NOT EXISTS (SELECT 1 FROM change_head) ON CONFLICT DO NOTHING`, []any{token}},
 		{`INSERT INTO change_head (one, seq, timeline) VALUES (1, 0, 0) ON CONFLICT DO NOTHING`, nil},
+		{`INSERT INTO settings (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING`,
+			[]any{settingHistory, history(nil).branch(0).String()}},
 	} {
 		if _, err := db.ExecContext(ctx, q.text, q.args...); err != nil {
 			return fmt.Errorf("store: start the change log: %w", classify(err))
