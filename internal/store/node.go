@@ -66,14 +66,19 @@ type Roster struct {
 // Roster lists all nodes, in one statement. On PostgreSQL it fails unless it
 // is answered by a primary.
 func (s *Store) Roster(ctx context.Context) (r Roster, err error) {
-	tx := &Tx{ctx: ctx, q: s.followers}
+	return (&Tx{ctx: ctx, q: s.followers}).roster(s.dialect.timeline)
+}
+
+// roster is Roster in a transaction. Timeline is the expression of the
+// database server's.
+func (tx *Tx) roster(timeline string) (r Roster, err error) {
 	r.Nodes, err = queryAll(tx, func(row scanner) (Node, error) {
 		var n Node
 		var stale, started int64
 		err := row.Scan(&r.Seq, &r.Noted, &r.Timeline, &n.ID, &n.Name, &n.Version, &n.Renewals, &n.Applied, &stale, &started)
 		n.StaleFor, n.StartedAt = time.Duration(stale)*time.Millisecond, fromMillis(started)
 		return n, err
-	}, `SELECT h.seq, h.timeline, `+s.dialect.timeline+`, COALESCE(n.id, ''), COALESCE(n.name, ''), COALESCE(n.version, ''),
+	}, `SELECT h.seq, h.timeline, `+timeline+`, COALESCE(n.id, ''), COALESCE(n.name, ''), COALESCE(n.version, ''),
 			COALESCE(n.renewals, 0), COALESCE(n.applied, 0), COALESCE(n.stale_for, 0), COALESCE(n.started_at, 0)
 		FROM change_head h LEFT JOIN nodes n ON 1 = 1 ORDER BY n.id`)
 	if len(r.Nodes) == 1 && r.Nodes[0].ID == "" {

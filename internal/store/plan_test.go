@@ -126,7 +126,7 @@ func TestPlans(t *testing.T) {
 			f := d.make(t)
 			explain := scansNothing
 			if f.Postgres() {
-				fill(t, f)
+				fillForPlans(t, f)
 				explain = touchesFew
 			} else {
 				addWorkspaces(t, f.Store)
@@ -233,9 +233,9 @@ func touchesFew(t *testing.T, tx *sql.Tx, p planned, s store.Statement) {
 	}
 }
 
-// fill makes rows of every kind that lists and lookups go through, half of
+// fillForPlans makes rows of every kind that lists and lookups go through, half of
 // them acme's.
-func fill(t testing.TB, f *fixture) {
+func fillForPlans(t testing.TB, f *fixture) {
 	t.Helper()
 	addWorkspaces(t, f.Store)
 	db := f.raw(t)

@@ -264,7 +264,7 @@ func restorePostgres(ctx context.Context, o Options, path string, entry keystile
 	defer os.RemoveAll(dir) //nolint:errcheck // what is left holds no key
 	s.writer.notices.clear()
 	err = transaction(ctx, s.writer.db, s.dialect.begin, func(tx *Tx, conn *sql.Conn) error {
-		if err := tx.alone(nodes); err != nil {
+		if err := tx.alone(nodes, s.dialect.timeline); err != nil {
 			return err
 		}
 		former, next := filepath.Join(dir, "former.db"), filepath.Join(dir, "next.db")
@@ -288,12 +288,9 @@ func restorePostgres(ctx context.Context, o Options, path string, entry keystile
 // silent waits until no node that is listed can have a lease any more, and
 // lists those that did not leave. It fails with ErrHeld when one renews.
 func (s *Store) silent(ctx context.Context) (nodes []Node, err error) {
-	list := func() (now []Node, err error) {
-		err = s.Read(ctx, func(tx *Tx) (err error) {
-			now, err = tx.Nodes()
-			return err
-		})
-		return now, err
+	list := func() ([]Node, error) {
+		r, err := s.Roster(ctx)
+		return r.Nodes, err
 	}
 	if nodes, err = list(); err != nil {
 		return nil, err
@@ -337,7 +334,7 @@ func same(before, now []Node) error {
 // alone keeps all others from writing until the transaction ends: no server
 // can start, and the commands beside servers wait. It fails with ErrHeld when
 // a server has started meanwhile.
-func (tx *Tx) alone(nodes []Node) error {
+func (tx *Tx) alone(nodes []Node, timeline string) error {
 	if err := tx.unhurried(true); err != nil {
 		return err
 	}
@@ -347,11 +344,11 @@ func (tx *Tx) alone(nodes []Node) error {
 	if _, err := queryOne(tx, scanInt, `SELECT seq FROM change_head FOR UPDATE`); err != nil {
 		return err
 	}
-	now, err := tx.Nodes()
+	now, err := tx.roster(timeline)
 	if err != nil {
 		return err
 	}
-	return same(nodes, now)
+	return same(nodes, now.Nodes)
 }
 
 // copyFormer copies what [carry] needs into a new SQLite file.
