@@ -108,7 +108,7 @@ func (c *restoreCmd) Run(ctx context.Context, a *app) error {
 	if err := c.check(a); err != nil {
 		return err
 	}
-	b, err := store.CheckBackup(ctx, c.File)
+	b, err := store.ReadBackup(ctx, c.File)
 	if err != nil {
 		return refuseBackup(c.File, err)
 	}

@@ -45,7 +45,7 @@ func (c *carrier) carry(ctx context.Context, path string, b Backup) (err error) 
 		_, failed := undo.exec(`DETACH former`)
 		err = errors.Join(err, failed)
 	}()
-	if err := intact(c.Tx, "former."); err != nil {
+	if err := sound(c.Tx, "former.quick_check"); err != nil {
 		return err
 	}
 	if _, err := c.exec(`BEGIN`); err != nil {

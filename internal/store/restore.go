@@ -64,7 +64,7 @@ const restoreWait = 15 * time.Second
 // must have lost its lease. A SQLite database that was there is kept under
 // another name.
 func Restore(ctx context.Context, o Options, path string, entry keystile.AuditEntry) (r Restored, err error) {
-	if r.Backup, err = CheckBackup(ctx, path); err != nil {
+	if r.Backup, err = ReadBackup(ctx, path); err != nil {
 		return r, err // before anything is made or waited for
 	}
 	if o.URL != "" {
@@ -78,6 +78,7 @@ func restoreSQLite(ctx context.Context, o Options, path string, entry keystile.A
 	if err != nil {
 		return r, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
+	_, absent := os.Stat(dir)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return r, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
@@ -86,7 +87,12 @@ func restoreSQLite(ctx context.Context, o Options, path string, entry keystile.A
 	if err != nil {
 		return r, err
 	}
-	defer func() { err = errors.Join(err, held.release()) }()
+	defer func() {
+		if err != nil && errors.Is(absent, fs.ErrNotExist) {
+			err = errors.Join(err, os.RemoveAll(dir)) // nothing half-made
+		}
+		err = errors.Join(err, held.release())
+	}()
 	current := filepath.Join(dir, sqliteFile)
 	next := current + ".restoring"
 	former := ""
@@ -202,7 +208,7 @@ func (r *Restored) rewrite(ctx context.Context, db *sql.DB, former string, entry
 	if err := tx.InsertAudit(entry); err != nil {
 		return err
 	}
-	return errors.Join(r.activeKeys(tx), unbroken(tx), intact(tx, ""))
+	return errors.Join(r.activeKeys(tx), unbroken(tx))
 }
 
 func (r *Restored) activeKeys(tx *Tx) (err error) {

@@ -296,10 +296,10 @@ func transaction(ctx context.Context, db *sql.DB, begin string, fn func(*Tx, *sq
 	return nil
 }
 
-// intact fails with ErrDamaged unless the structure of a SQLite database is
-// sound. Schema is "" or that of an attached one, with a dot.
-func intact(tx *Tx, schema string) error {
-	answer, err := queryOne(tx, scanString, `PRAGMA `+schema+`integrity_check(1)`)
+// sound fails with ErrDamaged unless a check of SQLite's finds nothing:
+// integrity_check, or quick_check, which looks into tables and not indexes.
+func sound(tx *Tx, check string) error {
+	answer, err := queryOne(tx, scanString, `PRAGMA `+check+`(1)`)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
