@@ -24,7 +24,7 @@ import (
 
 const (
 	// maxBody bounds what a management route reads, in bytes. A key with
-	// everything at its longest has about 60 kB.
+	// everything at its longest has less than 60 kB.
 	maxBody = 128 << 10
 	// bodyTimeout is how long a body may take to arrive.
 	bodyTimeout = 10 * time.Second

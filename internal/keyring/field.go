@@ -24,7 +24,11 @@ const (
 	maxMetadata      = 50
 	maxMetadataName  = 64
 	maxMetadataValue = 500
-	maxLife          = 100 * 365 * 24 * time.Hour
+	// maxMetadataSize bounds all names and values of a key together, in bytes.
+	// They are in every answer about the key, twice in an entry of the audit
+	// log, and hundreds of these are on a page.
+	maxMetadataSize = 8 << 10
+	maxLife         = 100 * 365 * 24 * time.Hour
 	// DefaultLimit and MaxLimit bound the length of a page.
 	DefaultLimit = 50
 	MaxLimit     = 200
@@ -183,7 +187,9 @@ func metadata(field string, m map[string]string) (map[string]string, error) {
 	if len(m) > maxMetadata {
 		return nil, badField(field, "It has more than "+strconv.Itoa(maxMetadata)+" entries.")
 	}
+	size := 0
 	for name, value := range m {
+		size += len(name) + len(value)
 		if _, err := text(field, name, maxMetadataName); err != nil {
 			var p *keystile.Error
 			if errors.As(err, &p) { // without the name, which may be a secret
@@ -197,6 +203,9 @@ func metadata(field string, m map[string]string) (map[string]string, error) {
 		if _, err := text(field+"."+name, value, maxMetadataValue); err != nil {
 			return nil, err
 		}
+	}
+	if size > maxMetadataSize {
+		return nil, badField(field, "It has "+strconv.Itoa(size)+" bytes of names and values; "+strconv.Itoa(maxMetadataSize)+" are allowed.")
 	}
 	return m, nil
 }

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -27,15 +26,11 @@ func databaseFlags() map[string]func(testing.TB) []string {
 	}
 }
 
-// stop ends the process in good order.
-func (p *process) stop() {
+// end is stop, where anything but good order fails the test.
+func (p *process) end() {
 	p.t.Helper()
-	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		p.t.Fatal(err)
-	}
-	<-p.ended
-	if p.err != nil {
-		p.t.Fatalf("the server did not end in good order: %v\n%s", p.err, p.stderr)
+	if err := p.stop(); err != nil {
+		p.t.Fatalf("the server did not end in good order: %v\n%s", err, p.stderr)
 	}
 }
 
@@ -90,7 +85,7 @@ func TestRestore(t *testing.T) {
 			if d := p.verify(operator, late.Secret); !d.Valid {
 				t.Errorf("the refused restore changed something: %+v", d)
 			}
-			p.stop()
+			p.end()
 
 			if _, stderr := succeed(t, append([]string{"restore", "--yes", file}, flags...)...); stderr != "" {
 				t.Errorf("restore into the same store warns: %s", stderr)
@@ -100,7 +95,7 @@ func TestRestore(t *testing.T) {
 			if d := p.verify(operator, late.Secret); d.Code != keystile.CodeUnknown {
 				t.Errorf("a key made after the backup: %+v", d)
 			}
-			p.stop()
+			p.end()
 
 			for to, target := range databaseFlags() {
 				t.Run("to "+to, func(t *testing.T) {
@@ -113,7 +108,7 @@ func TestRestore(t *testing.T) {
 					s.check(t, p, operator, false)
 					s.takeAway(t, p, operator)
 					s.check(t, p, operator, true)
-					p.stop()
+					p.end()
 					succeed(t, append([]string{"restore", "--yes", file}, flags...)...)
 					p = serve(t, flags)
 					s.check(t, p, operator, true)
@@ -175,7 +170,7 @@ func (s *scene) check(t *testing.T, p *process, operator string, takenAway bool)
 	t.Helper()
 	codes := map[string]keystile.Code{
 		"kept": keystile.CodeValid, "revoked": keystile.CodeRevoked, "disabled": keystile.CodeDisabled, "deleted": keystile.CodeUnknown,
-		"rotated": keystile.CodeRevoked, "allowed": keystile.CodeIPNotAllowed, "clerk": keystile.CodeForbidden, "suspended": keystile.CodeSuspended,
+		"rotated": keystile.CodeRevoked, "allowed": keystile.CodeIPNotAllowed, "clerk": keystile.CodeInsufficientPermission, "suspended": keystile.CodeWorkspaceSuspended,
 	}
 	for name, code := range codes {
 		if !takenAway {
@@ -229,7 +224,7 @@ func TestBackupUnderLoad(t *testing.T) {
 			during := len(so()) - len(before)
 			stop.Store(true)
 			all.Wait()
-			p.stop()
+			p.end()
 			if len(before) < 50 || during == 0 {
 				t.Fatalf("%d keys before the backup and %d during it: there was no load", len(before), during)
 			}
@@ -263,7 +258,7 @@ func TestKillRestore(t *testing.T) {
 				for range n {
 					p.admin("key")
 				}
-				p.stop()
+				p.end()
 				files[n] = filepath.Join(t.TempDir(), "backup.db")
 				succeed(t, append([]string{"backup", files[n]}, flags...)...)
 			}
@@ -312,7 +307,7 @@ func TestKillRestore(t *testing.T) {
 			succeed(t, append([]string{"restore", "--yes", files[3-now]}, flags...)...)
 			p := serve(t, flags)
 			p.admin("key")
-			p.stop()
+			p.end()
 		})
 	}
 }
