@@ -76,7 +76,7 @@ func TestRestore(t *testing.T) {
 			succeed(t, append([]string{"backup", file}, flags...)...)
 			inFiles(t, filepath.Dir(file), s.secrets()...)
 			s.takeAway(t, p, operator)
-			late := want[keystile.CreatedKey](t, call(t, "POST", p.url+"/v1/workspaces/"+p.tenant(operator)+"/keys", bearer(operator), `{"name": "Late"}`), http.StatusCreated)
+			late := want[keystile.CreatedKey](t, call(t, "POST", p.url+"/v1/workspaces/"+s.workspace+"/keys", bearer(operator), `{"name": "Late"}`), http.StatusCreated)
 
 			status, stdout, stderr := command(t, append([]string{"restore", "--yes", file}, flags...)...)
 			if status != 2 || stdout != "" || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, "stop them all") {

@@ -99,19 +99,15 @@ func place(tmp, path string, overwrite bool) error {
 	return os.Rename(tmp, path)
 }
 
-// backUp fills an empty file.
+// backUp writes the file.
 func (s *Store) backUp(ctx context.Context, path string) error {
-	db, err := newFile(ctx, path)
-	if err != nil {
-		return err
-	}
 	facts := map[string]string{
 		"format": strconv.Itoa(backupFormat), "version": keystile.Version,
 		"schema": strconv.FormatInt(SchemaVersion(), 10), "source": s.dialect.name,
 		// Before the snapshot: no change after this moment is promised.
 		"created_at": strconv.FormatInt(time.Now().UnixMilli(), 10),
 	}
-	err = transaction(ctx, db, `BEGIN`, func(to *Tx, conn *sql.Conn) error {
+	return writeFile(ctx, path, func(to *Tx, conn *sql.Conn) error {
 		return s.Read(ctx, func(from *Tx) error {
 			if err := from.unhurried(s.Postgres()); err != nil {
 				return err
@@ -133,7 +129,6 @@ func (s *Store) backUp(ctx context.Context, path string) error {
 			return to.writeFacts(facts)
 		})
 	})
-	return errors.Join(err, db.Close())
 }
 
 // unhurried lets a transaction be idle while another one works.

@@ -359,11 +359,7 @@ func (tx *Tx) alone(nodes []Node, timeline string) error {
 
 // copyFormer copies what [carry] needs into a new SQLite file.
 func (tx *Tx) copyFormer(path string) error {
-	db, err := newFile(tx.ctx, path)
-	if err != nil {
-		return err
-	}
-	err = transaction(tx.ctx, db, `BEGIN`, func(to *Tx, conn *sql.Conn) error {
+	return writeFile(tx.ctx, path, func(to *Tx, conn *sql.Conn) error {
 		for _, name := range []string{
 			"settings", "change_head", "workspaces", "roles", "people", "members", "keys", "webhook_secrets", "endpoints", "audit",
 		} {
@@ -377,7 +373,6 @@ func (tx *Tx) copyFormer(path string) error {
 		}
 		return nil
 	})
-	return errors.Join(err, db.Close())
 }
 
 // replaceAll makes the contents of the database those of a SQLite file.

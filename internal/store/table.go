@@ -222,21 +222,48 @@ func (in *inserter) close() error {
 	return err
 }
 
-// newFile makes a database of this version's schema in an empty file, without
-// a row in it. Until [syncFile] is called on the file, a crash may spoil it.
-func newFile(ctx context.Context, path string) (*sql.DB, error) {
-	db, err := openFile(path, "mode=rwc", "journal_mode(MEMORY)", "synchronous(OFF)", "foreign_keys(1)",
-		"temp_store(MEMORY)", "cache_size(-65536)")
+// writeFile makes a database of this version's schema in a file and lets fill
+// put rows into it. Until [syncFile] is called on the file, a crash may spoil it.
+func writeFile(ctx context.Context, path string, fill func(*Tx, *sql.Conn) error) error {
+	db, err := openFile(path, "mode=rwc", "journal_mode(MEMORY)", "synchronous(OFF)", "temp_store(MEMORY)", "cache_size(-65536)")
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if err := migrate(ctx, db, goose.DialectSQLite3); err != nil {
-		return nil, errors.Join(err, db.Close())
+	if err = migrate(ctx, db, goose.DialectSQLite3); err == nil {
+		err = transaction(ctx, db, `BEGIN`, func(to *Tx, conn *sql.Conn) error {
+			if err := empty(to); err != nil {
+				return err
+			}
+			return to.withoutIndexes(func() error { return fill(to, conn) })
+		})
 	}
-	if err := empty(&Tx{ctx: ctx, q: db}); err != nil {
-		return nil, errors.Join(err, db.Close())
+	return errors.Join(err, db.Close())
+}
+
+// withoutIndexes runs fn and makes the indexes of a SQLite database after it:
+// sorting all rows at once costs less than finding a place for each.
+func (tx *Tx) withoutIndexes(fn func() error) error {
+	indexes, err := queryAll(tx, func(r scanner) (i [2]string, err error) {
+		err = r.Scan(&i[0], &i[1])
+		return i, err
+	}, `SELECT name, sql FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL`)
+	if err != nil {
+		return err
 	}
-	return db, nil
+	for _, i := range indexes {
+		if _, err := tx.exec(`DROP INDEX "` + i[0] + `"`); err != nil {
+			return err
+		}
+	}
+	if err := fn(); err != nil {
+		return err
+	}
+	for _, i := range indexes {
+		if _, err := tx.exec(i[1]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // openFile opens a SQLite file on one connection.
