@@ -79,7 +79,7 @@ func BenchmarkCountActiveKeys(b *testing.B) {
 }
 
 func BenchmarkLoadIndex(b *testing.B) {
-	const keys = 100_000
+	const keys = 50_000
 	for _, d := range databases() {
 		b.Run(d.name, func(b *testing.B) {
 			f := d.make(b)
