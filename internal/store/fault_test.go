@@ -84,9 +84,7 @@ func TestDiskFull(t *testing.T) {
 			_ = tx.SetSetting("half", "done")
 			return nil
 		})
-		if err == nil {
-			t.Error("a swallowed error was told as success")
-		}
+		wantErr(t, "a swallowed error", err, store.ErrFull)
 		// All that share the transaction are told the truth.
 		_, errs := batch(t, f.Store, 9, func(n int) (context.Context, func(tx *store.Tx) error) {
 			return t.Context(), func(tx *store.Tx) error { return big(tx, 8000+n) }
@@ -392,4 +390,48 @@ func TestReadersHoldNobodyUp(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestCancelledStatement: the database ends one statement of one call, with
+// others in the same transaction. They are committed.
+func TestCancelledStatement(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, store.Options{URL: pgtest.New(t)})
+	addWorkspaces(t, f.Store)
+	db := f.raw(t)
+	holder, err := db.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer holder.Rollback()
+	if _, err := holder.ExecContext(t.Context(), `INSERT INTO settings (name, value) VALUES ('contended', '')`); err != nil {
+		t.Fatal(err)
+	}
+	release := block(t, f.Store)
+	var g sync.WaitGroup
+	for n := range 3 {
+		g.Go(func() {
+			_, err := f.Write(t.Context(), func(tx *store.Tx) error { return insertLogged(tx, n) })
+			wantErr(t, "a call beside it", err, nil)
+		})
+	}
+	// Likely the last of the transaction, which is the worst place.
+	time.Sleep(100 * time.Millisecond)
+	g.Go(func() {
+		_, err := f.Write(t.Context(), func(tx *store.Tx) error {
+			if err := insertLogged(tx, 100); err != nil {
+				return err
+			}
+			return tx.SetSetting("contended", "x") // waits for the holder
+		})
+		wantErr(t, "the call whose statement is ended", err, store.ErrUnavailable)
+	})
+	time.Sleep(100 * time.Millisecond)
+	release()
+	waitFor(t, "the statement waits and is ended", func() bool {
+		return number(t, db, `SELECT COUNT(pg_cancel_backend(pid)) FROM pg_stat_activity
+			WHERE wait_event_type = 'Lock' AND datname = current_database() AND application_name = 'keystile'`) == 1
+	})
+	g.Wait()
+	checkLog(t, f.Store, []int{0, 1, 2})
 }

@@ -162,17 +162,23 @@ func (tx *Tx) exec(query string, args ...any) (int64, error) {
 	}
 	r, err := tx.q.ExecContext(tx.ctx, query, args...)
 	if err != nil {
-		err = classify(err)
-		if errors.Is(err, ErrFull) || errors.Is(err, ErrUnavailable) {
-			tx.broken = err
-		}
-		return 0, err
+		return 0, tx.failed(err)
 	}
 	n, err := r.RowsAffected()
 	if err != nil {
 		return 0, classify(err)
 	}
 	return n, nil
+}
+
+// failed classifies the error of a statement and remembers whether it may have
+// ended the transaction.
+func (tx *Tx) failed(err error) error {
+	err = classify(err)
+	if errors.Is(err, ErrFull) || errors.Is(err, ErrUnavailable) {
+		tx.broken = err
+	}
+	return err
 }
 
 // one runs a statement that must touch exactly one row.
@@ -192,31 +198,37 @@ type scanner interface{ Scan(dest ...any) error }
 
 // queryAll reads all rows of a query.
 func queryAll[T any](tx *Tx, scan func(scanner) (T, error), query string, args ...any) ([]T, error) {
+	if tx.broken != nil {
+		return nil, tx.broken
+	}
 	rows, err := tx.q.QueryContext(tx.ctx, query, args...)
 	if err != nil {
-		return nil, classify(err)
+		return nil, tx.failed(err)
 	}
 	defer rows.Close()
 	var all []T
 	for rows.Next() {
 		v, err := scan(rows)
 		if err != nil {
-			return nil, classify(err)
+			return nil, tx.failed(err)
 		}
 		all = append(all, v)
 	}
 	if err := rows.Err(); err != nil {
-		return nil, classify(err)
+		return nil, tx.failed(err)
 	}
 	return all, nil
 }
 
 // queryOne reads the one row of a query; ErrNotFound if there is none.
 func queryOne[T any](tx *Tx, scan func(scanner) (T, error), query string, args ...any) (T, error) {
+	var zero T
+	if tx.broken != nil {
+		return zero, tx.broken
+	}
 	v, err := scan(tx.q.QueryRowContext(tx.ctx, query, args...))
 	if err != nil {
-		var zero T
-		return zero, classify(err)
+		return zero, tx.failed(err)
 	}
 	return v, nil
 }

@@ -123,8 +123,9 @@ CREATE TABLE keys (
 );
 CREATE INDEX keys_list ON keys (workspace_id, id);
 CREATE INDEX keys_state ON keys (workspace_id, state, id);
--- All that the count of keys against a plan reads.
-CREATE INDEX keys_active ON keys (workspace_id, expires_at, replaced_by) WHERE state = 0;
+-- For the count of keys against a plan: all active ones, less those in rotation.
+CREATE INDEX keys_active ON keys (workspace_id, expires_at) WHERE state = 0;
+CREATE INDEX keys_rotating ON keys (workspace_id, expires_at, replaced_by) WHERE state = 0 AND replaced_by <> '';
 CREATE INDEX keys_role ON keys (role_id) WHERE state < 2;
 CREATE INDEX keys_replaces ON keys (replaces) WHERE replaces <> '';
 CREATE INDEX keys_replaced_by ON keys (replaced_by) WHERE replaced_by <> '';
