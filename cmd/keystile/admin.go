@@ -105,6 +105,7 @@ func (c *adminKeyCmd) Run(ctx context.Context, a *app) (err error) {
 		return printJSON(a.stdout, made)
 	}
 	fmt.Fprintln(a.stdout, made.Secret)
+	sayPending(a, made)
 	return nil
 }
 

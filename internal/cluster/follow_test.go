@@ -266,3 +266,52 @@ func TestManyChangesAtOnce(t *testing.T) {
 		})
 	}
 }
+
+// TestVisibleBeforeAcknowledged is rule 5: what a server says it has applied
+// can be seen in its index, however much it was.
+func TestVisibleBeforeAcknowledged(t *testing.T) {
+	t.Parallel()
+	const many = 900 // one step of the log; publishing it takes a while
+	o := store.Options{Dir: t.TempDir(), Serve: true}
+	s := start(t, o, fast)
+	made := make([]keystile.CreatedKey, many)
+	var makers sync.WaitGroup
+	for w := range 30 {
+		makers.Go(func() {
+			for i := w; i < many; i += 30 {
+				made[i] = s.create(fmt.Sprint("key ", i))
+			}
+		})
+	}
+	makers.Wait()
+	db := beside(t, o)
+	for round := range 10 {
+		state := 2 - round%2*2 // revoked, and back
+		tx, err := db.BeginTx(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		run := func(query string, args ...any) {
+			t.Helper()
+			if _, err := tx.ExecContext(t.Context(), query, args...); err != nil {
+				t.Fatalf("%s: %v", query, err)
+			}
+		}
+		run(`UPDATE keys SET state = $1`, state)
+		for _, k := range made {
+			run(`UPDATE change_head SET seq = seq + 1`)
+			run(`INSERT INTO changes (seq, token, kind, object_id, at) SELECT seq, $1, 'key', $2, 1 FROM change_head`, []byte("0123456789abcdef"), k.Key.ID)
+		}
+		if err := tx.Commit(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.node.Barrier(t.Context(), number(t, db, `SELECT seq FROM change_head`), true); err != nil {
+			t.Fatal(err)
+		}
+		for _, k := range []keystile.CreatedKey{made[many-1], made[0]} {
+			if s.accepts(k.Secret) != (state == 0) {
+				t.Fatalf("round %d: applied, it says, and yet the key has not become %d", round, state)
+			}
+		}
+	}
+}

@@ -118,8 +118,7 @@ func newNode(s *store.Store, t times, format keystile.Format, roles []keystile.R
 		id: hex.EncodeToString(random), name: name, started: time.Now(),
 		wake: make(chan struct{}, 1), moved: make(chan struct{}), seen: map[string]seenNode{},
 	}
-	nodes := roster{read: s.Roster, limit: t.stepLimit}
-	n.others = others{times: t, self: n.id, list: nodes.list, note: s.NoteTimeline}
+	n.others = others{times: t, self: n.id, list: newRoster(s.Roster, t.stepLimit).list, note: s.NoteTimeline}
 	for _, r := range roles {
 		n.roles = append(n.roles, verify.Role{ID: r.ID, Name: r.Name, WorkspaceID: r.WorkspaceID, Permissions: r.Permissions})
 	}

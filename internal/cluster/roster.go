@@ -18,9 +18,13 @@ type roster struct {
 	read  func(context.Context) (store.Roster, error)
 	limit time.Duration // of one reading
 
-	one  sync.Mutex // held while reading
+	one  chan struct{} // full while one is being read
 	mu   sync.Mutex
 	next *listing // nil unless somebody waits for a reading that has not begun
+}
+
+func newRoster(read func(context.Context) (store.Roster, error), limit time.Duration) *roster {
+	return &roster{read: read, limit: limit, one: make(chan struct{}, 1)}
 }
 
 type listing struct {
@@ -47,8 +51,8 @@ func (r *roster) list(ctx context.Context) (store.Roster, error) {
 }
 
 func (r *roster) fill(ctx context.Context, l *listing) {
-	r.one.Lock()
-	defer r.one.Unlock()
+	r.one <- struct{}{}
+	defer func() { <-r.one }()
 	r.mu.Lock()
 	r.next = nil // it begins: who asks from now on is too late for it
 	r.mu.Unlock()

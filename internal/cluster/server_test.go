@@ -227,6 +227,7 @@ type link struct {
 	mu    sync.Mutex
 	state linkState
 	moved chan struct{} // closed when the state changes
+	age   int           // counts the times that it came up from silence
 	conns map[net.Conn]bool
 }
 
@@ -234,7 +235,8 @@ type linkState int
 
 const (
 	up      linkState = iota
-	stalled           // nothing gets through, and nobody is told
+	stalled           // nothing gets through; when it is over, connections have broken
+	silent            // nothing gets through; the connections of then never hear of anything again
 	cut               // connections break and new ones are refused
 )
 
@@ -269,7 +271,11 @@ func (l *link) run() {
 }
 
 func (l *link) join(near net.Conn) {
-	if l.pass() != up {
+	l.mu.Lock()
+	age := l.age
+	l.conns[near] = true
+	l.mu.Unlock()
+	if l.pass(age) != up {
 		_ = near.Close()
 		return
 	}
@@ -279,17 +285,17 @@ func (l *link) join(near net.Conn) {
 		return
 	}
 	l.mu.Lock()
-	l.conns[near], l.conns[far] = true, true
+	l.conns[far] = true
 	l.mu.Unlock()
-	go l.copy(near, far)
-	l.copy(far, near)
+	go l.copy(near, far, age)
+	l.copy(far, near, age)
 }
 
-func (l *link) copy(to, from net.Conn) {
+func (l *link) copy(to, from net.Conn, age int) {
 	part := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(part)
-		if l.pass() != up || err != nil && !errors.Is(err, io.EOF) {
+		if l.pass(age) != up || err != nil && !errors.Is(err, io.EOF) {
 			break
 		}
 		if _, failed := to.Write(part[:n]); failed != nil || err != nil {
@@ -303,21 +309,21 @@ func (l *link) copy(to, from net.Conn) {
 	l.mu.Unlock()
 }
 
-// pass waits while the network is stalled and returns what it is then.
-func (l *link) pass() linkState {
+// pass waits while nothing gets through for connections of this age, and
+// returns what the network is then.
+func (l *link) pass(age int) linkState {
 	for {
 		l.mu.Lock()
-		state, moved := l.state, l.moved
+		state, now, moved := l.state, l.age, l.moved
 		l.mu.Unlock()
-		if state != stalled {
+		if state == cut || state == up && now == age {
 			return state
 		}
 		<-moved
 	}
 }
 
-// set changes the network. One that was stalled has lost its connections: what
-// was sent meanwhile never arrives.
+// set changes the network. What was sent while nothing got through never arrives.
 func (l *link) set(state linkState) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -325,6 +331,9 @@ func (l *link) set(state linkState) {
 		for c := range l.conns {
 			_ = c.Close()
 		}
+	}
+	if l.state == silent {
+		l.age++
 	}
 	l.state = state
 	close(l.moved)

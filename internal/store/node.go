@@ -72,6 +72,9 @@ func (s *Store) Roster(ctx context.Context) (r Roster, err error) {
 // roster is Roster in a transaction. Timeline is the expression of the
 // database server's.
 func (tx *Tx) roster(timeline string) (r Roster, err error) {
+	// That there is one head is said to the planner too. It takes a table that
+	// was never analysed for thousands of rows, and compiling the query for so
+	// many takes 30 ms instead of the 0.2 ms to run it.
 	r.Nodes, err = queryAll(tx, func(row scanner) (Node, error) {
 		var n Node
 		var stale, started int64
@@ -80,7 +83,7 @@ func (tx *Tx) roster(timeline string) (r Roster, err error) {
 		return n, err
 	}, `SELECT h.seq, h.timeline, `+timeline+`, COALESCE(n.id, ''), COALESCE(n.name, ''), COALESCE(n.version, ''),
 			COALESCE(n.renewals, 0), COALESCE(n.applied, 0), COALESCE(n.stale_for, 0), COALESCE(n.started_at, 0)
-		FROM change_head h LEFT JOIN nodes n ON 1 = 1 ORDER BY n.id`)
+		FROM change_head h LEFT JOIN nodes n ON 1 = 1 WHERE h.one = 1 ORDER BY n.id`)
 	if len(r.Nodes) == 1 && r.Nodes[0].ID == "" {
 		r.Nodes = nil // the head without any node
 	}

@@ -70,7 +70,8 @@ func openPostgres(ctx context.Context, o Options) (*Store, error) {
 		timeline: `('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint`,
 	}
 	// A store that has never been used has no former timeline.
-	if _, err := w.ExecContext(ctx, `UPDATE change_head h SET timeline = `+d.timeline+` WHERE timeline = 0`); err != nil {
+	tx := &Tx{ctx: ctx, q: w}
+	if _, err := tx.exec(`UPDATE change_head h SET timeline = ` + d.timeline + ` WHERE timeline = 0`); err != nil {
 		return fail(unreachable(err))
 	}
 	return &Store{
