@@ -45,7 +45,7 @@ func (c *serveCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		if ctx.Err() != nil { // told to stop while it started, which is no mistake of anyone's
 			log.Info("stopped")
-			return nil
+			return nil //nolint:nilerr // see above
 		}
 		return usage(err)
 	}

@@ -86,7 +86,7 @@ func plannedCalls() []planned {
 	usage("of a key", store.UsageFilter{KeyID: keyID(1)})
 	usage("below a cursor", store.UsageFilter{CursorHour: noon, CursorKey: keyID(1)})
 	long := ago(10_000 * time.Hour)
-	for _, p := range []planned{
+	calls = append(calls, []planned{
 		{"IndexChanges", func(tx *store.Tx) error {
 			_, err := tx.IndexChanges([]store.Change{
 				{Kind: store.ChangeKey, ObjectID: keyID(1)}, {Kind: store.ChangeKey, ObjectID: keyID(2)},
@@ -109,9 +109,7 @@ func plannedCalls() []planned {
 		{"PersonBySubject", func(tx *store.Tx) error { _, err := tx.PersonBySubject("x", "y"); return err }, nil, 0, false, nil},
 		{"InsertKey", func(tx *store.Tx) error { return tx.InsertKey(key(acme, 1<<40)) }, nil, 0, false, nil},
 		{"LogChange", func(tx *store.Tx) error { return tx.LogChange(store.ChangeNoop, "") }, nil, 0, false, nil},
-	} {
-		calls = append(calls, p)
-	}
+	}...)
 	return calls
 }
 
