@@ -43,6 +43,10 @@ func (c *serveCmd) Run(ctx context.Context, a *app) error {
 		VerifySocket: c.VerifySocket, FlushInterval: c.FlushInterval, Log: log,
 	})
 	if err != nil {
+		if ctx.Err() != nil { // told to stop while it started, which is no mistake of anyone's
+			log.Info("stopped")
+			return nil //nolint:nilerr // see above
+		}
 		return usage(err)
 	}
 	if s.Insecure() {
@@ -50,7 +54,9 @@ func (c *serveCmd) Run(ctx context.Context, a *app) error {
 	}
 	fmt.Fprintf(a.stdout, "Keystile listens on %s\n", s.URL())
 	if s.Fresh {
-		link, err := s.Link(ctx)
+		// Whoever is told to stop just now has still made a store, and the one
+		// chance to print its link.
+		link, err := s.Link(context.WithoutCancel(ctx))
 		if err != nil {
 			_ = s.Close()
 			return err

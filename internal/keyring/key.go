@@ -75,7 +75,7 @@ func (c *change) newKey(ws keystile.Workspace, in keystile.CreateKey) (key store
 	if key.Description, err = text("body.description", in.Description, maxDescription); err != nil {
 		return key, role, err
 	}
-	if key.Owner, err = text("body.owner", in.Owner, maxOwner); err != nil {
+	if key.Owner, err = identifier("body.owner", in.Owner, maxOwner); err != nil {
 		return key, role, err
 	}
 	if key.Permissions, err = c.narrowing(in.Permissions, role); err != nil {
@@ -396,7 +396,7 @@ func (k *Keyring) UpdateKey(ctx context.Context, a Actor, id string, in keystile
 			}
 		}
 		if in.Owner != nil {
-			if key.Owner, err = text("body.owner", *in.Owner, maxOwner); err != nil {
+			if key.Owner, err = identifier("body.owner", *in.Owner, maxOwner); err != nil {
 				return err
 			}
 		}

@@ -119,6 +119,10 @@ func (k *Keyring) goodLink(tx *store.Tx, token string) (store.Link, error) {
 // signed in already joins the workspace of an invitation as who they are. The
 // second time it fails with CodeNotFound.
 func (k *Keyring) OpenLink(ctx context.Context, token string, current Session, o Origin) (session string, err error) {
+	// Anyone may try a token, and shall not get to hold up those who write.
+	if _, err := k.Link(ctx, token); err != nil {
+		return "", err
+	}
 	a := Actor{party: keystile.Party{Kind: "operator", Name: "sign-in link"}, origin: o}
 	_, err = k.write(ctx, a, func(c *change) error {
 		l, err := k.goodLink(c.Tx, token)

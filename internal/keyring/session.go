@@ -116,8 +116,12 @@ func (c *change) enter(s Session, workspaceID string) (Actor, error) {
 	}
 	if s.Person.ID == "" { // whoever has the operator's link
 		a.party = keystile.Party{Kind: "operator", Name: "sign-in link"}
-		if _, err := c.Workspace(store.AllWorkspaces(), workspaceID); err != nil {
+		w, err := c.Workspace(store.AllWorkspaces(), workspaceID)
+		if err != nil {
 			return Actor{}, err
+		}
+		if w.Suspended && s.Workspace != "" {
+			return Actor{}, suspended(w.Name)
 		}
 		if s.Workspace == "" {
 			a.workspace, a.permissions = OperatorWorkspace, keystile.Permissions{"*", "api.*", "platform.*"}
@@ -147,6 +151,9 @@ func (c *change) enter(s Session, workspaceID string) (Actor, error) {
 				return Actor{}, err
 			}
 		}
+		if !a.Everywhere() && m.Suspended {
+			return Actor{}, suspended(m.WorkspaceName)
+		}
 		if !a.Everywhere() && !admits(m.IPAllowlist, s.origin.Address) {
 			return Actor{}, keystile.NewError(keystile.CodeIPNotAllowed,
 				"The workspace "+m.WorkspaceName+" may be used from certain addresses only, and yours is not one of them.",
@@ -155,6 +162,11 @@ func (c *change) enter(s Session, workspaceID string) (Actor, error) {
 		return a, nil
 	}
 	return Actor{}, store.ErrNotFound
+}
+
+func suspended(workspace string) error {
+	return keystile.NewError(keystile.CodeWorkspaceSuspended, "The workspace "+workspace+" is suspended: its keys and its pages are closed.",
+		"Ask whoever runs this service what has to happen before it is resumed.")
 }
 
 func personName(p keystile.Person) string {
@@ -285,6 +297,9 @@ func (k *Keyring) MySessions(ctx context.Context, s Session) (out []Session, err
 func (k *Keyring) EndMySession(ctx context.Context, s Session, id string) error {
 	if err := checkID("ses_", id); err != nil {
 		return err
+	}
+	if s.Person.ID == "" && id != s.ID {
+		return notFound() // nobody has several
 	}
 	s.ID = id
 	return k.EndSession(ctx, s)

@@ -2,6 +2,8 @@ package store
 
 import (
 	"encoding/json"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/keystile/keystile"
@@ -141,23 +143,39 @@ type KeyFilter struct {
 
 // Keys lists keys in scope, newest first.
 func (tx *Tx) Keys(s Scope, f KeyFilter) ([]Key, error) {
-	ws, all := s.args()
-	args := []any{ws, all, f.WorkspaceID, f.Limit}
-	where := ` WHERE (k.workspace_id = $1 OR $2 = 1) AND k.workspace_id = $3`
 	// What has expired counts as expired from that instant on, whether or not
 	// the state says so yet.
+	const alive = ` AND (k.expires_at = 0 OR k.expires_at > $5)`
 	switch f.Status {
 	case "":
+		return tx.keys(s, f, "")
 	case keystile.StatusRevoked:
-		where += ` AND k.state = 2`
-	case keystile.StatusExpired:
-		where += ` AND (k.state = 3 OR (k.state < 2 AND k.expires_at > 0 AND k.expires_at <= $5))`
+		return tx.keys(s, f, ` AND k.state = 2`)
 	case keystile.StatusDisabled:
-		where += ` AND k.state = 1 AND (k.expires_at = 0 OR k.expires_at > $5)`
-	default:
-		where += ` AND k.state = 0 AND (k.expires_at = 0 OR k.expires_at > $5)`
+		return tx.keys(s, f, ` AND k.state = 1`+alive)
+	case keystile.StatusExpired:
+		// In one query neither of the two could be read in the order of an index.
+		stored, err := tx.keys(s, f, ` AND k.state = 3`)
+		if err != nil {
+			return nil, err
+		}
+		due, err := tx.keys(s, f, ` AND k.state < 2 AND k.expires_at > 0 AND k.expires_at <= $5`)
+		if err != nil {
+			return nil, err
+		}
+		keys := append(stored, due...)
+		slices.SortFunc(keys, func(a, b Key) int { return strings.Compare(b.ID, a.ID) })
+		return keys[:min(len(keys), f.Limit)], nil
 	}
-	if f.Status != "" && f.Status != keystile.StatusRevoked {
+	return tx.keys(s, f, ` AND k.state = 0`+alive)
+}
+
+// keys lists the keys that a condition holds for, in which $5 is the present.
+func (tx *Tx) keys(s Scope, f KeyFilter, condition string) ([]Key, error) {
+	ws, all := s.args()
+	args := []any{ws, all, f.WorkspaceID, f.Limit}
+	where := ` WHERE (k.workspace_id = $1 OR $2 = 1) AND k.workspace_id = $3` + condition
+	if strings.Contains(condition, "$5") {
 		args = append(args, millis(f.Now))
 	}
 	for _, c := range []struct {

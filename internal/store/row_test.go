@@ -39,6 +39,7 @@ func rowBehaviours() []behaviour {
 		{"SwallowedError", swallowedError},
 		{"NotFound", notFound},
 		{"Taken", taken},
+		{"Node", nodeRow},
 	}
 }
 
