@@ -31,6 +31,10 @@ func (d *Dashboard) newPages() (pages, error) {
 		"date":    func(t time.Time) string { return t.UTC().Format("2 Jan 2006") },
 		"join":    strings.Join,
 		"has":     func(list []string, s string) bool { return slices.Contains(list, s) },
+		"party":   partyName,
+		"role":    d.roleTitle,
+		"place":   d.environmentTitle,
+		"reason":  d.reasonTitle,
 	}).ParseFS(templates, "templates/part/*.html")
 	if err != nil {
 		return nil, err
@@ -82,10 +86,12 @@ func (v *visit) nav() []navItem {
 	var items []navItem
 	for _, item := range []struct{ name, path, needs string }{
 		{v.door.Profile.Word("menu"), "/keys", "api.key.view"},
+		{v.door.Profile.Word("hygiene_title"), "/hygiene", "api.key.view"},
 	} {
 		if v.actor.May(item.needs) {
 			at := v.base() + item.path
-			items = append(items, navItem{item.name, at, v.r.URL.Path == at || strings.HasPrefix(v.r.URL.Path, at+"/")})
+			items = append(items, navItem{item.name, at, v.r.URL.Path == at || strings.HasPrefix(v.r.URL.Path, at+"/") ||
+				item.path == "/keys" && strings.HasPrefix(v.r.URL.Path, v.base()+"/integrations")})
 		}
 	}
 	return items
@@ -147,6 +153,12 @@ func done(name string) string {
 		return "Enabled."
 	case "rotated":
 		return "Rotated."
+	case "rolled_back":
+		return "Rolled back: the replacement is revoked, and this key goes on."
+	case "revoked_all":
+		return "Revoked. All of them are refused from now on."
+	case "deleted_all":
+		return "Deleted. All of them are refused from now on."
 	case "ended":
 		return "Ended."
 	case "reviewed":
