@@ -21,13 +21,13 @@ type chart struct {
 	Total        int64
 	Most         int64 // in one step: the height of the scale
 	Hours        bool  // a step is less than a day
-	Bars         []bar
-	Steps        []keyring.UsageStep // those in which something happened
+	Bars         []column
+	Steps        []keyring.SeriesStep // those in which something happened
 	First, Final time.Time
 }
 
-// bar is one step: valid uses below, refused ones above them.
-type bar struct {
+// column is one step: valid uses below, refused ones above them.
+type column struct {
 	X, Width            int
 	Y, Height           int
 	RefusedY, RefusedTo int
@@ -35,7 +35,7 @@ type bar struct {
 	Valid, Refused      int64
 }
 
-func newChart(caption string, step time.Duration, steps []keyring.UsageStep) chart {
+func newChart(caption string, step time.Duration, steps []keyring.SeriesStep) chart {
 	c := chart{Caption: caption, Width: chartWidth, Height: chartTop + chartHeight, Hours: step < 24*time.Hour}
 	for _, s := range steps {
 		c.Total += s.Valid + s.Refused
@@ -51,7 +51,7 @@ func newChart(caption string, step time.Duration, steps []keyring.UsageStep) cha
 			continue
 		}
 		c.Steps = append(c.Steps, s)
-		b := bar{X: i*chartWidth/len(steps) + 1, Width: max(pitch-2, 2), At: s.At, Valid: s.Valid, Refused: s.Refused}
+		b := column{X: i*chartWidth/len(steps) + 1, Width: max(pitch-2, 2), At: s.At, Valid: s.Valid, Refused: s.Refused}
 		b.Height, b.RefusedTo = c.scale(s.Valid), c.scale(s.Refused)
 		b.Y = c.Height - b.Height
 		b.RefusedY = b.Y - b.RefusedTo

@@ -215,8 +215,8 @@ func (v *visit) keyForm(k keystile.Key, problem *keystile.Error) keyForm {
 	return keyForm{Key: k, Back: v.cameFrom(), From: v.r.FormValue("back"), Nonce: newNonce(), Problem: problem}
 }
 
-// statusOf is the status of a form that is shown again with a problem.
-func statusOf(problem *keystile.Error) int {
+// formStatus is the status of a form that is shown again with a problem.
+func formStatus(problem *keystile.Error) int {
 	if problem == nil {
 		return http.StatusOK
 	}

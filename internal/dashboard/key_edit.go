@@ -51,7 +51,7 @@ func (v *visit) editForm(k keystile.Key, f accessForm, problem *keystile.Error) 
 	if k.ExpiresAt != nil {
 		page.LastDay = k.ExpiresAt.Format(dayForm)
 	}
-	v.show(statusOf(problem), "key_edit", v.door.Profile.Word("edit_title"), page)
+	v.show(formStatus(problem), "key_edit", v.door.Profile.Word("edit_title"), page)
 	return nil
 }
 

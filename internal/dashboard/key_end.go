@@ -72,7 +72,7 @@ func (v *visit) askEnd(how string, k keystile.Key, problem *keystile.Error) erro
 		}
 		page.Chart = newChart("Calls in each hour of the last 24 hours", time.Hour, steps)
 	}
-	v.show(statusOf(problem), "key_"+how, v.door.Profile.Word(how+"_title"), page)
+	v.show(formStatus(problem), "key_"+how, v.door.Profile.Word(how+"_title"), page)
 	return nil
 }
 
@@ -160,7 +160,7 @@ func (v *visit) askEndKeys(how string, problem *keystile.Error) error {
 	for _, k := range page.Keys {
 		page.Maker = partyName(k.CreatedBy)
 	}
-	v.show(statusOf(page.Problem), "keys_end", v.door.Profile.Word(how+"_selected"), page)
+	v.show(formStatus(page.Problem), "keys_end", v.door.Profile.Word(how+"_selected"), page)
 	return nil
 }
 

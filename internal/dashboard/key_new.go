@@ -132,7 +132,7 @@ func (v *visit) newKeyForm(f accessForm, problem *keystile.Error) error {
 	if err := v.complete(&f); err != nil {
 		return err
 	}
-	v.show(statusOf(problem), "key_new", v.door.Profile.Word("create_title"), newKeyPage{f, newNonce(), problem})
+	v.show(formStatus(problem), "key_new", v.door.Profile.Word("create_title"), newKeyPage{f, newNonce(), problem})
 	return nil
 }
 

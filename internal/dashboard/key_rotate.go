@@ -45,7 +45,7 @@ func (v *visit) rotateKeyPage() error {
 }
 
 func (v *visit) rotateForm(k keystile.Key, problem *keystile.Error) error {
-	v.show(statusOf(problem), "key_rotate", v.door.Profile.Word("rotate_title"), rotatePage{
+	v.show(formStatus(problem), "key_rotate", v.door.Profile.Word("rotate_title"), rotatePage{
 		keyForm: v.keyForm(k, problem), Overlap: v.r.PostFormValue("overlap"), Overlaps: v.overlaps(),
 	})
 	return nil

@@ -146,8 +146,8 @@ func (k *Keyring) Usage(ctx context.Context, a Actor, workspaceID string, q Usag
 	return out, err
 }
 
-// UsageStep counts the uses of a key in one step of a series.
-type UsageStep struct {
+// SeriesStep counts the uses of a key in one step of a series.
+type SeriesStep struct {
 	At             time.Time // beginning
 	Valid, Refused int64
 }
@@ -155,7 +155,7 @@ type UsageStep struct {
 // UsageSeries counts the uses of a key in the last n steps, oldest first. A
 // step is of whole hours; the last one is under way. It lags by the flush
 // interval.
-func (k *Keyring) UsageSeries(ctx context.Context, a Actor, keyID string, step time.Duration, n int) (out []UsageStep, err error) {
+func (k *Keyring) UsageSeries(ctx context.Context, a Actor, keyID string, step time.Duration, n int) (out []SeriesStep, err error) {
 	if err := checkID("key_", keyID); err != nil {
 		return nil, err
 	}
@@ -169,7 +169,7 @@ func (k *Keyring) UsageSeries(ctx context.Context, a Actor, keyID string, step t
 			return err
 		}
 		points, err := tx.UsageSeries(a.scope(), keyID, since, until, step)
-		out = make([]UsageStep, n)
+		out = make([]SeriesStep, n)
 		for i := range out {
 			out[i].At = since.Add(time.Duration(i) * step)
 		}
