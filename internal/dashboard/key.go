@@ -126,15 +126,19 @@ func (v *visit) keysPage() (keysPage, error) {
 	page := keysPage{
 		Tabs: v.tabs("keys"), Columns: p.Columns, Query: strings.TrimSpace(q.Get("q")), Status: q.Get("status"),
 		Creator: q.Get("created_by"), MayCreate: v.actor.May("api.key.create"), Bulk: v.ending(),
-		Statuses: []string{"active", "disabled", "expired", "revoked"},
+		Statuses: []string{"active"},
 	}
-	hide := p.Keys.Revoke == profile.RevokeHide
-	if hide {
-		page.Statuses = page.Statuses[:3]
+	for _, offered := range []struct {
+		status string
+		known  bool
+	}{{"disabled", p.Keys.Disable}, {"expired", true}, {"revoked", p.Keys.Revoke == profile.RevokeKeep}} {
+		if offered.known {
+			page.Statuses = append(page.Statuses, offered.status)
+		}
 	}
 	page.Filtered = page.Query != "" || page.Status != "" || page.Creator != ""
 	list, err := v.keyring().Keys(v.r.Context(), v.actor, v.workspace.ID, keyring.KeyQuery{
-		Query: page.Query, Status: page.Status, Creator: page.Creator, Unrevoked: hide, Cursor: q.Get("cursor"), Limit: keysOnPage,
+		Query: page.Query, Status: page.Status, Creator: page.Creator, Unrevoked: p.Keys.Revoke == profile.RevokeHide, Cursor: q.Get("cursor"), Limit: keysOnPage,
 	})
 	if err != nil {
 		return page, err

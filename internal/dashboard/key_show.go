@@ -26,7 +26,7 @@ type keyPage struct {
 	Pair        *pair
 	Ending      string // revoke, delete or nothing
 	MadeBy      string // address of the list of all that its maker made
-	EndMade     string // address of the page that ends all of them
+	Makes       string // address of the list of all that it made, if it may
 
 	Usage   bool // the reader may see how keys are used
 	Chart   chart
@@ -79,9 +79,9 @@ func (v *visit) keyPage(k keystile.Key) (page keyPage, err error) {
 	}
 	if id := k.CreatedBy.ID; id != "" {
 		page.MadeBy = v.base() + "/keys?created_by=" + id
-		if page.Ending != "" {
-			page.EndMade = v.base() + "/keys/" + page.Ending
-		}
+	}
+	if page.Permissions.Allow("api.key.create") {
+		page.Makes = v.base() + "/keys?created_by=" + k.ID
 	}
 	if err := v.addUse(&page); err != nil {
 		return page, err

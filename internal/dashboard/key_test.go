@@ -68,12 +68,12 @@ func headers(p *sheet) (names []string) {
 // of its manual: VQ2, VX1, VX4, IP2, IP3, VZ1, VZ2, VZ4, TN1.
 func TestListOfEachProduct(t *testing.T) {
 	for _, c := range []struct {
-		product, row   string
-		menu, title    string
-		empty, create  string
-		more           string
+		product, row    string
+		menu, title     string
+		empty, create   string
+		more            string
 		columns, beside []string
-		preview        string // how a preview begins
+		preview         string // how a preview begins
 	}{
 		{"voqo", "VQ2", "Developer Tools", "API keys", "No API keys yet", "Create API key", "Create API key",
 			[]string{"Usage label", "Key", "Role", "Environment", "Created", "Last used", "Status", "Actions"},
@@ -257,8 +257,8 @@ func TestFilterKeys(t *testing.T) {
 	_, off := create(v, s, "Alpha billing", "owner", "Team Blue")
 	_, gone := create(v, s, "Beta billing")
 	create(v, s, "Gamma", "description", "straße 7")
-	v.post(list+"/"+off+"/disable").wants(http.StatusSeeOther)
-	v.post(list+"/"+gone+"/revoke").wants(http.StatusSeeOther)
+	v.post(list + "/" + off + "/disable").wants(http.StatusSeeOther)
+	v.post(list + "/" + gone + "/revoke").wants(http.StatusSeeOther)
 	maker := s.Key(s.Workspace, keystile.CreateKey{Name: "Automat", Role: "admin"})
 	if _, err := s.Client(maker.Secret).CreateKey(t.Context(), s.Workspace, keystile.CreateKey{Name: "Delta"}); err != nil {
 		t.Fatal(err)
