@@ -25,6 +25,8 @@ func rowBehaviours() []behaviour {
 		{"DeleteWorkspace", deleteWorkspace},
 		{"Key", keyRow},
 		{"DeleteKey", deleteKey},
+		{"Findings", findings},
+		{"UsageSeries", usageSeries},
 		{"Role", roleRow},
 		{"Member", memberRow},
 		{"Audit", auditRow},
@@ -118,6 +120,7 @@ func keyRow(t *testing.T, f *fixture) {
 	})
 	k.LastUse = &keystile.LastUse{At: noon, Address: "192.0.2.1", UserAgent: "curl"}
 	k.ReplacementLastUse = noon.Add(time.Minute)
+	k.ReplacementStatus = keystile.StatusActive
 	check("used")
 }
 
