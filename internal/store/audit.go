@@ -56,8 +56,8 @@ func (tx *Tx) InsertAudit(e keystile.AuditEntry) error {
 type AuditFilter struct {
 	WorkspaceID  string
 	Action       string // exact, or with a last "*" a beginning; "" for all
-	ObjectID     string
-	ActorID      string
+	Object       string // ID or name; "" for all
+	Actor        string // ID or name; "" for all
 	Since, Until time.Time // zero for open
 	Cursor       string    // ID of the last entry of the page before
 	Limit        int
@@ -79,11 +79,13 @@ func (tx *Tx) Audit(s Scope, f AuditFilter) ([]keystile.AuditEntry, error) {
 	} else if n > 0 {
 		and(`a.action = $`, f.Action)
 	}
-	if f.ObjectID != "" {
-		and(`a.object_id = $`, f.ObjectID)
+	if f.Object != "" {
+		and(`$`, f.Object)
+		where += ` IN (a.object_id, a.object_name)`
 	}
-	if f.ActorID != "" {
-		and(`a.actor_id = $`, f.ActorID)
+	if f.Actor != "" {
+		and(`$`, f.Actor)
+		where += ` IN (a.actor_id, a.actor_name)`
 	}
 	if !f.Since.IsZero() {
 		and(`a.at >= $`, millis(f.Since))
