@@ -2,6 +2,7 @@ package dashboard
 
 import (
 	"net/http"
+	"time"
 
 	"github.com/keystile/keystile"
 	"github.com/keystile/keystile/internal/keyring"
@@ -95,7 +96,7 @@ func (v *visit) createMember() error {
 type invitationPage struct {
 	Member keystile.Member
 	URL    string
-	Days   int
+	Until  time.Time
 }
 
 // Who is how the member is called.
@@ -112,8 +113,12 @@ func (v *visit) invite(m keystile.Member) error {
 	if replayed {
 		return v.to(v.base() + "/members?done=invited")
 	}
+	link, err := v.keyring().Link(v.r.Context(), token)
+	if err != nil {
+		return err
+	}
 	v.show(http.StatusCreated, "member_link", "Invitation link",
-		invitationPage{Member: m, URL: v.url + "/link/" + token, Days: int(keyring.InviteLife.Hours() / 24)})
+		invitationPage{Member: m, URL: v.url + "/link/" + token, Until: link.ExpiresAt})
 	return nil
 }
 

@@ -15,8 +15,8 @@ import (
 // LinkLife is for how long the operator's sign-in link is good.
 const LinkLife = 15 * time.Minute
 
-// InviteLife is for how long an invitation is good.
-const InviteLife = 7 * 24 * time.Hour
+// inviteLife is for how long an invitation is good.
+const inviteLife = 7 * 24 * time.Hour
 
 // CreateLink makes a one-time sign-in link and returns its token. Without a
 // workspace it signs in as the operator; with one, as an admin of that alone.
@@ -373,7 +373,7 @@ func (c *change) invite(m *store.Member) (token string, err error) {
 	if err := c.EndLinks(m.Person.ID, m.WorkspaceID, c.now); err != nil {
 		return "", err
 	}
-	token, err = c.createLink(store.Link{WorkspaceID: m.WorkspaceID, PersonID: m.Person.ID, Purpose: linkInvite, Data: data}, InviteLife)
+	token, err = c.createLink(store.Link{WorkspaceID: m.WorkspaceID, PersonID: m.Person.ID, Purpose: linkInvite, Data: data}, inviteLife)
 	if err != nil {
 		return "", err
 	}
