@@ -116,6 +116,9 @@ func (s *Server) start() {
 	s.Operator = s.Client(s.OperatorKey)
 }
 
+// Keyring is the rules of the server, for Keystile's own tests.
+func (s *Server) Keyring() *keyring.Keyring { return s.running.Keyring() }
+
 // Restart stops the server in good order and starts it again on the same
 // store, at a new address and with a new operator's key. Keys that were
 // issued before go on.

@@ -18,6 +18,8 @@ func routes() []route {
 		{pattern: "POST /link/{token}", serve: (*visit).openLink},
 		{pattern: "POST /sign-out", serve: (*visit).signOut, person: true},
 		{pattern: "GET /workspaces", serve: (*visit).listWorkspaces, person: true},
+		{pattern: "GET /workspaces/new", serve: (*visit).newWorkspace, person: true, fresh: true},
+		{pattern: "POST /workspaces", serve: (*visit).createWorkspace, person: true, fresh: true},
 
 		{pattern: "GET /w/{workspace}/{$}", serve: (*visit).enterWorkspace, member: true},
 		{pattern: "GET /w/{workspace}/keys", serve: (*visit).listKeys, member: true, needs: "api.key.view"},
@@ -45,5 +47,36 @@ func routes() []route {
 		{pattern: "GET /w/{workspace}/hygiene", serve: (*visit).showHygiene, member: true, needs: "api.key.view"},
 		{pattern: "GET /w/{workspace}/integrations", serve: (*visit).listThirdParties, member: true},
 		{pattern: "GET /w/{workspace}/integrations/zapier", serve: (*visit).showZapier, member: true},
+
+		{pattern: "GET /w/{workspace}/members", serve: (*visit).listMembers, member: true, needs: "api.member.view"},
+		{pattern: "GET /w/{workspace}/members/new", serve: (*visit).newMember, member: true, needs: "api.member.create", fresh: true},
+		{pattern: "POST /w/{workspace}/members", serve: (*visit).createMember, member: true, needs: "api.member.create", fresh: true},
+		{pattern: "GET /w/{workspace}/members/{member}/role", serve: (*visit).editMember, member: true, needs: "api.member.update", fresh: true},
+		{pattern: "POST /w/{workspace}/members/{member}/role", serve: (*visit).updateMember, member: true, needs: "api.member.update", fresh: true},
+		{pattern: "GET /w/{workspace}/members/{member}/link", serve: (*visit).newInvitation, member: true, needs: "api.member.create", fresh: true},
+		{pattern: "POST /w/{workspace}/members/{member}/link", serve: (*visit).createInvitation, member: true, needs: "api.member.create", fresh: true},
+		{pattern: "GET /w/{workspace}/members/{member}/remove", serve: (*visit).leavingMember, member: true, needs: "api.member.delete", fresh: true},
+		{pattern: "POST /w/{workspace}/members/{member}/remove", serve: (*visit).removeMember, member: true, needs: "api.member.delete", fresh: true},
+
+		{pattern: "GET /w/{workspace}/roles", serve: (*visit).listRoles, member: true, needs: "api.role.view"},
+		{pattern: "GET /w/{workspace}/roles/new", serve: (*visit).newRole, member: true, needs: "api.role.create", fresh: true},
+		{pattern: "POST /w/{workspace}/roles", serve: (*visit).createRole, member: true, needs: "api.role.create", fresh: true},
+		{pattern: "GET /w/{workspace}/roles/{role}/edit", serve: (*visit).editRole, member: true, needs: "api.role.update", fresh: true},
+		{pattern: "POST /w/{workspace}/roles/{role}/edit", serve: (*visit).updateRole, member: true, needs: "api.role.update", fresh: true},
+		{pattern: "GET /w/{workspace}/roles/{role}/delete", serve: (*visit).endingRole, member: true, needs: "api.role.delete", fresh: true},
+		{pattern: "POST /w/{workspace}/roles/{role}/delete", serve: (*visit).deleteRole, member: true, needs: "api.role.delete", fresh: true},
+
+		{pattern: "GET /w/{workspace}/settings", serve: (*visit).showSettings, member: true, needs: "api.workspace.view"},
+		{pattern: "POST /w/{workspace}/settings", serve: (*visit).updateSettings, member: true, needs: "api.workspace.update"},
+		{pattern: "GET /w/{workspace}/settings/plan", serve: (*visit).editPlan, member: true, needs: "platform.workspace.update"},
+		{pattern: "POST /w/{workspace}/settings/plan", serve: (*visit).updatePlan, member: true, needs: "platform.workspace.update"},
+		{pattern: "GET /w/{workspace}/settings/suspend", serve: (*visit).confirmSuspend, member: true, needs: "platform.workspace.suspend"},
+		{pattern: "POST /w/{workspace}/settings/suspend", serve: (*visit).suspendWorkspace, member: true, needs: "platform.workspace.suspend"},
+		{pattern: "POST /w/{workspace}/settings/resume", serve: (*visit).resumeWorkspace, member: true, needs: "platform.workspace.suspend"},
+
+		{pattern: "GET /w/{workspace}/plans", serve: (*visit).showPlans, member: true, needs: "api.workspace.view"},
+		{pattern: "GET /w/{workspace}/usage", serve: (*visit).showUsage, member: true, needs: "api.usage.view"},
+		{pattern: "GET /w/{workspace}/audit", serve: (*visit).showAudit, member: true, needs: "api.audit.view"},
+		{pattern: "GET /w/{workspace}/audit/export", serve: (*visit).exportAudit, member: true, needs: "api.audit.view"},
 	}
 }

@@ -87,6 +87,12 @@ func (v *visit) nav() []navItem {
 	for _, item := range []struct{ name, path, needs string }{
 		{v.door.Profile.Word("menu"), "/keys", "api.key.view"},
 		{v.door.Profile.Word("hygiene_title"), "/hygiene", "api.key.view"},
+		{v.door.Profile.Word("usage_title"), "/usage", "api.usage.view"},
+		{v.door.Profile.Word("audit_title"), "/audit", "api.audit.view"},
+		{v.door.Profile.Word("members_title"), "/members", "api.member.view"},
+		{v.door.Profile.Word("roles_title"), "/roles", "api.role.view"},
+		{v.door.Profile.Word("plans_title"), "/plans", "api.workspace.view"},
+		{v.door.Profile.Word("settings_title"), "/settings", "api.workspace.view"},
 	} {
 		if v.actor.May(item.needs) {
 			at := v.base() + item.path
@@ -161,6 +167,14 @@ func done(name string) string {
 		return "Deleted. All of them are refused from now on."
 	case "ended":
 		return "Ended."
+	case "invited":
+		return "Invited."
+	case "removed":
+		return "Removed."
+	case "suspended":
+		return "Suspended. All keys of the workspace are refused from now on."
+	case "resumed":
+		return "Resumed. Keys are accepted again."
 	case "reviewed":
 		return "Review noted."
 	}

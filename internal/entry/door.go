@@ -104,13 +104,17 @@ func (d *Door) Handler(next http.Handler) http.Handler {
 		out := &response{ResponseWriter: w}
 		r.Body = newBody(out, r.Body)
 		defer func() {
-			if p := recover(); p != nil && p != http.ErrAbortHandler { //nolint:errorlint // net/http compares it like this
+			p := recover()
+			if p != nil && p != http.ErrAbortHandler { //nolint:errorlint // net/http compares it like this
 				d.Log.Error("panic while answering", "request_id", in.id, "route", r.Pattern, "panic", p, "stack", string(debug.Stack()))
 				if out.status == 0 {
 					d.Refuse(out, r, keystile.NewError(keystile.CodeInternal, ""))
 				}
 			}
 			d.done(r, in, out, time.Since(begin))
+			if p == http.ErrAbortHandler { //nolint:errorlint // as above
+				panic(p) // or what was cut off would look whole
+			}
 		}()
 		next.ServeHTTP(out, r)
 	})

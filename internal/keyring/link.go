@@ -344,33 +344,43 @@ func (c *change) openPortal(l store.Link, s *store.Session) (err error) {
 }
 
 // Invite makes a link that lets an invited member in, once, and returns its
-// token. Links made for the member before are not good any more.
-func (k *Keyring) Invite(ctx context.Context, a Actor, memberID string) (token string, err error) {
-	_, err = k.changeMember(ctx, a, memberID, "api.member.create", func(c *change, m *store.Member) error {
-		role, err := c.roleByID(m.WorkspaceID, m.RoleID)
-		if err != nil {
-			return err
-		}
-		// Whoever opens it acts as the member, so it takes what the role has.
-		if err := c.mayExtend(nil, role.Permissions); err != nil {
-			return err
-		}
-		data := ""
-		if c.actor.Everywhere() {
-			data = byOperator
-		}
-		if err := c.invitable(m.Person, m.WorkspaceID, data == byOperator); err != nil {
-			return err
-		}
-		if err := c.EndLinks(m.Person.ID, m.WorkspaceID, c.now); err != nil {
-			return err
-		}
-		token, err = c.createLink(store.Link{WorkspaceID: m.WorkspaceID, PersonID: m.Person.ID, Purpose: linkInvite, Data: data}, inviteLife)
-		if err != nil {
-			return err
-		}
-		return c.record(entry{workspaceID: m.WorkspaceID, action: "member.link_created", kind: store.ChangeLink,
-			objectID: m.ID, objectName: personName(m.Person)})
+// token. Links made for the member before are not good any more. Replayed is
+// true when an idempotent request was seen before; then there is no token.
+func (k *Keyring) Invite(ctx context.Context, a Actor, memberID string, idem Idempotency) (token string, replayed bool, err error) {
+	_, err = k.changeMember(ctx, a, memberID, "api.member.create", func(c *change, m *store.Member) (err error) {
+		unsaid := func(string) string { return "" }
+		token, replayed, err = once(c, idem, memberID, unsaid, func() (string, error) { return c.invite(m) })
+		return err
 	})
-	return token, err
+	if err != nil {
+		return "", false, err
+	}
+	return token, replayed, nil
+}
+
+func (c *change) invite(m *store.Member) (token string, err error) {
+	role, err := c.roleByID(m.WorkspaceID, m.RoleID)
+	if err != nil {
+		return "", err
+	}
+	// Whoever opens it acts as the member, so it takes what the role has.
+	if err := c.mayExtend(nil, role.Permissions); err != nil {
+		return "", err
+	}
+	data := ""
+	if c.actor.Everywhere() {
+		data = byOperator
+	}
+	if err := c.invitable(m.Person, m.WorkspaceID, data == byOperator); err != nil {
+		return "", err
+	}
+	if err := c.EndLinks(m.Person.ID, m.WorkspaceID, c.now); err != nil {
+		return "", err
+	}
+	token, err = c.createLink(store.Link{WorkspaceID: m.WorkspaceID, PersonID: m.Person.ID, Purpose: linkInvite, Data: data}, inviteLife)
+	if err != nil {
+		return "", err
+	}
+	return token, c.record(entry{workspaceID: m.WorkspaceID, action: "member.link_created", kind: store.ChangeLink,
+		objectID: m.ID, objectName: personName(m.Person)})
 }

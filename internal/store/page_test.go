@@ -284,17 +284,17 @@ func auditFilter(t *testing.T, f *fixture) {
 		{"a percent sign is one", store.AuditFilter{Action: "k%"}, []int{9, 3}},
 		{"a percent sign is one in a beginning", store.AuditFilter{Action: "k%*"}, []int{9, 3}},
 		{"an underscore is one", store.AuditFilter{Action: "key_*"}, []int{11, 5}},
-		{"object", store.AuditFilter{ObjectID: keyID(1)}, []int{9, 5, 1}},
-		{"actor", store.AuditFilter{ActorID: keyID(2)}, []int{11, 8, 5, 2}},
+		{"object", store.AuditFilter{Object: keyID(1)}, []int{9, 5, 1}},
+		{"actor", store.AuditFilter{Actor: keyID(2)}, []int{11, 8, 5, 2}},
 		{"since, inclusive", store.AuditFilter{Since: second(10)}, []int{11, 10}},
 		{"until, exclusive", store.AuditFilter{Until: second(2)}, []int{1, 0}},
 		{"between", store.AuditFilter{Since: second(3), Until: second(5)}, []int{4, 3}},
 		{"cursor", store.AuditFilter{Cursor: entries[2].ID}, []int{1, 0}},
-		{"object and actor", store.AuditFilter{ObjectID: keyID(1), ActorID: keyID(2)}, []int{5}},
+		{"object and actor", store.AuditFilter{Object: keyID(1), Actor: keyID(2)}, []int{5}},
 		{"all at once", store.AuditFilter{
-			Action: "key*", ObjectID: keyID(1), ActorID: keyID(2), Since: second(0), Until: second(9), Cursor: entries[9].ID,
+			Action: "key*", Object: keyID(1), Actor: keyID(2), Since: second(0), Until: second(9), Cursor: entries[9].ID,
 		}, []int{5}},
-		{"nothing", store.AuditFilter{ObjectID: "x"}, nil},
+		{"nothing", store.AuditFilter{Object: "x"}, nil},
 	} {
 		c.f.WorkspaceID = acme
 		if c.f.Limit == 0 {

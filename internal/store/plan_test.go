@@ -75,8 +75,8 @@ func plannedCalls() []planned {
 		calls = append(calls, planned{name: "Audit " + name, call: func(tx *store.Tx) error { _, err := tx.Audit(all(), f); return err }})
 	}
 	audit("below a cursor", store.AuditFilter{Cursor: id("aud_", 5)})
-	audit("of an object", store.AuditFilter{ObjectID: keyID(1)})
-	audit("of an actor", store.AuditFilter{ActorID: keyID(1)})
+	audit("of an object", store.AuditFilter{Object: keyID(1)})
+	audit("of an actor", store.AuditFilter{Actor: keyID(1)})
 	audit("of actions", store.AuditFilter{Action: "key.*"})
 	audit("of a time", store.AuditFilter{Since: ago(day), Until: noon})
 	usage := func(name string, f store.UsageFilter) {

@@ -111,6 +111,14 @@ func scopedMethods() []scoped {
 			l, err := tx.Usage(s, store.UsageFilter{WorkspaceID: acme, Since: ago(day), Until: noon.Add(day), Limit: 9})
 			return len(l), err
 		}},
+		{"UsageOverTime", func(tx *store.Tx, s store.Scope) (int, error) {
+			l, err := tx.UsageOverTime(s, store.UsageFilter{WorkspaceID: acme, Since: ago(day), Until: noon.Add(day)}, time.Hour)
+			return len(l), err
+		}},
+		{"UsageByKey", func(tx *store.Tx, s store.Scope) (int, error) {
+			l, err := tx.UsageByKey(s, store.UsageFilter{WorkspaceID: acme, Since: ago(day), Until: noon.Add(day), Limit: 9}, 0)
+			return len(l), err
+		}},
 		{"Sources", func(tx *store.Tx, s store.Scope) (int, error) {
 			l, err := tx.Sources(s, keyID(1), 9)
 			return len(l), err
