@@ -122,10 +122,15 @@ func (v *visit) contentPolicy() string {
 	if u, err := url.Parse(v.door.Profile.Branding.Logo); err == nil && u.Host != "" {
 		images += " " + u.Scheme + "://" + u.Host
 	}
-	if embed := v.door.Profile.SignIn.Embed; len(embed) > 0 && (v.session.Kind == keyring.SessionPortal || !v.known()) {
+	if embed := v.door.Profile.SignIn.Embed; len(embed) > 0 && (v.session.Kind == keyring.SessionPortal || !v.known() || v.portal) {
 		frames = strings.Join(embed, " ")
 	}
-	return "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; " +
+	forms := "'self'"
+	// Browsers hold the address that a form's answer leads to against this too.
+	if u, err := url.Parse(v.session.ReturnURL); err == nil && u.Host != "" {
+		forms += " " + u.Scheme + "://" + u.Host
+	}
+	return "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; form-action " + forms + "; base-uri 'none'; " +
 		"img-src " + images + "; frame-ancestors " + frames
 }
 
@@ -148,6 +153,10 @@ func done(name string) string {
 		return "Rotated."
 	case "ended":
 		return "Ended."
+	case "passkey":
+		return "Passkey added. Sign in with it from now on."
+	case "removed":
+		return "Removed."
 	case "reviewed":
 		return "Review noted."
 	}

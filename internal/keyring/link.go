@@ -66,6 +66,7 @@ type LinkInfo struct {
 	Purpose   string // operator, invite or portal
 	Workspace string // its name; "" for the operator's link to everything
 	Person    string // whom it lets in; "" for whoever has it
+	Joins     bool   // an invitation that has not been accepted yet, so that anyone may accept it as who they are
 	ExpiresAt time.Time
 }
 
@@ -86,11 +87,12 @@ func (k *Keyring) Link(ctx context.Context, token string) (out LinkInfo, err err
 			out.Workspace = w.Name
 		}
 		if l.PersonID != "" {
-			p, err := tx.Person(l.PersonID)
+			at, err := tx.Membership(l.PersonID, l.WorkspaceID)
 			if err != nil {
 				return err
 			}
-			out.Person = personName(p)
+			out.Person = memberName(l.PersonID, at)
+			out.Joins = l.Purpose == LinkInvite && at.Status == "invited"
 		}
 		return nil
 	})
@@ -107,7 +109,7 @@ func (k *Keyring) goodLink(tx *store.Tx, token string) (store.Link, error) {
 		return l, store.ErrNotFound
 	}
 	switch l.Purpose {
-	case linkOperator, linkInvite, SessionPortal:
+	case linkOperator, LinkInvite, SessionPortal:
 		return l, nil
 	}
 	return l, store.ErrNotFound
@@ -129,7 +131,7 @@ func (k *Keyring) OpenLink(ctx context.Context, token string, current Session, o
 		}
 		s := store.Session{Kind: SessionLink, WorkspaceID: l.WorkspaceID, FreshAt: c.now}
 		switch l.Purpose {
-		case linkInvite:
+		case LinkInvite:
 			err = c.acceptInvite(l, current, &s)
 		case SessionPortal:
 			err = c.openPortal(l, &s)
@@ -342,7 +344,7 @@ func (k *Keyring) Invite(ctx context.Context, a Actor, memberID string) (token s
 		if err := c.EndLinks(m.Person.ID, m.WorkspaceID, c.now); err != nil {
 			return err
 		}
-		token, err = c.createLink(store.Link{WorkspaceID: m.WorkspaceID, PersonID: m.Person.ID, Purpose: linkInvite, Data: string(data)}, inviteLife)
+		token, err = c.createLink(store.Link{WorkspaceID: m.WorkspaceID, PersonID: m.Person.ID, Purpose: LinkInvite, Data: string(data)}, inviteLife)
 		if err != nil {
 			return err
 		}

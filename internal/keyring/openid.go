@@ -70,7 +70,7 @@ func (c *change) acceptAs(invite string, person keystile.Person) error {
 	if err != nil {
 		return err
 	}
-	if l.Purpose != linkInvite {
+	if l.Purpose != LinkInvite {
 		return store.ErrNotFound
 	}
 	if err := c.SpendLink(l.Digest, c.now); err != nil {

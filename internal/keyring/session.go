@@ -23,7 +23,8 @@ const (
 // What a link is for.
 const (
 	linkOperator = "operator" // signs in as the operator, or as an admin of one workspace
-	linkInvite   = "invite"   // lets a member in
+	// LinkInvite lets a member in.
+	LinkInvite = "invite"
 )
 
 // maxMemberships bounds how many workspaces a person's pages name.
@@ -44,6 +45,14 @@ type Session struct {
 
 	digest [32]byte
 	origin Origin
+}
+
+// Name is what to call whoever has the session; "" for nobody known.
+func (s Session) Name() string {
+	if s.Person.ID == "" {
+		return ""
+	}
+	return ownName(s.Person)
 }
 
 // Seat is a place in a workspace that a session can go to.
