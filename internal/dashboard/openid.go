@@ -12,6 +12,7 @@ import (
 	"math"
 	"net/http"
 	"slices"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -165,6 +166,11 @@ func (v *visit) leave(g going) error {
 	options := []oauth2.AuthCodeOption{oauth2.S256ChallengeOption(derived(token, "verifier")), oidc.Nonce(derived(token, "nonce"))}
 	if g.Again {
 		options = append(options, oauth2.SetAuthURLParam("prompt", "login"), oauth2.SetAuthURLParam("max_age", "0"))
+	} else {
+		// Asked for, the provider says when it had proof (OpenID Connect Core,
+		// section 2, auth_time), by which it is known how fresh the session is.
+		age := strconv.Itoa(int(v.door.Profile.SignIn.Session.Seconds()))
+		options = append(options, oauth2.SetAuthURLParam("max_age", age))
 	}
 	return v.to(found.oauth.AuthCodeURL(derived(token, "state"), options...))
 }

@@ -47,11 +47,10 @@ func (v *visit) enterWorkspace() error {
 // signInPage shows the ways in.
 type signInPage struct {
 	Next      string
-	Query     string // of the way through the provider
-	Again     bool   // somebody is signed in and has to show that it is still them
+	Again     bool // somebody is signed in and has to show that it is still them
 	Passkey   bool
-	OpenID    bool
-	Portal    bool // came from the product
+	OpenID    string // path of the way through the provider; "" for none
+	Portal    bool   // came from the product
 	ReturnURL string
 }
 
@@ -60,8 +59,8 @@ func (v *visit) signIn() error {
 	q := v.r.URL.Query()
 	page := signInPage{
 		Next: local(q.Get("next")), Again: v.known() && q.Get("again") != "",
-		Passkey: v.passkeys != nil, OpenID: v.provider != nil,
-		Portal: v.session.Kind == keyring.SessionPortal, ReturnURL: v.session.ReturnURL,
+		Passkey: v.passkeys != nil,
+		Portal:  v.session.Kind == keyring.SessionPortal, ReturnURL: v.session.ReturnURL,
 	}
 	if v.known() && !page.Again {
 		return v.to(page.Next)
@@ -76,9 +75,10 @@ func (v *visit) signIn() error {
 			return err
 		}
 		page.Passkey = page.Passkey && len(own) > 0 && !page.Portal
-		page.OpenID = page.OpenID && v.session.Person.Subject != "" && !page.Portal
 	}
-	page.Query = onward.Encode()
+	if v.provider != nil && (!page.Again || v.session.Person.Subject != "" && !page.Portal) {
+		page.OpenID = "/sign-in/openid?" + onward.Encode()
+	}
 	v.show(http.StatusOK, "sign_in", title, page)
 	return nil
 }
