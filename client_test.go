@@ -171,6 +171,10 @@ func TestClientRoutes(t *testing.T) {
 		{call: func(ctx context.Context, c *keystile.Client) error { return c.DeleteMember(ctx, "mem_1") }, line: "DELETE /v1/members/mem_1"},
 
 		{call: func(ctx context.Context, c *keystile.Client) error {
+			return discard(c.CreatePortalSession(ctx, "ws_1", keystile.CreatePortalSession{Person: keystile.Person{Subject: "u1"}, Role: "viewer", ExpiresIn: "30m"}))
+		}, line: "POST /v1/workspaces/ws_1/portal-sessions", body: `{"person":{"subject":"u1"},"role":"viewer","expires_in":"30m"}`},
+
+		{call: func(ctx context.Context, c *keystile.Client) error {
 			return discard(c.Usage(ctx, "ws_1", keystile.ListUsage{Key: "key_1", Since: since, Until: since.Add(time.Hour), Limit: 3}))
 		}, line: "GET /v1/workspaces/ws_1/usage?key=key_1&limit=3&since=2026-03-01T11%3A00%3A00Z&until=2026-03-01T12%3A00%3A00Z", answer: `{"data":[]}`},
 		{call: func(ctx context.Context, c *keystile.Client) error {

@@ -110,6 +110,13 @@ func (c *Client) DeleteMember(ctx context.Context, id string) error {
 	return err
 }
 
+// CreatePortalSession makes a link that lets one of your own people, whom your
+// product has signed in, into the pages of the workspace, once. It takes a key
+// with the permission platform.portal. Lead the person's browser to its URL.
+func (c *Client) CreatePortalSession(ctx context.Context, workspaceID string, p CreatePortalSession) (PortalSession, error) {
+	return fetch[PortalSession](ctx, c, call{method: http.MethodPost, path: object("/v1/workspaces/%s/portal-sessions", workspaceID), body: p, repeatable: true})
+}
+
 // ListUsage says which usage to return. The zero value asks for all keys in the
 // last 24 hours.
 type ListUsage struct {

@@ -40,6 +40,7 @@ const (
 	CodeBodyTooLarge        Code = "body_too_large"         // the request is larger than the route takes
 	CodeUnsupportedMedia    Code = "unsupported_media_type" // the body is not JSON
 	CodeSessionEnded        Code = "session_ended"          // the person at the pages is not signed in any more
+	CodeTooManyAttempts     Code = "too_many_attempts"      // too many sign-ins were tried from the address
 	CodeTimeout             Code = "timeout"                // the request took too long to arrive
 	CodeUnknownOutcome      Code = "unknown_outcome"        // the change may or may not have happened; ask again
 	CodeUnavailable         Code = "unavailable"            // the server cannot answer now; try again
@@ -178,6 +179,10 @@ func (c Code) definition() definition {
 	case CodeSessionEnded:
 		return definition{http.StatusUnauthorized, "Signed out", "The session has ended.", [2]string{
 			"Sign in again.",
+		}}
+	case CodeTooManyAttempts:
+		return definition{http.StatusTooManyRequests, "Too many attempts", "There were too many attempts to sign in from your address.", [2]string{
+			"Wait a minute, and try again.",
 		}}
 	case CodeTimeout:
 		return definition{http.StatusRequestTimeout, "Too slow", "The request took too long to arrive.", [2]string{

@@ -69,6 +69,19 @@ func TrustedProxy(ranges ...string) Option {
 	return func(_ testing.TB, c *server.Config) { c.Trusted = ranges }
 }
 
+// PublicURL says how people reach the server. Clients of the test go on to
+// reach it where it listens.
+func PublicURL(url string) Option {
+	return func(_ testing.TB, c *server.Config) { c.PublicURL = url }
+}
+
+// OpenID lets people sign in with an OpenID provider.
+func OpenID(issuer, clientID, secret string) Option {
+	return func(_ testing.TB, c *server.Config) {
+		c.OpenID.Issuer, c.OpenID.ClientID, c.OpenID.Secret = issuer, clientID, secret
+	}
+}
+
 // FlushInterval says how often usage and last use are written; 10 s otherwise.
 func FlushInterval(d time.Duration) Option {
 	return func(_ testing.TB, c *server.Config) { c.FlushInterval = d }
@@ -112,6 +125,9 @@ func (s *Server) start() {
 		}
 	})
 	s.URL, s.Workspace = running.URL(), running.Only
+	if s.config.PublicURL != "" {
+		s.URL = "http://" + running.Address()
+	}
 	s.OperatorKey = s.Key(keyring.OperatorWorkspace, keystile.CreateKey{Name: "Test operator", Role: "operator"}).Secret
 	s.Operator = s.Client(s.OperatorKey)
 }

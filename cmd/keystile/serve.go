@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/keystile/keystile/internal/dashboard"
 	"github.com/keystile/keystile/internal/server"
 )
 
@@ -23,6 +24,8 @@ type serveCmd struct {
 	TLSKey        string        `help:"Key of the certificate, in PEM form." name:"tls-key" env:"KEYSTILE_TLS_KEY" placeholder:"FILE"`
 	MetricsListen string        `help:"Serve /metrics on an address of its own, where it needs no key." env:"KEYSTILE_METRICS_LISTEN" placeholder:"ADDR"`
 	VerifySocket  string        `help:"Serve on a unix socket as well, where verify needs no key of the caller's." env:"KEYSTILE_VERIFY_SOCKET" placeholder:"PATH"`
+	OIDCIssuer    string        `help:"OpenID provider that people may sign in with; its client secret is read from KEYSTILE_OIDC_CLIENT_SECRET." name:"oidc-issuer" env:"KEYSTILE_OIDC_ISSUER" placeholder:"URL"`
+	OIDCClientID  string        `help:"Client ID that the provider knows this server by." name:"oidc-client-id" env:"KEYSTILE_OIDC_CLIENT_ID" placeholder:"ID"`
 	FlushInterval time.Duration `help:"How often usage and last use are written; ${default} without it." default:"10s" env:"KEYSTILE_FLUSH_INTERVAL" placeholder:"DURATION"`
 	LogFormat     string        `help:"Form of the log on standard error: ${enum}; ${default} without it." enum:"text,json" default:"text" env:"KEYSTILE_LOG_FORMAT" placeholder:"FORM"`
 	LogLevel      string        `help:"What to log: debug, info, warn or error; ${default} without it." default:"info" env:"KEYSTILE_LOG_LEVEL" placeholder:"LEVEL"`
@@ -41,6 +44,7 @@ func (c *serveCmd) Run(ctx context.Context, a *app) error {
 		ProfilePath: c.Config, Dir: c.Data, DatabaseURL: c.Database, Listen: c.Listen, PublicURL: c.PublicURL,
 		Trusted: c.TrustedProxy, TLSCert: c.TLSCert, TLSKey: c.TLSKey, MetricsListen: c.MetricsListen,
 		VerifySocket: c.VerifySocket, FlushInterval: c.FlushInterval, Log: log,
+		OpenID: dashboard.OpenID{Issuer: c.OIDCIssuer, ClientID: c.OIDCClientID, Secret: a.env("KEYSTILE_OIDC_CLIENT_SECRET")},
 	})
 	if err != nil {
 		if ctx.Err() != nil { // told to stop while it started, which is no mistake of anyone's

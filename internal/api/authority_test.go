@@ -78,6 +78,8 @@ func permits() map[string]permit {
 		"updateMember": p("api.member.update", admin, map[string]string{"role": "service"}),
 		"deleteMember": spent("api.member.delete", admin, nil),
 
+		"createPortalSession": p("platform.portal", none, map[string]any{"person": map[string]string{"subject": "user-1"}, "role": "service"}),
+
 		"listUsage": p("api.usage.view", all, nil),
 		"listAudit": p("api.audit.view", all, nil),
 	}

@@ -332,6 +332,7 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 	do("showMember", "GET", "/v1/members/"+member.ID, nil)
 	do("updateMember", "PATCH", "/v1/members/"+member.ID, fields{"role": "viewer"})
 	do("listMembers", "GET", at+"/members", nil)
+	do("createPortalSession", "POST", at+"/portal-sessions", fields{"person": fields{"subject": "u", "name": "Eve"}, "role": "viewer", "return_url": "https://app.example.com/x", "expires_in": "30m"})
 	do("deleteMember", "DELETE", "/v1/members/"+member.ID, nil)
 	do("deleteRole", "DELETE", "/v1/roles/"+role.ID, nil)
 	for end := time.Now().Add(30 * time.Second); !strings.Contains(string(call(t, h.Server, h.OperatorKey, "GET", at+"/usage?key="+made.Key.ID, nil).body), `"total"`); time.Sleep(20 * time.Millisecond) {

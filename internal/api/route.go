@@ -63,6 +63,8 @@ func (a *API) routes() []route {
 		{"PATCH", "/v1/members/{id}", "updateMember", people, 200, "api.member.update", "Give a member another role", typed(a.updateMember)},
 		{"DELETE", "/v1/members/{id}", "deleteMember", people, 204, "api.member.delete", "Remove a member", typed(a.deleteMember)},
 
+		{"POST", "/v1/workspaces/{id}/portal-sessions", "createPortalSession", people, 201, "platform.portal", "Create a one-time link that lets one of your own people into the pages of a workspace", typed(a.createPortalSession)},
+
 		{"GET", "/v1/workspaces/{id}/usage", "listUsage", logs, 200, "api.usage.view", "Uses of keys by hour", typed(a.listUsage)},
 		{"GET", "/v1/workspaces/{id}/audit", "listAudit", logs, 200, "api.audit.view", "Who changed what, when and from where", typed(a.listAudit)},
 	}

@@ -44,6 +44,16 @@ func (a *API) deleteWorkspace(ctx context.Context, in *ByID) (*nothing, error) {
 	return nil, a.keyring.DeleteWorkspace(ctx, entry.Actor(ctx), in.ID)
 }
 
+type createPortalSessionInput struct {
+	ByID
+	Body keystile.CreatePortalSession
+}
+
+func (a *API) createPortalSession(ctx context.Context, in *createPortalSessionInput) (*answer[keystile.PortalSession], error) {
+	token, expires, err := a.keyring.CreatePortal(ctx, entry.Actor(ctx), in.ID, in.Body)
+	return answerWith(keystile.PortalSession{URL: a.baseURL + "/link/" + token, ExpiresAt: expires}, err)
+}
+
 func (a *API) listPlans(ctx context.Context, _ *struct{}) (*answer[keystile.PlanMatrix], error) {
 	return answerWith(a.keyring.Plans(entry.Actor(ctx)))
 }

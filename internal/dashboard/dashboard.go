@@ -6,8 +6,12 @@
 package dashboard
 
 import (
+	"fmt"
 	"net/http"
+	"net/netip"
 	"strings"
+
+	"github.com/go-webauthn/webauthn/webauthn"
 
 	"github.com/keystile/keystile/internal/entry"
 )
@@ -23,13 +27,23 @@ type Dashboard struct {
 	pages  pages
 	assets assets
 	mux    *http.ServeMux
+
+	passkeys *webauthn.WebAuthn // nil where browsers offer none
+	provider *provider          // nil for none
+	attempts *attempts
 }
 
 // New returns the pages behind a door. URL is how people reach the server, and
 // unknown answers programs that ask for what is not there.
-func New(door *entry.Door, url string, unknown http.Handler) (*Dashboard, error) {
-	d := &Dashboard{door: door, url: url, secure: strings.HasPrefix(url, "https://"), mux: http.NewServeMux()}
+func New(door *entry.Door, url string, openID OpenID, unknown http.Handler) (*Dashboard, error) {
+	d := &Dashboard{
+		door: door, url: url, secure: strings.HasPrefix(url, "https://"), mux: http.NewServeMux(),
+		provider: newProvider(openID, url, door.Log), attempts: &attempts{spent: map[netip.Prefix]spent{}},
+	}
 	var err error
+	if d.passkeys, err = newWebAuthn(url, door.Profile.Product); err != nil {
+		return nil, fmt.Errorf("passkeys at %s: %w", url, err)
+	}
 	if d.assets, err = newAssets(door.Profile); err != nil {
 		return nil, err
 	}

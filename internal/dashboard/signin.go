@@ -3,6 +3,7 @@ package dashboard
 import (
 	"errors"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/keystile/keystile"
@@ -43,12 +44,42 @@ func (v *visit) enterWorkspace() error {
 	return v.lacks("api.key.view")
 }
 
-// signIn shows the ways in.
+// signInPage shows the ways in.
+type signInPage struct {
+	Next      string
+	Again     bool // somebody is signed in and has to show that it is still them
+	Passkey   bool
+	OpenID    string // path of the way through the provider; "" for none
+	Portal    bool   // came from the product
+	ReturnURL string
+}
+
+// signIn shows the ways in, and those back in for someone whose proof is old.
 func (v *visit) signIn() error {
-	v.show(http.StatusOK, "sign_in", "Sign in", struct {
-		Next  string
-		Again bool
-	}{local(v.r.URL.Query().Get("next")), v.known()})
+	q := v.r.URL.Query()
+	page := signInPage{
+		Next: local(q.Get("next")), Again: v.known() && q.Get("again") != "",
+		Passkey: v.passkeys != nil,
+		Portal:  v.session.Kind == keyring.SessionPortal, ReturnURL: v.session.ReturnURL,
+	}
+	if v.known() && !page.Again {
+		return v.to(page.Next)
+	}
+	onward := url.Values{"next": {page.Next}}
+	title := "Sign in"
+	if page.Again {
+		title = "Sign in again"
+		onward.Set("again", "1")
+		own, err := v.keyring().Passkeys(v.r.Context(), v.session)
+		if err != nil {
+			return err
+		}
+		page.Passkey = page.Passkey && len(own) > 0 && !page.Portal
+	}
+	if v.provider != nil && (!page.Again || v.session.Person.Subject != "" && !page.Portal) {
+		page.OpenID = "/sign-in/openid?" + onward.Encode()
+	}
+	v.show(http.StatusOK, "sign_in", title, page)
 	return nil
 }
 
@@ -60,32 +91,61 @@ func local(next string) string {
 	return next
 }
 
+// linkPage is what a link is for.
+type linkPage struct {
+	keyring.LinkInfo
+
+	OpenID string // path by which an invitation is accepted at the provider; "" for none
+	As     string // who is signed in and would join
+}
+
 // showLink shows a link's page. Opening does not spend it: mail programs and
 // chat previews open links too.
 func (v *visit) showLink() error {
-	link, err := v.keyring().Link(v.r.Context(), v.r.PathValue("token"))
+	token := v.r.PathValue("token")
+	link, err := v.keyring().Link(v.r.Context(), token)
 	if err != nil {
-		return badLink(err)
+		return v.badLink(err)
 	}
-	v.show(http.StatusOK, "link", "Sign in", link)
+	page := linkPage{LinkInfo: link}
+	if link.Purpose == keyring.LinkInvite && link.Joins {
+		if v.provider != nil {
+			page.OpenID = "/link/" + token + "/openid"
+		}
+		if v.session.Kind != keyring.SessionPortal {
+			page.As = v.session.Name()
+		}
+	}
+	v.portal = link.Purpose == keyring.SessionPortal
+	v.show(http.StatusOK, "link", "Sign in", page)
 	return nil
 }
 
-// openLink spends a link and signs in.
+// openLink spends a link and signs in. Those who may keep passkeys are led to
+// where they add one, since a link works only once.
 func (v *visit) openLink() error {
 	token, err := v.keyring().OpenLink(v.r.Context(), v.r.PathValue("token"), v.session, entry.Origin(v.r.Context()))
 	if err != nil {
-		return badLink(err)
+		return v.badLink(err)
 	}
-	if v.session, err = v.keyring().Session(v.r.Context(), token, entry.Origin(v.r.Context())); err != nil {
+	s, err := v.keyring().Session(v.r.Context(), token, entry.Origin(v.r.Context()))
+	if err != nil {
 		return err
 	}
-	v.setCookie(token, v.session)
+	v.session = s
+	v.setCookie(token, s)
+	if s.Kind == keyring.SessionLink {
+		return v.to("/account")
+	}
 	return v.to("/")
 }
 
-func badLink(err error) error {
+// badLink refuses a link, the same for all that are not good.
+func (v *visit) badLink(err error) error {
 	if !errors.Is(err, keystile.CodeNotFound) {
+		return err
+	}
+	if err := v.attempt(); err != nil {
 		return err
 	}
 	return keystile.NewError(keystile.CodeSessionEnded,
@@ -98,6 +158,11 @@ func (v *visit) signOut() error {
 	if err := v.keyring().EndSession(v.r.Context(), v.session); err != nil {
 		return err
 	}
+	return v.left()
+}
+
+// left leads away after a session has ended.
+func (v *visit) left() error {
 	back := v.session.ReturnURL
 	v.clearCookie(v.session.Kind == keyring.SessionPortal)
 	if back != "" {

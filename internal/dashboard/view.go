@@ -62,7 +62,6 @@ type view struct {
 	DocsURL      string
 	Title        string
 	Known        bool            // somebody is signed in
-	Account      string          // who, for the link to their account; "" where there is none
 	Session      keyring.Session // whose
 	Workspace    keystile.Workspace
 	Base         string // path of the workspace's pages
@@ -135,10 +134,15 @@ func (v *visit) contentPolicy() string {
 	if u, err := url.Parse(v.door.Profile.Branding.Logo); err == nil && u.Host != "" {
 		images += " " + u.Scheme + "://" + u.Host
 	}
-	if embed := v.door.Profile.SignIn.Embed; len(embed) > 0 && (v.session.Kind == keyring.SessionPortal || !v.known()) {
+	if embed := v.door.Profile.SignIn.Embed; len(embed) > 0 && (v.session.Kind == keyring.SessionPortal || !v.known() || v.portal) {
 		frames = strings.Join(embed, " ")
 	}
-	return "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; " +
+	forms := "'self'"
+	// Browsers hold the address that a form's answer leads to against this too.
+	if u, err := url.Parse(v.session.ReturnURL); err == nil && u.Host != "" {
+		forms += " " + u.Scheme + "://" + u.Host
+	}
+	return "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; form-action " + forms + "; base-uri 'none'; " +
 		"img-src " + images + "; frame-ancestors " + frames
 }
 
@@ -175,6 +179,8 @@ func done(name string) string {
 		return "Suspended. All keys of the workspace are refused from now on."
 	case "resumed":
 		return "Resumed. Keys are accepted again."
+	case "passkey":
+		return "Passkey added. Sign in with it from now on."
 	case "reviewed":
 		return "Review noted."
 	}

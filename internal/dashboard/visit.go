@@ -17,7 +17,7 @@ type visit struct {
 	w       http.ResponseWriter
 	r       *http.Request
 	session keyring.Session // of who is signed in; zero for nobody
-	token   string          // of the session
+	portal  bool            // the page may stand in a frame of the product's, whoever is signed in
 
 	// In a workspace:
 	actor     keyring.Actor
@@ -105,7 +105,7 @@ func (v *visit) recognise() error {
 		} else if err != nil {
 			return err
 		}
-		v.session, v.token = s, c.Value
+		v.session = s
 		return nil
 	}
 	return nil
@@ -129,26 +129,29 @@ func (d *Dashboard) cookieName(portal bool) string {
 // is kept apart there from what the browser has for us elsewhere.
 func (v *visit) setCookie(token string, s keyring.Session) {
 	portal := s.Kind == keyring.SessionPortal
+	c := v.cookie(portal)
+	c.Value, c.Expires = token, s.ExpiresAt
+	http.SetCookie(v.w, c)
+	v.clearCookie(!portal) // of two the wrong one could count
+}
+
+// cookie is the session's cookie without its value.
+func (v *visit) cookie(portal bool) *http.Cookie {
 	c := &http.Cookie{
-		Name: v.cookieName(portal), Value: token, Path: "/", Expires: s.ExpiresAt, HttpOnly: true,
-		Secure: v.secure, SameSite: http.SameSiteLaxMode,
+		Name: v.cookieName(portal), Path: "/", HttpOnly: true, Secure: v.secure, SameSite: http.SameSiteLaxMode,
 	}
 	if portal && v.secure && len(v.door.Profile.SignIn.Embed) > 0 {
 		c.SameSite, c.Partitioned = http.SameSiteNoneMode, true
 	}
-	http.SetCookie(v.w, c)
-	if !portal { // a portal's cookie would come first no more
-		v.clearCookie(true)
-	} else {
-		v.clearCookie(false)
-	}
+	return c
 }
 
+// clearCookie takes a session's cookie out of the browser. One that is
+// partitioned goes only by a cookie that is so too.
 func (v *visit) clearCookie(portal bool) {
-	http.SetCookie(v.w, &http.Cookie{
-		Name: v.cookieName(portal), Path: "/", MaxAge: -1, Expires: time.Unix(1, 0), HttpOnly: true,
-		Secure: v.secure, SameSite: http.SameSiteLaxMode,
-	})
+	c := v.cookie(portal)
+	c.MaxAge, c.Expires = -1, time.Unix(1, 0)
+	http.SetCookie(v.w, c)
 }
 
 // to leads the browser to another page of ours after a form.

@@ -2,10 +2,8 @@ package keyring
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
-	"net/url"
 	"time"
 
 	"github.com/keystile/keystile"
@@ -68,6 +66,7 @@ type LinkInfo struct {
 	Purpose   string // operator, invite or portal
 	Workspace string // its name; "" for the operator's link to everything
 	Person    string // whom it lets in; "" for whoever has it
+	Joins     bool   // an invitation that has not been accepted yet, so that anyone may accept it as who they are
 	ExpiresAt time.Time
 }
 
@@ -88,11 +87,12 @@ func (k *Keyring) Link(ctx context.Context, token string) (out LinkInfo, err err
 			out.Workspace = w.Name
 		}
 		if l.PersonID != "" {
-			p, err := tx.Person(l.PersonID)
+			at, err := tx.Membership(l.PersonID, l.WorkspaceID)
 			if err != nil {
 				return err
 			}
-			out.Person = personName(p)
+			out.Person = memberName(l.PersonID, at)
+			out.Joins = l.Purpose == LinkInvite && at.Status == "invited"
 		}
 		return nil
 	})
@@ -101,7 +101,7 @@ func (k *Keyring) Link(ctx context.Context, token string) (out LinkInfo, err err
 
 // goodLink reads a link that opens a session and can still be used.
 func (k *Keyring) goodLink(tx *store.Tx, token string) (store.Link, error) {
-	l, err := tx.Link(sha256.Sum256([]byte(token)))
+	l, err := tx.Link(digestOf(token))
 	if err != nil {
 		return l, err
 	}
@@ -109,15 +109,16 @@ func (k *Keyring) goodLink(tx *store.Tx, token string) (store.Link, error) {
 		return l, store.ErrNotFound
 	}
 	switch l.Purpose {
-	case linkOperator, linkInvite, SessionPortal:
+	case linkOperator, LinkInvite, SessionPortal:
 		return l, nil
 	}
 	return l, store.ErrNotFound
 }
 
-// OpenLink spends a link and begins the session that it is for. Someone who is
-// signed in already joins the workspace of an invitation as who they are. The
-// second time it fails with CodeNotFound.
+// OpenLink spends a link and begins the session that it is for, in place of
+// the one that the browser had. Someone who is signed in already joins the
+// workspace of an invitation as who they are. The second time it fails with
+// CodeNotFound.
 func (k *Keyring) OpenLink(ctx context.Context, token string, current Session, o Origin) (session string, err error) {
 	// Anyone may try a token, and shall not get to hold up those who write.
 	if _, err := k.Link(ctx, token); err != nil {
@@ -132,9 +133,9 @@ func (k *Keyring) OpenLink(ctx context.Context, token string, current Session, o
 		if err := c.SpendLink(l.Digest, c.now); err != nil {
 			return err
 		}
-		s := store.Session{Kind: SessionLink, WorkspaceID: l.WorkspaceID}
+		s := store.Session{Kind: SessionLink, WorkspaceID: l.WorkspaceID, FreshAt: c.now}
 		switch l.Purpose {
-		case linkInvite:
+		case LinkInvite:
 			err = c.acceptInvite(l, current, &s)
 		case SessionPortal:
 			err = c.openPortal(l, &s)
@@ -142,13 +143,11 @@ func (k *Keyring) OpenLink(ctx context.Context, token string, current Session, o
 		if err != nil {
 			return err
 		}
-		if s.Person.ID != "" {
-			c.actor.party = keystile.Party{Kind: "person", ID: s.Person.ID, Name: personName(s.Person)}
-		}
-		if session, err = c.begin(s); err != nil {
+		if err := c.replace(current); err != nil {
 			return err
 		}
-		return c.record(entry{workspaceID: orOperator(l.WorkspaceID), action: "link.used", kind: store.ChangeLink})
+		session, err = c.begin(s)
+		return err
 	})
 	if err != nil {
 		return "", err
@@ -156,32 +155,76 @@ func (k *Keyring) OpenLink(ctx context.Context, token string, current Session, o
 	return session, nil
 }
 
-// byOperator is the data of an invitation that someone made who may act in
-// every workspace.
-const byOperator = "operator"
+// inviteData is what an invitation's link carries.
+type inviteData struct {
+	Maker maker `json:"maker"`
+}
+
+// maker is who made a link. It is good only as long as they may make one like
+// it: someone who was shown the door must not come in again by a link they kept.
+type maker struct {
+	Party       keystile.Party       `json:"party"`
+	Workspace   string               `json:"workspace"`
+	Permissions keystile.Permissions `json:"permissions"`
+}
+
+func (a Actor) maker() maker { return maker{a.party, a.workspace, a.permissions} }
+
+// maker returns the actor that the maker of a link is now, for a link into a
+// workspace. It fails with ErrNotFound when they are nobody any more.
+func (c *change) maker(m maker, workspaceID string) (Actor, error) {
+	a := Actor{party: m.Party, workspace: m.Workspace, permissions: m.Permissions}
+	switch m.Party.Kind {
+	case "key":
+		key, err := c.Key(store.OneWorkspace(m.Workspace), m.Party.ID)
+		if err != nil {
+			return a, err
+		}
+		ws, err := c.Workspace(store.OneWorkspace(m.Workspace), m.Workspace)
+		if err != nil {
+			return a, err
+		}
+		role, err := c.roleByID(m.Workspace, key.RoleID)
+		if err != nil {
+			return a, err
+		}
+		if c.ended(&key); key.Status != keystile.StatusActive || ws.Suspended {
+			return a, store.ErrNotFound
+		}
+		a.permissions = effective(key, role)
+	case "person":
+		at, role, err := c.place(m.Party.ID, workspaceID, false)
+		if err != nil {
+			return a, err
+		}
+		a.workspace, a.permissions = at.WorkspaceID, role.Permissions
+	}
+	return a, nil
+}
 
 // acceptInvite lets a member in. Whoever has the link becomes the member, so
 // what the person could reach elsewhere, or prove before, must not come along.
-func (c *change) acceptInvite(l store.Link, current Session, s *store.Session) (err error) {
-	at, err := c.Membership(l.PersonID, l.WorkspaceID)
+func (c *change) acceptInvite(l store.Link, current Session, s *store.Session) error {
+	at, by, err := c.invitation(l)
 	if err != nil {
-		return err // removed since
+		return err
 	}
 	s.WorkspaceID = "" // their other places, if they join as someone known
-	if at.Status == "invited" && current.Person.ID != "" && current.Workspace == "" && current.Person.ID != l.PersonID {
-		if err := c.HandMembership(at.MemberID, current.Person.ID); errors.Is(err, store.ErrTaken) {
-			return keystile.NewError(keystile.CodeConflict, "You are a member of this workspace already.",
-				"Sign out first to come in as someone else.")
-		} else if err != nil {
+	if current.Person.ID != "" && current.Workspace == "" {
+		now, err := c.stillOn(current)
+		if err == nil && at.Status == "invited" && current.Person.ID != l.PersonID {
+			// Joining proves nothing anew: not who they are, nor for longer.
+			s.Person, s.Kind, s.FreshAt, s.ExpiresAt = current.Person, current.Kind, now.FreshAt, now.ExpiresAt
+			return c.join(at, current.Person)
+		}
+		if ignoreNotFound(err) != nil {
 			return err
 		}
-		s.Person, s.Kind = current.Person, current.Kind
-		return c.ActivateMember(s.Person.ID, l.WorkspaceID)
 	}
 	if s.Person, err = c.Person(l.PersonID); err != nil {
 		return err
 	}
-	if err := c.invitable(s.Person, l.WorkspaceID, l.Data == byOperator); err != nil {
+	if err := c.invitable(by, s.Person, l.WorkspaceID); err != nil {
 		return err
 	}
 	if err := c.DeletePasskeys(l.PersonID); err != nil {
@@ -190,29 +233,87 @@ func (c *change) acceptInvite(l store.Link, current Session, s *store.Session) (
 	if err := c.DeleteSessions(l.PersonID, ""); err != nil {
 		return err
 	}
-	return c.ActivateMember(l.PersonID, l.WorkspaceID)
+	if err := c.ActivateMember(l.PersonID, l.WorkspaceID); err != nil {
+		return err
+	}
+	action := "member.joined"
+	if at.Status != "invited" {
+		action = "member.recovered" // by a link, in place of the passkeys that they had
+	}
+	return c.recordPerson(l.PersonID, "", entry{action: action, kind: store.ChangeMember, objectID: at.MemberID,
+		objectName: memberName(l.PersonID, at), reason: "link by " + by.party.Kind + " " + by.party.ID})
+}
+
+// invitation reads the place that an invitation leads to, and who made it. It
+// fails with ErrNotFound when there is no such place any more, or its maker
+// could not give it now.
+func (c *change) invitation(l store.Link) (at store.Membership, by Actor, err error) {
+	var data inviteData
+	if err := json.Unmarshal([]byte(l.Data), &data); err != nil {
+		return at, by, err
+	}
+	if at, err = c.Membership(l.PersonID, l.WorkspaceID); err != nil {
+		return at, by, err
+	}
+	if by, err = c.maker(data.Maker, l.WorkspaceID); err != nil {
+		return at, by, err
+	}
+	role, err := c.roleByID(l.WorkspaceID, at.RoleID)
+	if err != nil {
+		return at, by, err
+	}
+	if by.need("api.member.create") != nil || by.touch(role.Permissions) != nil || by.cover(role.Permissions) != nil {
+		return at, by, store.ErrNotFound
+	}
+	return at, by, nil
+}
+
+// join gives an invited member's place to the person whom it was meant for.
+func (c *change) join(at store.Membership, person keystile.Person) error {
+	if err := c.HandMembership(at.MemberID, person.ID); errors.Is(err, store.ErrTaken) {
+		return keystile.NewError(keystile.CodeConflict, "You are a member of this workspace already.",
+			"Sign out first to come in as someone else.")
+	} else if err != nil {
+		return err
+	}
+	if err := c.ActivateMember(person.ID, at.WorkspaceID); err != nil {
+		return err
+	}
+	return c.recordPerson(person.ID, at.WorkspaceID, entry{action: "member.joined", kind: store.ChangeMember,
+		objectID: at.MemberID, objectName: memberName(person.ID, at)})
 }
 
 // invitable fails for someone whom a link into one workspace would let into
-// others too, unless the operator made it.
-func (c *change) invitable(p keystile.Person, workspaceID string, byOperator bool) error {
-	if byOperator {
-		return nil
-	}
-	if p.Subject != "" {
+// others too, unless an operator made it; and an operator must hold all that
+// the person does, anywhere.
+func (c *change) invitable(by Actor, p keystile.Person, workspaceID string) error {
+	if !by.Everywhere() && p.Subject != "" {
 		return keystile.NewError(keystile.CodeConflict,
 			"This person signs in through "+orProduct(p.Issuer)+", so there is no link for them.",
 			"Tell them to sign in there.", "Ask the operator for a link if they can't.")
 	}
-	others, err := c.Memberships(p.ID, 2)
+	places, err := c.Memberships(p.ID, maxMemberships+1)
 	if err != nil {
 		return err
 	}
-	for _, m := range others {
-		if m.WorkspaceID != workspaceID {
+	if len(places) > maxMemberships {
+		return keystile.NewError(keystile.CodeConflict, "This person is in too many workspaces for a link to let them into.")
+	}
+	for _, m := range places {
+		if m.WorkspaceID != workspaceID && !by.Everywhere() {
 			return keystile.NewError(keystile.CodeConflict,
 				"This person is a member of other workspaces too, which a link of yours must not open.",
 				"Ask the operator of this service for a link for them.")
+		}
+		role, err := c.roleByID(m.WorkspaceID, m.RoleID)
+		if err != nil {
+			return err
+		}
+		if err := by.touch(role.Permissions); err != nil {
+			return err
+		}
+		if err := by.cover(role.Permissions); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -223,124 +324,6 @@ func orProduct(issuer string) string {
 		return "your product"
 	}
 	return issuer
-}
-
-// maxPortalLife is the longest that a portal session can last.
-const maxPortalLife = 24 * time.Hour
-
-// portalLinkLife is for how long the link to a portal session can be opened.
-const portalLinkLife = 5 * time.Minute
-
-// portalData is what a portal's link carries.
-type portalData struct {
-	ReturnURL string        `json:"return_url,omitempty"`
-	Life      time.Duration `json:"life"`
-}
-
-// CreatePortal makes a link that opens a session for one of the product's own
-// people in one workspace, once, and returns its token. The person becomes a
-// member with the role, or has it from now on.
-func (k *Keyring) CreatePortal(ctx context.Context, a Actor, workspaceID string, in keystile.CreatePortalSession) (token string, expires time.Time, err error) {
-	if err := checkID("ws_", workspaceID); err != nil {
-		return "", expires, err
-	}
-	_, err = k.write(ctx, a, func(c *change) error {
-		ws, err := c.Workspace(a.scope(), workspaceID)
-		if err != nil {
-			return err
-		}
-		if err := a.need("platform.portal"); err != nil {
-			return err
-		}
-		data, err := portalOf(in)
-		if err != nil {
-			return err
-		}
-		if in.Person.Subject == "" {
-			return badField("body.person.subject", "Name the person by the ID that your product has for them.")
-		}
-		if ws.Operator {
-			return badField("body.workspace", "The operator's own workspace has no portal.")
-		}
-		m, err := c.seat(ws, keystile.CreateMember{Person: in.Person, Role: in.Role})
-		if err != nil {
-			return err
-		}
-		expires = c.now.Add(portalLinkLife)
-		token, err = c.createLink(store.Link{
-			WorkspaceID: ws.ID, PersonID: m.Person.ID, Purpose: SessionPortal, Data: string(data),
-		}, portalLinkLife)
-		if err != nil {
-			return err
-		}
-		return c.record(entry{workspaceID: ws.ID, action: "portal.created", kind: store.ChangeLink, objectID: m.ID, objectName: personName(m.Person)})
-	})
-	return token, expires, err
-}
-
-func portalOf(in keystile.CreatePortalSession) ([]byte, error) {
-	data := portalData{ReturnURL: in.ReturnURL, Life: time.Hour}
-	if in.ExpiresIn != "" {
-		var err error
-		if data.Life, err = time.ParseDuration(in.ExpiresIn); err != nil || data.Life < time.Minute || data.Life > maxPortalLife {
-			return nil, badField("body.expires_in", "It must be a duration from 1m to 24h, such as 30m.")
-		}
-	}
-	if in.ReturnURL != "" {
-		u, err := url.Parse(in.ReturnURL)
-		if err != nil || len(in.ReturnURL) > 500 || u.Host == "" || u.User != nil || (u.Scheme != "https" && u.Scheme != "http") {
-			return nil, badField("body.return_url", "It must be an address of your product that begins with https://.")
-		}
-	}
-	return json.Marshal(data)
-}
-
-// seat finds the person's place in the workspace, and gives them one, or
-// another role there, as the caller may.
-func (c *change) seat(ws keystile.Workspace, in keystile.CreateMember) (keystile.Member, error) {
-	known, err := c.PersonBySubject(in.Person.Issuer, in.Person.Subject)
-	if errors.Is(err, store.ErrNotFound) {
-		return c.createMember(ws, in)
-	} else if err != nil {
-		return keystile.Member{}, err
-	}
-	at, err := c.Membership(known.ID, ws.ID)
-	if errors.Is(err, store.ErrNotFound) {
-		return c.createMember(ws, in)
-	} else if err != nil {
-		return keystile.Member{}, err
-	}
-	m, err := c.Member(store.OneWorkspace(ws.ID), at.MemberID)
-	if err != nil {
-		return keystile.Member{}, err
-	}
-	role, err := c.roleOf(ws.ID, in.Role)
-	if err != nil {
-		return keystile.Member{}, err
-	}
-	if role.ID == m.RoleID {
-		return m.Member, c.mayExtend(nil, role.Permissions)
-	}
-	if err := c.giveRole(&m, role); err != nil {
-		return keystile.Member{}, err
-	}
-	return m.Member, nil
-}
-
-// openPortal makes a session of a portal's link.
-func (c *change) openPortal(l store.Link, s *store.Session) (err error) {
-	var data portalData
-	if err := json.Unmarshal([]byte(l.Data), &data); err != nil {
-		return err
-	}
-	s.Kind, s.ReturnURL, s.ExpiresAt = SessionPortal, data.ReturnURL, c.now.Add(data.Life)
-	if s.Person, err = c.Person(l.PersonID); err != nil {
-		return err
-	}
-	if _, err := c.Membership(l.PersonID, l.WorkspaceID); err != nil {
-		return err // removed since
-	}
-	return c.ActivateMember(l.PersonID, l.WorkspaceID)
 }
 
 // Invite makes a link that lets an invited member in, once, and returns its
@@ -367,17 +350,17 @@ func (c *change) invite(m *store.Member) (token string, err error) {
 	if err := c.mayExtend(nil, role.Permissions); err != nil {
 		return "", err
 	}
-	data := ""
-	if c.actor.Everywhere() {
-		data = byOperator
+	if err := c.invitable(c.actor, m.Person, m.WorkspaceID); err != nil {
+		return "", err
 	}
-	if err := c.invitable(m.Person, m.WorkspaceID, data == byOperator); err != nil {
+	data, err := json.Marshal(inviteData{c.actor.maker()})
+	if err != nil {
 		return "", err
 	}
 	if err := c.EndLinks(m.Person.ID, m.WorkspaceID, c.now); err != nil {
 		return "", err
 	}
-	token, err = c.createLink(store.Link{WorkspaceID: m.WorkspaceID, PersonID: m.Person.ID, Purpose: linkInvite, Data: data}, inviteLife)
+	token, err = c.createLink(store.Link{WorkspaceID: m.WorkspaceID, PersonID: m.Person.ID, Purpose: LinkInvite, Data: string(data)}, inviteLife)
 	if err != nil {
 		return "", err
 	}

@@ -111,14 +111,8 @@ func (c *change) createMember(ws keystile.Workspace, in keystile.CreateMember) (
 	if err := c.mayExtend(nil, role.Permissions); err != nil {
 		return out, err
 	}
-	if most := c.k.planOf(ws).Limits.Members; most >= 0 && !ws.Operator {
-		n, err := c.CountMembers(store.OneWorkspace(ws.ID), ws.ID)
-		if err != nil {
-			return out, err
-		}
-		if n >= most {
-			return out, planLimit(c.k.planOf(ws).Name, "members", most, "Remove members who no longer need access.")
-		}
+	if err := c.room(ws); err != nil {
+		return out, err
 	}
 	m := store.Member{RoleID: role.ID}
 	m.ID, m.WorkspaceID, m.Person, m.Role = c.k.ids.next("mem_", c.now), ws.ID, person, role.Name
@@ -132,6 +126,19 @@ func (c *change) createMember(ws keystile.Workspace, in keystile.CreateMember) (
 	}
 	return m.Member, c.record(entry{workspaceID: ws.ID, action: "member.invited", kind: store.ChangeMember,
 		objectID: m.ID, objectName: person.Name, after: m.Member})
+}
+
+// room fails when the workspace's plan allows no more members.
+func (c *change) room(ws keystile.Workspace) error {
+	most := c.k.planOf(ws).Limits.Members
+	if most < 0 || ws.Operator {
+		return nil
+	}
+	n, err := c.CountMembers(store.OneWorkspace(ws.ID), ws.ID)
+	if err == nil && n >= most {
+		return planLimit(c.k.planOf(ws).Name, "members", most, "Remove members who no longer need access.")
+	}
+	return err
 }
 
 // person finds who is meant, or notes someone new. Issuer and subject
@@ -152,10 +159,10 @@ func (c *change) person(in keystile.Person) (p keystile.Person, err error) {
 			return p, badField("body.person.email", "It is not an e-mail address such as ada@example.com.")
 		}
 	}
-	if p.Issuer, err = identifier("body.person.issuer", in.Issuer, maxSubject); err != nil {
+	if p.Issuer, err = text("body.person.issuer", in.Issuer, maxSubject); err != nil {
 		return p, err
 	}
-	if p.Subject, err = identifier("body.person.subject", in.Subject, maxSubject); err != nil {
+	if p.Subject, err = text("body.person.subject", in.Subject, maxSubject); err != nil {
 		return p, err
 	}
 	if p.Subject == "" && p.Issuer != "" {
@@ -174,7 +181,7 @@ func (c *change) person(in keystile.Person) (p keystile.Person, err error) {
 			return p, err
 		}
 	}
-	p.ID = timeless("per_")
+	p.ID = c.k.ids.next("per_", c.now)
 	return p, c.InsertPerson(p, c.now.UnixMilli())
 }
 
@@ -276,7 +283,13 @@ func (c *change) deleteMember(m *store.Member) error {
 	if err := c.Tx.DeleteMember(c.actor.scope(), m.ID); err != nil {
 		return err
 	}
-	if err := c.DeleteSessions(m.Person.ID, m.WorkspaceID); err != nil {
+	bound := m.WorkspaceID
+	if left, err := c.Memberships(m.Person.ID, 1); err != nil {
+		return err
+	} else if len(left) == 0 {
+		bound = "" // there is nowhere left to be signed in to
+	}
+	if err := c.DeleteSessions(m.Person.ID, bound); err != nil {
 		return err
 	}
 	if err := c.EndLinks(m.Person.ID, m.WorkspaceID, c.now); err != nil {

@@ -23,7 +23,8 @@ const (
 // What a link is for.
 const (
 	linkOperator = "operator" // signs in as the operator, or as an admin of one workspace
-	linkInvite   = "invite"   // lets a member in
+	// LinkInvite lets a member in.
+	LinkInvite = "invite"
 )
 
 // maxMemberships bounds how many workspaces a person's pages name.
@@ -46,6 +47,14 @@ type Session struct {
 	origin Origin
 }
 
+// Name is what to call whoever has the session; "" for nobody known.
+func (s Session) Name() string {
+	if s.Person.ID == "" {
+		return ""
+	}
+	return ownName(s.Person)
+}
+
 // Seat is a place in a workspace that a session can go to.
 type Seat struct {
 	WorkspaceID   string
@@ -57,8 +66,10 @@ func newToken() (token string, digest [32]byte) {
 	random := make([]byte, 32)
 	_, _ = rand.Read(random) // never fails (crypto/rand since Go 1.24)
 	token = base64.RawURLEncoding.EncodeToString(random)
-	return token, sha256.Sum256([]byte(token))
+	return token, digestOf(token)
 }
+
+func digestOf(token string) [32]byte { return sha256.Sum256([]byte(token)) }
 
 // Session finds out who is signed in. It fails with CodeNotFound when nobody is.
 func (k *Keyring) Session(ctx context.Context, token string, o Origin) (out Session, err error) {
@@ -66,7 +77,7 @@ func (k *Keyring) Session(ctx context.Context, token string, o Origin) (out Sess
 		return out, notFound()
 	}
 	err = k.read(ctx, func(tx *store.Tx) error {
-		s, err := tx.Session(sha256.Sum256([]byte(token)))
+		s, err := tx.Session(digestOf(token))
 		if err != nil {
 			return err
 		}
@@ -116,57 +127,82 @@ func (c *change) enter(s Session, workspaceID string) (Actor, error) {
 	}
 	if s.Person.ID == "" { // whoever has the operator's link
 		a.party = keystile.Party{Kind: "operator", Name: "sign-in link"}
-		w, err := c.Workspace(store.AllWorkspaces(), workspaceID)
+		ws, err := c.Workspace(store.AllWorkspaces(), workspaceID)
 		if err != nil {
 			return Actor{}, err
 		}
-		if w.Suspended && s.Workspace != "" {
-			return Actor{}, suspended(w.Name)
-		}
 		if s.Workspace == "" {
 			a.workspace, a.permissions = OperatorWorkspace, keystile.Permissions{"*", "api.*", "platform.*"}
+		} else if ws.Suspended {
+			return Actor{}, suspended(ws.Name)
 		} else {
 			a.workspace, a.permissions = s.Workspace, keystile.Permissions{"*", "api.*"}
 		}
 		return a, nil
 	}
-	// The operators' own role reaches further than one in the workspace itself.
-	for _, home := range []string{OperatorWorkspace, workspaceID} {
-		m, err := c.Membership(s.Person.ID, home)
+	at, role, err := c.place(s.Person.ID, workspaceID, s.Workspace != "")
+	if err != nil {
+		return Actor{}, err
+	}
+	a.workspace, a.permissions, a.party.Name = at.WorkspaceID, role.Permissions, memberName(s.Person.ID, at)
+	if a.Everywhere() {
+		return a, nil
+	}
+	if !admits(at.IPAllowlist, s.origin.Address) {
+		return Actor{}, keystile.NewError(keystile.CodeIPNotAllowed,
+			"The workspace "+at.WorkspaceName+" may be used from certain addresses only, and yours is not one of them.",
+			"Come from an address that the workspace allows.", "Ask an administrator of the workspace to allow yours.")
+	}
+	if at.Suspended {
+		return Actor{}, suspended(at.WorkspaceName)
+	}
+	return a, nil
+}
+
+// suspended refuses everyone but the operator, as the API refuses the keys.
+func suspended(name string) error {
+	return keystile.NewError(keystile.CodeWorkspaceSuspended, "The workspace "+name+" is suspended.",
+		"Ask whoever runs this service what has to happen before it is resumed.")
+}
+
+// place is the membership by which a person acts in a workspace, with its
+// role. The operators' own role reaches further than one in the workspace
+// itself; only makes that of the workspace count alone.
+func (c *change) place(personID, workspaceID string, only bool) (m store.Membership, role keystile.Role, err error) {
+	homes := []string{OperatorWorkspace, workspaceID}
+	if only {
+		homes = homes[1:]
+	}
+	for _, home := range homes {
+		m, err = c.Membership(personID, home)
 		if errors.Is(err, store.ErrNotFound) {
 			continue
 		} else if err != nil {
-			return Actor{}, err
+			return m, role, err
 		}
-		role, err := c.roleByID(home, m.RoleID)
-		if err != nil {
-			return Actor{}, err
+		if role, err = c.roleByID(home, m.RoleID); err != nil {
+			return m, role, err
 		}
-		a.workspace, a.permissions = home, role.Permissions
-		if home != workspaceID {
-			if s.Workspace != "" || !a.Everywhere() {
-				continue
-			}
-			if _, err := c.Workspace(store.AllWorkspaces(), workspaceID); err != nil {
-				return Actor{}, err
-			}
+		if home == workspaceID {
+			return m, role, nil
 		}
-		if !a.Everywhere() && m.Suspended {
-			return Actor{}, suspended(m.WorkspaceName)
+		if role.Permissions.Allow("platform.access") {
+			_, err := c.Workspace(store.AllWorkspaces(), workspaceID)
+			return m, role, err
 		}
-		if !a.Everywhere() && !admits(m.IPAllowlist, s.origin.Address) {
-			return Actor{}, keystile.NewError(keystile.CodeIPNotAllowed,
-				"The workspace "+m.WorkspaceName+" may be used from certain addresses only, and yours is not one of them.",
-				"Come from an address that the workspace allows.", "Ask an administrator of the workspace to allow yours.")
-		}
-		return a, nil
 	}
-	return Actor{}, store.ErrNotFound
+	return m, role, store.ErrNotFound
 }
 
-func suspended(workspace string) error {
-	return keystile.NewError(keystile.CodeWorkspaceSuspended, "The workspace "+workspace+" is suspended: its keys and its pages are closed.",
-		"Ask whoever runs this service what has to happen before it is resumed.")
+// memberName is what a workspace calls a person. What another one calls them
+// is not to be told there.
+func memberName(personID string, m store.Membership) string {
+	for _, s := range []string{m.Name, m.Email} {
+		if s != "" {
+			return s
+		}
+	}
+	return personID
 }
 
 func personName(p keystile.Person) string {
@@ -254,55 +290,6 @@ func (k *Keyring) Seats(ctx context.Context, s Session) (seats []Seat, everywher
 		return nil
 	})
 	return seats, everywhere, err
-}
-
-// begin makes a session and returns the token for its cookie.
-func (c *change) begin(s store.Session) (token string, err error) {
-	token, s.Digest = newToken()
-	s.ID = c.k.ids.next("ses_", c.now)
-	s.Address, s.UserAgent = c.actor.origin.address(), c.actor.origin.UserAgent
-	s.CreatedAt, s.FreshAt = c.now, c.now
-	if s.ExpiresAt.IsZero() {
-		s.ExpiresAt = c.now.Add(c.k.profile.SignIn.Session)
-	}
-	return token, c.InsertSession(s)
-}
-
-// EndSession signs out.
-func (k *Keyring) EndSession(ctx context.Context, s Session) error {
-	a := Actor{party: keystile.Party{Kind: "person", ID: s.Person.ID, Name: personName(s.Person)}, origin: s.origin}
-	_, err := k.write(ctx, a, func(c *change) error { return ignoreNotFound(c.DeleteSession(s.Person.ID, s.ID)) })
-	return err
-}
-
-// MySessions lists a person's own sessions, newest first.
-func (k *Keyring) MySessions(ctx context.Context, s Session) (out []Session, err error) {
-	if s.Person.ID == "" {
-		return []Session{s}, nil
-	}
-	err = k.read(ctx, func(tx *store.Tx) error {
-		rows, err := tx.Sessions(s.Person.ID, MaxLimit)
-		out = nil
-		for _, r := range rows {
-			if r.ExpiresAt.After(k.now()) {
-				out = append(out, sessionOf(r, s.origin))
-			}
-		}
-		return err
-	})
-	return out, err
-}
-
-// EndMySession ends one of a person's own sessions by its ID.
-func (k *Keyring) EndMySession(ctx context.Context, s Session, id string) error {
-	if err := checkID("ses_", id); err != nil {
-		return err
-	}
-	if s.Person.ID == "" && id != s.ID {
-		return notFound() // nobody has several
-	}
-	s.ID = id
-	return k.EndSession(ctx, s)
 }
 
 // Home is the workspace that a person at the pages is in, as whoever has a

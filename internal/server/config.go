@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/keystile/keystile/internal/dashboard"
 	"github.com/keystile/keystile/internal/profile"
 	"github.com/keystile/keystile/internal/store"
 )
@@ -40,7 +41,9 @@ type Config struct {
 	// of the caller's; "" for none.
 	VerifySocket  string
 	FlushInterval time.Duration // of usage; 0 for 10 s
-	Log           *slog.Logger
+	// OpenID is the provider that people may sign in with.
+	OpenID dashboard.OpenID
+	Log    *slog.Logger
 }
 
 // check reads what can be wrong before anything is opened or made.
@@ -67,6 +70,9 @@ func (c *Config) check() (trusted []netip.Prefix, err error) {
 		}
 		c.PublicURL = strings.TrimRight(c.PublicURL, "/")
 	}
+	if err := c.checkOpenID(); err != nil {
+		return nil, err
+	}
 	for _, s := range c.Trusted {
 		p, err := netip.ParsePrefix(s)
 		if err != nil {
@@ -79,6 +85,28 @@ func (c *Config) check() (trusted []netip.Prefix, err error) {
 		trusted = append(trusted, p.Masked())
 	}
 	return trusted, nil
+}
+
+func (c *Config) checkOpenID() error {
+	o := c.OpenID
+	if o.Issuer == "" && o.ClientID == "" {
+		if o.Secret != "" {
+			return errors.New("KEYSTILE_OIDC_CLIENT_SECRET is set without --oidc-issuer and --oidc-client-id")
+		}
+		return nil
+	}
+	if o.Issuer == "" || o.ClientID == "" {
+		return errors.New("--oidc-issuer and --oidc-client-id go together; give both or neither")
+	}
+	u, err := url.Parse(o.Issuer)
+	if err != nil || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
+		return errors.New("--oidc-issuer must be the provider's issuer, a URL such as https://login.example.com")
+	}
+	ip := net.ParseIP(u.Hostname())
+	if u.Scheme != "https" && (u.Scheme != "http" || u.Hostname() != "localhost" && (ip == nil || !ip.IsLoopback())) {
+		return errors.New("--oidc-issuer must begin with https://; whoever is on the way could sign in as anyone otherwise")
+	}
+	return nil
 }
 
 // StoreOptions say which store a configuration means.

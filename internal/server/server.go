@@ -45,6 +45,7 @@ type Server struct {
 	keyring *keyring.Keyring
 	uses    *verify.Recorder
 	metrics *metrics
+	pages   *dashboard.Dashboard
 
 	listeners []listener
 	leave     context.CancelFunc // ends the node's loops
@@ -157,10 +158,11 @@ func (s *Server) routes(door *entry.Door, open bool) (http.Handler, error) {
 		mux.HandleFunc("/", a.UnknownRoute)
 		return mux, nil
 	}
-	pages, err := dashboard.New(door, s.URL(), http.HandlerFunc(a.UnknownRoute))
+	pages, err := dashboard.New(door, s.URL(), s.config.OpenID, http.HandlerFunc(a.UnknownRoute))
 	if err != nil {
 		return nil, err
 	}
+	s.pages = pages
 	mux.Handle("/", pages)
 	return mux, nil
 }
@@ -278,6 +280,7 @@ func (s *Server) Run(ctx context.Context) error {
 	loops.Go(func() error { s.flushLoop(work); return nil })
 	loops.Go(func() error { s.expireLoop(work); return nil })
 	loops.Go(func() error { s.retainLoop(work); return nil })
+	loops.Go(func() error { s.pages.Run(work); return nil })
 
 	failed := make(chan error, len(s.listeners))
 	for _, l := range s.listeners {

@@ -45,6 +45,11 @@ func (tx *Tx) UpdatePasskey(id, credential string, usedAt time.Time) error {
 	return tx.one(`UPDATE passkeys SET credential = $1, used_at = $2 WHERE id = $3`, credential, millis(usedAt), id)
 }
 
+// RenamePasskey gives a person's passkey another name. ErrNotFound when there is none of the ID.
+func (tx *Tx) RenamePasskey(personID, id, name string) error {
+	return tx.one(`UPDATE passkeys SET name = $1 WHERE id = $2 AND person_id = $3`, name, id, personID)
+}
+
 // DeletePasskey removes a person's passkey. ErrNotFound when there is none of the ID.
 func (tx *Tx) DeletePasskey(personID, id string) error {
 	return tx.one(`DELETE FROM passkeys WHERE id = $1 AND person_id = $2`, id, personID)

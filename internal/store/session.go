@@ -70,21 +70,16 @@ func (tx *Tx) DeleteSessions(personID, workspaceID string) error {
 	return wrap("end sessions", err)
 }
 
-// FreshenSession notes that the person of a session proved again who they are.
-func (tx *Tx) FreshenSession(digest [32]byte, at time.Time) error {
-	return tx.one(`UPDATE sessions SET fresh_at = $1 WHERE digest = $2`, millis(at), digest[:])
-}
-
 // Memberships lists the workspaces that a person is in, with their names, by
 // the time they came, at most limit.
 func (tx *Tx) Memberships(personID string, limit int) ([]Membership, error) {
-	return queryAll(tx, scanMembership, `SELECT m.id, m.workspace_id, w.name, m.role_id, m.status, w.ip_allowlist, w.suspended
+	return queryAll(tx, scanMembership, `SELECT m.id, m.workspace_id, w.name, m.role_id, m.status, m.name, m.email, w.ip_allowlist, w.suspended
 		FROM members m JOIN workspaces w ON w.id = m.workspace_id WHERE m.person_id = $1 ORDER BY m.id LIMIT $2`, personID, limit)
 }
 
 // Membership reads a person's place in a workspace.
 func (tx *Tx) Membership(personID, workspaceID string) (Membership, error) {
-	return queryOne(tx, scanMembership, `SELECT m.id, m.workspace_id, w.name, m.role_id, m.status, w.ip_allowlist, w.suspended
+	return queryOne(tx, scanMembership, `SELECT m.id, m.workspace_id, w.name, m.role_id, m.status, m.name, m.email, w.ip_allowlist, w.suspended
 		FROM members m JOIN workspaces w ON w.id = m.workspace_id WHERE m.person_id = $1 AND m.workspace_id = $2`, personID, workspaceID)
 }
 
@@ -95,6 +90,7 @@ type Membership struct {
 	WorkspaceName string
 	RoleID        string
 	Status        string
+	Name, Email   string   // as the workspace knows the person
 	IPAllowlist   []string // of the workspace
 	Suspended     bool     // the workspace
 }
@@ -103,7 +99,7 @@ func scanMembership(r scanner) (Membership, error) {
 	var m Membership
 	var list string
 	var suspended int64
-	if err := r.Scan(&m.MemberID, &m.WorkspaceID, &m.WorkspaceName, &m.RoleID, &m.Status, &list, &suspended); err != nil {
+	if err := r.Scan(&m.MemberID, &m.WorkspaceID, &m.WorkspaceName, &m.RoleID, &m.Status, &m.Name, &m.Email, &list, &suspended); err != nil {
 		return m, err
 	}
 	m.Suspended = suspended != 0

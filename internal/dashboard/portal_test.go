@@ -1,0 +1,170 @@
+package dashboard_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/keystile/keystile"
+	"github.com/keystile/keystile/keystiletest"
+)
+
+const embedding = "product: Acme\nprefix: acme\nsign_in: {embed: [https://app.example.com]}\n"
+
+// portal asks for a portal session and returns its path.
+func portal(t testing.TB, s *keystiletest.Server, in keystile.CreatePortalSession) string {
+	t.Helper()
+	p, err := s.Operator.CreatePortalSession(context.Background(), s.Workspace, in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path, ok := strings.CutPrefix(p.URL, public)
+	if !ok {
+		t.Fatalf("the link is %s", p.URL)
+	}
+	return path
+}
+
+// TestPortalSession: the product's backend asks, its person opens, works in
+// one workspace as the role says, and goes back.
+func TestPortalSession(t *testing.T) {
+	t.Parallel()
+	s := keystiletest.New(t, keystiletest.PublicURL(public), keystiletest.ProfileText(embedding))
+	other := s.NewWorkspace("Other", "")
+	ctx := t.Context()
+	eve := keystile.Person{Subject: "user-7", Name: "Eve"}
+	path := portal(t, s, keystile.CreatePortalSession{Person: eve, Role: "developer", ReturnURL: "https://app.example.com/settings", ExpiresIn: "30m"})
+
+	g := newGuest(t, s)
+	frame := func(r reply) {
+		t.Helper()
+		if csp := r.header.Get("Content-Security-Policy"); !strings.Contains(csp, "frame-ancestors https://app.example.com") {
+			t.Errorf("not to be embedded: %s", csp)
+		}
+	}
+	frame(g.must(g.get(path), http.StatusOK, "as Eve"))
+	g.must(g.get(path), http.StatusOK) // looking spends nothing
+	r := g.must(g.post(path), http.StatusSeeOther)
+	if r.to != "/" {
+		t.Errorf("leads to %s", r.to)
+	}
+	set := strings.Join(r.header.Values("Set-Cookie"), "\n")
+	if !strings.Contains(set, "__Host-keystile-portal=") || !strings.Contains(set, "SameSite=None; Partitioned") || !strings.Contains(set, "Secure") {
+		t.Errorf("the cookie of an embedded portal: %s", set)
+	}
+	newGuest(t, s).must(newGuest(t, s).post(path), http.StatusUnauthorized, "not good any more")
+
+	g.must(g.get("/"), http.StatusSeeOther, "/w/"+s.Workspace+"/")
+	r = g.must(g.get("/w/"+s.Workspace+"/keys"), http.StatusOK, "Leave")
+	frame(r)
+	if csp := r.header.Get("Content-Security-Policy"); !strings.Contains(csp, "form-action 'self' https://app.example.com;") {
+		t.Errorf("a browser would not follow the way back: %s", csp)
+	}
+	g.must(g.get("/w/"+other.ID+"/keys"), http.StatusNotFound)
+	// A portal session is not made more of than it is.
+	g.must(g.post("/account/passkeys/options"), http.StatusConflict, "from your product")
+	r = g.must(g.get("/account"), http.StatusOK, "Your product")
+	if strings.Contains(r.body, "Add a passkey") {
+		t.Error("a portal session is offered a passkey")
+	}
+	r = g.must(g.post("/sign-out"), http.StatusSeeOther)
+	if r.to != "https://app.example.com/settings" {
+		t.Errorf("leaving leads to %s", r.to)
+	}
+	if set := strings.Join(r.header.Values("Set-Cookie"), "\n"); !strings.Contains(set, "Max-Age=0; HttpOnly; Secure; SameSite=None; Partitioned") {
+		t.Errorf("a partitioned cookie is not taken away by %s", set)
+	}
+	if g.in() {
+		t.Error("left and still in")
+	}
+
+	// The role of the newest link counts, at once and in sessions under way.
+	g.must(g.post(portal(t, s, keystile.CreatePortalSession{Person: eve, Role: "developer"})), http.StatusSeeOther)
+	g.must(g.get("/w/"+s.Workspace+"/keys/new"), http.StatusOK)
+	portal(t, s, keystile.CreatePortalSession{Person: eve, Role: "viewer"})
+	g.must(g.get("/w/"+s.Workspace+"/keys"), http.StatusOK)
+	g.must(g.get("/w/"+s.Workspace+"/keys/new"), http.StatusForbidden)
+
+	// The end of the membership is the end of the session, and of links not opened.
+	waiting := portal(t, s, keystile.CreatePortalSession{Person: eve, Role: "viewer"})
+	l, err := s.Operator.Members(ctx, s.Workspace, keystile.Page{})
+	if err != nil || len(l.Data) != 1 || l.Data[0].Person.Subject != "user-7" || l.Data[0].Status != "active" {
+		t.Fatalf("%v %+v", err, l.Data)
+	}
+	if err := s.Operator.DeleteMember(ctx, l.Data[0].ID); err != nil {
+		t.Fatal(err)
+	}
+	if g.in() {
+		t.Error("a member who was removed is still signed in")
+	}
+	newGuest(t, s).must(newGuest(t, s).post(waiting), http.StatusUnauthorized)
+	wantAudited(t, s, s.Workspace, "portal.created .*Eve", "session.began Eve  portal", "session.ended Eve")
+}
+
+// TestPortalFramesOnlyWhereConfigured: no other page, and none without the list.
+func TestPortalFramesOnlyWhereConfigured(t *testing.T) {
+	t.Parallel()
+	s := keystiletest.New(t, keystiletest.PublicURL(public))
+	g := newGuest(t, s)
+	path := portal(t, s, keystile.CreatePortalSession{Person: keystile.Person{Subject: "u"}, Role: "viewer"})
+	for _, r := range []reply{g.get(path), g.post(path), g.get("/account")} {
+		if csp := r.header.Get("Content-Security-Policy"); csp != "" && !strings.Contains(csp, "frame-ancestors 'none'") {
+			t.Errorf("may be embedded: %s", csp)
+		}
+	}
+	if c := g.cookies["__Host-keystile-portal"]; c == nil || c.SameSite != http.SameSiteLaxMode || c.Partitioned {
+		t.Errorf("cookie %+v", c)
+	}
+	embedded := keystiletest.New(t, keystiletest.PublicURL(public), keystiletest.ProfileText(embedding))
+	g = newGuest(t, embedded)
+	g.open(link(t, embedded, ""))
+	if csp := g.get("/account").header.Get("Content-Security-Policy"); !strings.Contains(csp, "frame-ancestors 'none'") {
+		t.Errorf("the operator's pages may be embedded: %s", csp)
+	}
+}
+
+// TestPortalRefused: what a backend may not ask for.
+func TestPortalRefused(t *testing.T) {
+	t.Parallel()
+	s := keystiletest.New(t, keystiletest.PublicURL(public))
+	ctx := t.Context()
+	person := keystile.Person{Subject: "u"}
+	for _, test := range []struct {
+		name, workspace string
+		in              keystile.CreatePortalSession
+		want            keystile.Code
+	}{
+		{"no subject", s.Workspace, keystile.CreatePortalSession{Person: keystile.Person{Name: "x"}, Role: "viewer"}, keystile.CodeInvalidField},
+		{"no such role", s.Workspace, keystile.CreatePortalSession{Person: person, Role: "operator"}, keystile.CodeInvalidField},
+		{"the operator's workspace", "ws_operator", keystile.CreatePortalSession{Person: person, Role: "operator"}, keystile.CodeInvalidField},
+		{"script as the way back", s.Workspace, keystile.CreatePortalSession{Person: person, Role: "viewer", ReturnURL: "javascript:alert(1)"}, keystile.CodeInvalidField},
+		{"no TLS on the way back", s.Workspace, keystile.CreatePortalSession{Person: person, Role: "viewer", ReturnURL: "http://app.example.com"}, keystile.CodeInvalidField},
+		{"too long", s.Workspace, keystile.CreatePortalSession{Person: person, Role: "viewer", ExpiresIn: "25h"}, keystile.CodeInvalidField},
+		{"too short", s.Workspace, keystile.CreatePortalSession{Person: person, Role: "viewer", ExpiresIn: "59s"}, keystile.CodeInvalidField},
+		{"no duration", s.Workspace, keystile.CreatePortalSession{Person: person, Role: "viewer", ExpiresIn: "soon"}, keystile.CodeInvalidField},
+		{"no such workspace", "ws_0ktv3m2a8s0c5f9b1d7e6g4h2j", keystile.CreatePortalSession{Person: person, Role: "viewer"}, keystile.CodeNotFound},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if p, err := s.Operator.CreatePortalSession(ctx, test.workspace, test.in); !errors.Is(err, test.want) {
+				t.Errorf("%v, %v; want %s", p, err, test.want)
+			}
+		})
+	}
+	if l, err := s.Operator.Members(ctx, s.Workspace, keystile.Page{}); err != nil || len(l.Data) != 0 {
+		t.Errorf("refusals left members: %v %v", l.Data, err)
+	}
+
+	// A key that was taken away opens nothing more.
+	made := s.Key("ws_operator", keystile.CreateKey{Name: "Backend", Role: "operator"})
+	p, err := s.Client(made.Secret).CreatePortalSession(ctx, s.Workspace, keystile.CreatePortalSession{Person: person, Role: "viewer"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Operator.RevokeKey(ctx, made.Key.ID, keystile.RevokeKey{}); err != nil {
+		t.Fatal(err)
+	}
+	g := newGuest(t, s)
+	g.must(g.post(strings.TrimPrefix(p.URL, public)), http.StatusUnauthorized, "not good any more")
+}
