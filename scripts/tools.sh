@@ -24,6 +24,8 @@ missing() {
 	have git || echo git # keystile scan reads what is staged
 	have curl || echo curl # the lines that serve prints are run as they are
 	have make || echo make
+	have node || echo nodejs # an OpenID provider to sign in with: npm's oidc-provider
+	have npm || echo npm     # which installs it, see scripts/npm.sh
 }
 
 if ! have go; then
@@ -31,8 +33,14 @@ if ! have go; then
 	exit 1
 fi
 
+# npm's packages go into the user's cache, once.
+npm_packages() { "$(dirname "$0")/npm.sh" oidc-provider 8.8.1 >/dev/null; }
+
 wanted=$(missing | tr '\n' ' ')
-[ -n "$wanted" ] || exit 0
+if [ -z "$wanted" ]; then
+	npm_packages
+	exit 0
+fi
 
 as_root=()
 if [ "$(id -u)" -ne 0 ]; then
@@ -62,3 +70,4 @@ if [ -n "$left" ]; then
 	echo "still missing after apt-get: $left" >&2
 	exit 1
 fi
+npm_packages

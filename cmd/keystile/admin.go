@@ -18,7 +18,7 @@ import (
 
 type adminCmd struct {
 	Key  adminKeyCmd  `cmd:"" help:"Make a key that manages Keystile and print it."`
-	Link adminLinkCmd `cmd:"" help:"Make a one-time sign-in link and print it."`
+	Link adminLinkCmd `cmd:"" help:"Make a one-time sign-in link, good for 15 minutes, and print it: for the first sign-in, and for when nobody else can let you in."`
 }
 
 // openKeyring opens the rules on a store beside running servers.
@@ -111,7 +111,7 @@ func (c *adminKeyCmd) Run(ctx context.Context, a *app) (err error) {
 
 type adminLinkCmd struct {
 	storeFlags
-	Workspace string `help:"Workspace to sign in to; without it the only one, or a chooser." placeholder:"ID"`
+	Workspace string `help:"Workspace to sign in to, as an administrator of that alone; without it as the operator, who reaches all." placeholder:"ID"`
 	PublicURL string `help:"How people reach the server; ${default} without it." default:"http://127.0.0.1:8080" env:"KEYSTILE_PUBLIC_URL" placeholder:"URL"`
 }
 

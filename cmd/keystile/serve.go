@@ -18,7 +18,7 @@ import (
 type serveCmd struct {
 	storeFlags
 	Listen        string        `help:"Address and port to listen on; ${default} without it." default:"127.0.0.1:8080" env:"KEYSTILE_LISTEN" placeholder:"ADDR"`
-	PublicURL     string        `help:"How people and clients reach this server; for links." env:"KEYSTILE_PUBLIC_URL" placeholder:"URL"`
+	PublicURL     string        `help:"How people and clients reach this server: for links, passkeys, single sign-on and Secure cookies." env:"KEYSTILE_PUBLIC_URL" placeholder:"URL"`
 	TrustedProxy  []string      `help:"Address or CIDR range of a proxy whose X-Forwarded-For counts; may be repeated." env:"KEYSTILE_TRUSTED_PROXY" placeholder:"CIDR"`
 	TLSCert       string        `help:"Certificate in PEM form; served without a proxy." name:"tls-cert" env:"KEYSTILE_TLS_CERT" placeholder:"FILE"`
 	TLSKey        string        `help:"Key of the certificate, in PEM form." name:"tls-key" env:"KEYSTILE_TLS_KEY" placeholder:"FILE"`

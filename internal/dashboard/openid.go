@@ -257,8 +257,8 @@ func (v *visit) identity(g going, token string) (who keyring.OpenID, why string,
 		Name   string      `json:"name"`
 		Email  string      `json:"email"`
 	}
-	if err := id.Claims(&claims); err != nil || id.Subject == "" {
-		return who, "unreadable claims", nil
+	if unreadable := id.Claims(&claims); unreadable != nil || id.Subject == "" {
+		return who, "unreadable claims", nil //nolint:nilerr // the token is at fault, and this says so
 	}
 	if len(id.Audience) > 1 && claims.Party != p.ClientID {
 		return who, "issued to another party", nil

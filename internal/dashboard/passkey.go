@@ -110,7 +110,7 @@ func (d *Dashboard) ceremonyName(purpose string) string {
 }
 
 func (v *visit) ceremonyCookie(purpose, token string, maxAge int) {
-	http.SetCookie(v.w, &http.Cookie{
+	http.SetCookie(v.w, &http.Cookie{ //nolint:gosec // Secure wherever there is TLS
 		Name: v.ceremonyName(purpose), Value: token, Path: "/", MaxAge: maxAge, HttpOnly: true,
 		Secure: v.secure, SameSite: http.SameSiteLaxMode, // Strict is not sent on the way back from a provider
 	})
@@ -179,7 +179,7 @@ func (v *visit) signInPasskey() error {
 func (v *visit) assertion(session webauthn.SessionData) (passkey keyring.Passkey, now *webauthn.Credential, why string, err error) {
 	response, err := protocol.ParseCredentialRequestResponseBytes([]byte(v.r.PostFormValue("credential")))
 	if err != nil {
-		return passkey, nil, "unreadable", nil
+		return passkey, nil, "unreadable", nil //nolint:nilerr // what was sent is at fault, and this says so
 	}
 	passkey, err = v.keyring().Passkey(v.r.Context(), response.RawID)
 	if errors.Is(err, keystile.CodeNotFound) {
@@ -196,7 +196,7 @@ func (v *visit) assertion(session webauthn.SessionData) (passkey keyring.Passkey
 	}, session, response)
 	switch {
 	case err != nil:
-		return passkey, nil, "the signature or what was signed is wrong", nil
+		return passkey, nil, "the signature or what was signed is wrong", nil //nolint:nilerr // as above
 	case now.Authenticator.CloneWarning:
 		// The counter did not go up: two authenticators have this key.
 		return passkey, nil, "its counter went back: the passkey may have been copied", nil

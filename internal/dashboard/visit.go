@@ -129,7 +129,7 @@ func (d *Dashboard) cookieName(portal bool) string {
 // is kept apart there from what the browser has for us elsewhere.
 func (v *visit) setCookie(token string, s keyring.Session) {
 	portal := s.Kind == keyring.SessionPortal
-	c := v.cookie(portal)
+	c := v.cookie(portal) //nolint:gosec // as above
 	c.Value, c.Expires = token, s.ExpiresAt
 	http.SetCookie(v.w, c)
 	v.clearCookie(!portal) // of two the wrong one could count
@@ -137,7 +137,7 @@ func (v *visit) setCookie(token string, s keyring.Session) {
 
 // cookie is the session's cookie without its value.
 func (v *visit) cookie(portal bool) *http.Cookie {
-	c := &http.Cookie{
+	c := &http.Cookie{ //nolint:gosec // Secure wherever there is TLS
 		Name: v.cookieName(portal), Path: "/", HttpOnly: true, Secure: v.secure, SameSite: http.SameSiteLaxMode,
 	}
 	if portal && v.secure && len(v.door.Profile.SignIn.Embed) > 0 {
@@ -149,7 +149,7 @@ func (v *visit) cookie(portal bool) *http.Cookie {
 // clearCookie takes a session's cookie out of the browser. One that is
 // partitioned goes only by a cookie that is so too.
 func (v *visit) clearCookie(portal bool) {
-	c := v.cookie(portal)
+	c := v.cookie(portal) //nolint:gosec // as above
 	c.MaxAge, c.Expires = -1, time.Unix(1, 0)
 	http.SetCookie(v.w, c)
 }
