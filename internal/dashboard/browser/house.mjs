@@ -65,6 +65,8 @@ export class House {
     await page.goto(link);
     await page.getByRole("button", { name: "Sign in" }).click();
     await page.waitForURL((at) => !at.pathname.startsWith("/link/"));
+    await this.look("after the link", page);
+    await page.goto(given.url + "/");
   }
 
   // look checks what is on the screen now.
