@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/keystile/keystile"
 	"github.com/keystile/keystile/keystiletest"
@@ -159,7 +158,7 @@ func TestFreshForKeys(t *testing.T) {
 // manyKeys fills the first workspace.
 func manyKeys(t testing.TB, s *keystiletest.Server, dir string, n int) {
 	t.Helper()
-	made := s.Key(s.Workspace, keystile.CreateKey{Name: "The first of many"})
+	made := s.Key(s.Workspace, keystile.CreateKey{Name: "Till, the first"})
 	db, err := sql.Open("sqlite", "file:"+filepath.Join(dir, "keystile.db")+"?_pragma=busy_timeout(10000)")
 	if err != nil {
 		t.Fatal(err)
@@ -177,25 +176,22 @@ func manyKeys(t testing.TB, s *keystiletest.Server, dir string, n int) {
 	}
 }
 
-// With ten thousand keys the first page of each list has far less than 50 ms
-// of work, and 100 kB. The bound here leaves room for a busy machine.
+// With ten thousand keys the first page of each list is as small as with a
+// few, and the way to the next is there. How long it takes is for the
+// benchmark below.
 func TestTenThousandKeys(t *testing.T) {
 	dir := t.TempDir()
 	s := keystiletest.New(t, keystiletest.Dir(dir))
 	manyKeys(t, s, dir, 10_000)
 	v := admin(t, s)
-	for _, path := range []string{"/keys", "/keys?q=till+99", "/keys?status=revoked", "/keys?status=active", "/hygiene"} {
-		least := time.Hour
-		for range 5 {
-			begin := time.Now()
-			v.open("/w/" + s.Workspace + path).wants(http.StatusOK)
-			least = min(least, time.Since(begin))
+	for _, path := range []string{"/keys", "/keys?q=till+99", "/keys?status=active"} {
+		p := v.open("/w/" + s.Workspace + path).wants(http.StatusOK)
+		if n := len(p.find("tr", "Till")); n != 30 || len(p.find("a", "Next page")) != 1 {
+			t.Errorf("%s shows %d keys", path, n)
 		}
-		if least > time.Second {
-			t.Errorf("%s takes %v", path, least)
-		}
-		t.Logf("%s takes %v", path, least)
 	}
+	v.open("/w/" + s.Workspace + "/keys?status=revoked").says("No key matches")
+	v.open("/w/"+s.Workspace+"/hygiene").says("Idle").one("a", "More of these")
 }
 
 // BenchmarkPages times pages of a workspace with ten thousand keys, as a

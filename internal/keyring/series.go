@@ -15,7 +15,7 @@ type SeriesStep struct {
 }
 
 // UsageSeries counts the uses of a key in the last n steps, oldest first. A
-// step is of whole hours; the last one is under way. It lags by the flush
+// step is an hour or a day (UTC); the last one is under way. It lags by the flush
 // interval.
 func (k *Keyring) UsageSeries(ctx context.Context, a Actor, keyID string, step time.Duration, n int) (out []SeriesStep, err error) {
 	if err := checkID("key_", keyID); err != nil {
@@ -24,20 +24,24 @@ func (k *Keyring) UsageSeries(ctx context.Context, a Actor, keyID string, step t
 	until := k.now().UTC().Truncate(step).Add(step)
 	since := until.Add(-time.Duration(n) * step)
 	err = k.read(ctx, func(tx *store.Tx) error {
-		if _, err := tx.Key(a.scope(), keyID); err != nil {
+		key, err := tx.Key(a.scope(), keyID)
+		if err != nil {
 			return err
 		}
 		if err := a.need("api.usage.view"); err != nil {
 			return err
 		}
-		points, err := tx.UsageSeries(a.scope(), keyID, since, until, step)
+		sums, err := tx.UsageOverTime(a.scope(), store.UsageFilter{
+			WorkspaceID: key.WorkspaceID, KeyID: keyID, Since: since, Until: until,
+		}, step)
 		out = make([]SeriesStep, n)
 		for i := range out {
 			out[i].At = since.Add(time.Duration(i) * step)
 		}
-		for _, p := range points {
-			if p.Step >= 0 && p.Step < n {
-				out[p.Step].Valid, out[p.Step].Refused = p.Valid, p.Refused
+		for _, sum := range sums {
+			if i := int(sum.At.Sub(since) / step); i >= 0 && i < n {
+				out[i].Valid = sum.Codes[keystile.CodeValid]
+				out[i].Refused = sum.Total - out[i].Valid
 			}
 		}
 		return err

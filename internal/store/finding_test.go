@@ -1,7 +1,6 @@
 package store_test
 
 import (
-	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -111,37 +110,6 @@ func findings(t *testing.T, f *fixture) {
 		want := map[string]keystile.KeyStatus{"old, replaced": keystile.StatusActive, "ends soon, replaced": keystile.StatusActive, "old, dead replacement": keystile.StatusRevoked}[k.Name]
 		if k.ReplacementStatus != want {
 			t.Errorf("the replacement of %q is %q, want %q", k.Name, k.ReplacementStatus, want)
-		}
-	}
-}
-
-// usageSeries: what is counted falls into the step that it happened in.
-func usageSeries(t *testing.T, f *fixture) {
-	addKeys(t, f.Store, 1, 2)
-	counted := func(n int, code keystile.Code, at time.Time, count int64) verify.Use {
-		u := use(n, code, at)
-		u.Count = count
-		return u
-	}
-	write(t, f.Store, func(tx *store.Tx) error {
-		return tx.AddUses([]verify.Use{
-			counted(1, keystile.CodeValid, ago(5*time.Hour), 7), counted(1, keystile.CodeRevoked, ago(5*time.Hour), 2), counted(1, keystile.CodeExpired, ago(5*time.Hour), 1),
-			counted(1, keystile.CodeValid, ago(time.Hour), 3), counted(1, keystile.CodeValid, ago(30*time.Hour), 5), counted(2, keystile.CodeValid, ago(time.Hour), 9),
-		})
-	})
-	for _, c := range []struct {
-		since, step time.Duration
-		want        []store.UsagePoint
-	}{
-		{6 * time.Hour, time.Hour, []store.UsagePoint{{1, 7, 3}, {5, 3, 0}}},
-		{36 * time.Hour, 24 * time.Hour, []store.UsagePoint{{0, 5, 0}, {1, 10, 3}}},
-		{time.Minute, time.Hour, nil},
-	} {
-		got := get(t, f.Store, func(tx *store.Tx) ([]store.UsagePoint, error) {
-			return tx.UsageSeries(store.OneWorkspace(acme), keyID(1), ago(c.since), noon, c.step)
-		})
-		if !reflect.DeepEqual(got, c.want) {
-			t.Errorf("since %v by %v: %+v, want %+v", c.since, c.step, got, c.want)
 		}
 	}
 }

@@ -26,7 +26,6 @@ func rowBehaviours() []behaviour {
 		{"Key", keyRow},
 		{"DeleteKey", deleteKey},
 		{"Findings", findings},
-		{"UsageSeries", usageSeries},
 		{"Role", roleRow},
 		{"Member", memberRow},
 		{"Audit", auditRow},

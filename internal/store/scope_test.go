@@ -52,10 +52,6 @@ func scopedMethods() []scoped {
 			l, err := tx.KeysRevokedFor(s, acme, "exposure_suspected", ago(2*day), 9)
 			return len(l), err
 		}},
-		{"UsageSeries", func(tx *store.Tx, s store.Scope) (int, error) {
-			l, err := tx.UsageSeries(s, keyID(1), ago(day), noon.Add(day), time.Hour)
-			return len(l), err
-		}},
 		{"Workspace", func(tx *store.Tx, s store.Scope) (int, error) { _, err := tx.Workspace(s, acme); return count(err) }},
 		{"Workspaces", func(tx *store.Tx, s store.Scope) (int, error) {
 			l, err := tx.Workspaces(s, "acme", "", 9)

@@ -210,24 +210,3 @@ func (tx *Tx) Sources(s Scope, keyID string, limit int) ([]keystile.KeySource, e
 		WHERE s.key_id = $1 AND (k.workspace_id = $2 OR $3 = 1)
 		ORDER BY s.last_at DESC LIMIT $4`, keyID, ws, all, limit)
 }
-
-// UsagePoint counts what happened in one step of a series.
-type UsagePoint struct {
-	Step           int // from 0, the one that begins at the series' beginning
-	Valid, Refused int64
-}
-
-// UsageSeries counts the uses of a key in [since, until) by steps, which are
-// whole hours. Steps without a use are left out. The key must be in scope.
-func (tx *Tx) UsageSeries(s Scope, keyID string, since, until time.Time, step time.Duration) ([]UsagePoint, error) {
-	ws, all := s.args()
-	return queryAll(tx, func(r scanner) (UsagePoint, error) {
-		var p UsagePoint
-		err := r.Scan(&p.Step, &p.Valid, &p.Refused)
-		return p, err
-	}, `SELECT (u.hour - $1) / $2, CAST(SUM(CASE WHEN u.code = 'valid' THEN u.count ELSE 0 END) AS BIGINT),
-			CAST(SUM(CASE WHEN u.code = 'valid' THEN 0 ELSE u.count END) AS BIGINT)
-		FROM usage u WHERE u.key_id = $3 AND u.hour >= $1 AND u.hour < $4 AND (u.workspace_id = $5 OR $6 = 1)
-		GROUP BY (u.hour - $1) / $2 ORDER BY 1`,
-		millis(since), step.Milliseconds(), keyID, millis(until), ws, all)
-}
