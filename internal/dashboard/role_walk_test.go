@@ -42,9 +42,11 @@ const (
 type walkRow struct {
 	may  string // names of walkers
 	form func(o objects) url.Values
+	// hidden: what the form's page holds besides is sent along.
+	hidden bool
 	// session: it ends or changes the walker's session, so each needs one of its own.
 	session bool
-	// status of a success that is neither a page nor a way on to one.
+	// status that is right where it is neither a page nor a way on to one.
 	status int
 }
 
@@ -67,20 +69,23 @@ func walkRows() map[string]walkRow {
 
 		"GET " + w + "/{$}": page(viewers),
 
-		"GET " + w + "/keys":                 page(viewers),
-		"GET " + w + "/keys/new":             page(makers),
-		"POST " + w + "/keys":                sends(makers, "name", "A key", "role", "service"),
-		"GET " + w + "/keys/revoke":          {may: makers},
-		"POST " + w + "/keys/revoke":         {may: makers, form: func(o objects) url.Values { return form("key", o.key) }},
-		"GET " + w + "/keys/delete":          {may: makers},
-		"POST " + w + "/keys/delete":         {may: makers, form: func(o objects) url.Values { return form("key", o.key) }},
-		"GET " + w + "/keys/{key}":           page(viewers),
-		"GET " + w + "/keys/{key}/edit":      page(makers),
-		"POST " + w + "/keys/{key}/edit":     sends(makers, "name", "Edited", "role", "service"),
-		"GET " + w + "/keys/{key}/rotate":    page(makers),
-		"POST " + w + "/keys/{key}/rotate":   sends(makers),
-		"GET " + w + "/keys/{key}/rollback":  page(makers),
-		"POST " + w + "/keys/{key}/rollback": sends(makers),
+		"GET " + w + "/keys":            page(viewers),
+		"GET " + w + "/keys/new":        page(makers),
+		"POST " + w + "/keys":           sends(makers, "name", "A key", "role", "service"),
+		"GET " + w + "/keys/revoke":     {may: makers},
+		"POST " + w + "/keys/revoke":    {may: makers, form: func(o objects) url.Values { return form("key[]", o.key) }},
+		"GET " + w + "/keys/delete":     {may: makers},
+		"POST " + w + "/keys/delete":    {may: makers, form: func(o objects) url.Values { return form("key[]", o.key) }},
+		"GET " + w + "/keys/{key}":      page(viewers),
+		"GET " + w + "/keys/{key}/edit": page(makers),
+		"POST " + w + "/keys/{key}/edit": {may: makers, hidden: true, form: func(objects) url.Values {
+			return form("name", "Edited", "role", "service")
+		}},
+		"GET " + w + "/keys/{key}/rotate":   page(makers),
+		"POST " + w + "/keys/{key}/rotate":  sends(makers),
+		"GET " + w + "/keys/{key}/rollback": page(makers),
+		// The key replaces no other.
+		"POST " + w + "/keys/{key}/rollback": {may: makers, form: func(objects) url.Values { return nil }, status: http.StatusUnprocessableEntity},
 		"GET " + w + "/keys/{key}/revoke":    page(makers),
 		"POST " + w + "/keys/{key}/revoke":   sends(makers, "reason", "unneeded"),
 		"GET " + w + "/keys/{key}/delete":    page(makers),
@@ -90,6 +95,8 @@ func walkRows() map[string]walkRow {
 		"POST " + w + "/keys/{key}/enable":   sends(makers),
 		"POST " + w + "/keys/{key}/review":   sends(makers),
 		"GET " + w + "/hygiene":              page(viewers),
+		"GET " + w + "/integrations":         page(viewers + " service"), // how to connect is no secret
+		"GET " + w + "/integrations/zapier":  page(viewers + " service"),
 
 		"GET " + w + "/members":                  page(viewers),
 		"GET " + w + "/members/new":              page(admins),
@@ -147,7 +154,7 @@ type walker struct {
 }
 
 func newRoleWalk(t *testing.T, options ...keystiletest.Option) *roleWalk {
-	s := keystiletest.New(t, options...)
+	s := keystiletest.New(t, append(options, keystiletest.ProfileText("product: Walk\nprefix: wk\nthird_parties: [zapier]\n"))...)
 	w := &roleWalk{TB: t, server: s}
 	w.ours = s.NewWorkspace("Ours "+ours, "").ID
 	w.theirs = s.NewWorkspace("Theirs "+theirs, "").ID
@@ -240,7 +247,7 @@ func (w *roleWalk) path(pattern string, o objects) string {
 	case strings.HasSuffix(path, "/audit/export"):
 		path += "?format=csv"
 	case strings.HasPrefix(pattern, "GET ") && (strings.HasSuffix(path, "/keys/revoke") || strings.HasSuffix(path, "/keys/delete")):
-		path += "?key=" + o.key
+		path += "?key[]=" + o.key
 	}
 	return path
 }
@@ -256,6 +263,11 @@ func (w *roleWalk) send(b *browser, pattern string, row walkRow, o objects) *pag
 		in = row.form(o)
 		if in == nil {
 			in = url.Values{}
+		}
+	}
+	if row.hidden {
+		for _, n := range b.get(path).all("input", func(n *html.Node) bool { return attribute(n, "type") == "hidden" }) {
+			in.Set(attribute(n, "name"), attribute(n, "value"))
 		}
 	}
 	w.made++
