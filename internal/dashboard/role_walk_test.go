@@ -42,10 +42,15 @@ const (
 type walkRow struct {
 	may  string // names of walkers
 	form func(o objects) url.Values
+	// hidden: what the form's page holds besides is sent along.
+	hidden bool
 	// session: it ends or changes the walker's session, so each needs one of its own.
 	session bool
-	// status of a success that is neither a page nor a way on to one.
+	// status that is right where it is neither a page nor a way on to one.
 	status int
+	// misses: what the walk sends names nothing there is, so that it is refused
+	// even to those who may. What it does is tested where it can succeed.
+	misses bool
 }
 
 func walkRows() map[string]walkRow {
@@ -53,6 +58,7 @@ func walkRows() map[string]walkRow {
 	sends := func(may string, pairs ...string) walkRow {
 		return walkRow{may: may, form: func(objects) url.Values { return form(pairs...) }}
 	}
+	none := func(objects) url.Values { return nil }
 	const w = "/w/{workspace}"
 	return map[string]walkRow{
 		"GET /{$}":           page(everyone),
@@ -61,26 +67,44 @@ func walkRows() map[string]walkRow {
 		"POST /link/{token}": {may: everyone, form: func(objects) url.Values { return nil }, session: true},
 		"POST /sign-out":     {may: known, form: func(objects) url.Values { return nil }, session: true},
 
+		"POST /sign-in/passkey/options":      {may: everyone, form: none, misses: true},
+		"POST /sign-in/passkey":              {may: everyone, form: none, misses: true},
+		"GET /sign-in/openid":                {may: everyone, misses: true}, // no provider is configured
+		"GET /sign-in/openid/callback":       {may: everyone, misses: true},
+		"GET /link/{token}/openid":           {may: everyone, misses: true},
+		"GET /account":                       page(known),
+		"GET /account/passkeys/new":          {may: known, misses: true},
+		"POST /account/passkeys/options":     {may: known, form: none, misses: true},
+		"POST /account/passkeys":             {may: known, form: none, misses: true},
+		"POST /account/passkeys/{id}":        {may: known, form: none, misses: true},
+		"GET /account/passkeys/{id}/remove":  {may: known, misses: true},
+		"POST /account/passkeys/{id}/remove": {may: known, form: none, misses: true},
+		"POST /account/sessions/{id}/end":    {may: known, form: none, misses: true},
+		"POST /account/sign-out-everywhere":  {may: known, form: none, session: true},
+
 		"GET /workspaces":     page(known),
 		"GET /workspaces/new": page(operators),
 		"POST /workspaces":    sends(operators, "name", "Another"),
 
 		"GET " + w + "/{$}": page(viewers),
 
-		"GET " + w + "/keys":                 page(viewers),
-		"GET " + w + "/keys/new":             page(makers),
-		"POST " + w + "/keys":                sends(makers, "name", "A key", "role", "service"),
-		"GET " + w + "/keys/revoke":          {may: makers},
-		"POST " + w + "/keys/revoke":         {may: makers, form: func(o objects) url.Values { return form("key", o.key) }},
-		"GET " + w + "/keys/delete":          {may: makers},
-		"POST " + w + "/keys/delete":         {may: makers, form: func(o objects) url.Values { return form("key", o.key) }},
-		"GET " + w + "/keys/{key}":           page(viewers),
-		"GET " + w + "/keys/{key}/edit":      page(makers),
-		"POST " + w + "/keys/{key}/edit":     sends(makers, "name", "Edited", "role", "service"),
-		"GET " + w + "/keys/{key}/rotate":    page(makers),
-		"POST " + w + "/keys/{key}/rotate":   sends(makers),
-		"GET " + w + "/keys/{key}/rollback":  page(makers),
-		"POST " + w + "/keys/{key}/rollback": sends(makers),
+		"GET " + w + "/keys":            page(viewers),
+		"GET " + w + "/keys/new":        page(makers),
+		"POST " + w + "/keys":           sends(makers, "name", "A key", "role", "service"),
+		"GET " + w + "/keys/revoke":     {may: makers},
+		"POST " + w + "/keys/revoke":    {may: makers, form: func(o objects) url.Values { return form("key[]", o.key) }},
+		"GET " + w + "/keys/delete":     {may: makers},
+		"POST " + w + "/keys/delete":    {may: makers, form: func(o objects) url.Values { return form("key[]", o.key) }},
+		"GET " + w + "/keys/{key}":      page(viewers),
+		"GET " + w + "/keys/{key}/edit": page(makers),
+		"POST " + w + "/keys/{key}/edit": {may: makers, hidden: true, form: func(objects) url.Values {
+			return form("name", "Edited", "role", "service")
+		}},
+		"GET " + w + "/keys/{key}/rotate":   page(makers),
+		"POST " + w + "/keys/{key}/rotate":  sends(makers),
+		"GET " + w + "/keys/{key}/rollback": page(makers),
+		// The key replaces no other.
+		"POST " + w + "/keys/{key}/rollback": {may: makers, form: func(objects) url.Values { return nil }, status: http.StatusUnprocessableEntity},
 		"GET " + w + "/keys/{key}/revoke":    page(makers),
 		"POST " + w + "/keys/{key}/revoke":   sends(makers, "reason", "unneeded"),
 		"GET " + w + "/keys/{key}/delete":    page(makers),
@@ -90,6 +114,8 @@ func walkRows() map[string]walkRow {
 		"POST " + w + "/keys/{key}/enable":   sends(makers),
 		"POST " + w + "/keys/{key}/review":   sends(makers),
 		"GET " + w + "/hygiene":              page(viewers),
+		"GET " + w + "/integrations":         page(viewers + " service"), // how to connect is no secret
+		"GET " + w + "/integrations/zapier":  page(viewers + " service"),
 
 		"GET " + w + "/members":                  page(viewers),
 		"GET " + w + "/members/new":              page(admins),
@@ -147,7 +173,7 @@ type walker struct {
 }
 
 func newRoleWalk(t *testing.T, options ...keystiletest.Option) *roleWalk {
-	s := keystiletest.New(t, options...)
+	s := keystiletest.New(t, append(options, keystiletest.ProfileText("product: Walk\nprefix: wk\nthird_parties: [zapier]\n"))...)
 	w := &roleWalk{TB: t, server: s}
 	w.ours = s.NewWorkspace("Ours "+ours, "").ID
 	w.theirs = s.NewWorkspace("Theirs "+theirs, "").ID
@@ -165,8 +191,9 @@ func newRoleWalk(t *testing.T, options ...keystiletest.Option) *roleWalk {
 	ctx := context.Background()
 	w.walkers = append(w.walkers,
 		walker{name: "portal", enter: func() *browser {
+			w.made++ // somebody else each time
 			token, _, err := s.Keyring().CreatePortal(ctx, keyring.Operator("test"), w.ours,
-				keystile.CreatePortalSession{Person: keystile.Person{Subject: "u-1", Name: "portal " + ours}, Role: "developer"})
+				keystile.CreatePortalSession{Person: keystile.Person{Subject: fmt.Sprint("u-", w.made), Name: "portal " + ours}, Role: "developer"})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -230,6 +257,8 @@ func (w *roleWalk) path(pattern string, o objects) string {
 			return o.member
 		case "{role}":
 			return o.role
+		case "{id}":
+			return "none"
 		case "{token}":
 			return o.token
 		}
@@ -240,7 +269,7 @@ func (w *roleWalk) path(pattern string, o objects) string {
 	case strings.HasSuffix(path, "/audit/export"):
 		path += "?format=csv"
 	case strings.HasPrefix(pattern, "GET ") && (strings.HasSuffix(path, "/keys/revoke") || strings.HasSuffix(path, "/keys/delete")):
-		path += "?key=" + o.key
+		path += "?key[]=" + o.key
 	}
 	return path
 }
@@ -256,6 +285,11 @@ func (w *roleWalk) send(b *browser, pattern string, row walkRow, o objects) *pag
 		in = row.form(o)
 		if in == nil {
 			in = url.Values{}
+		}
+	}
+	if row.hidden {
+		for _, n := range b.get(path).all("input", func(n *html.Node) bool { return attribute(n, "type") == "hidden" }) {
+			in.Set(attribute(n, "name"), attribute(n, "value"))
 		}
 	}
 	w.made++
@@ -331,7 +365,7 @@ func (w *roleWalk) judge(route dashboard.Route, row walkRow, who string, p *page
 		w.Errorf("%s: %s: %d bytes", who, p.what, len(p.body))
 	}
 	if slices.Contains(strings.Fields(row.may), who) {
-		ok := p.status == http.StatusOK || p.status == http.StatusCreated || p.status == row.status ||
+		ok := p.status == http.StatusOK || p.status == http.StatusCreated || p.status == row.status || row.misses && p.status >= 400 ||
 			p.status == http.StatusSeeOther && (!strings.HasPrefix(p.header.Get("Location"), "/sign-in") || !route.Member)
 		if !ok {
 			w.Errorf("%s may, and %s: %d: %s", who, p.what, p.status, p.text("main"))
@@ -418,7 +452,8 @@ func (w *roleWalk) audit(workspace string) (ids []string) {
 			w.Fatal(err)
 		}
 		for _, e := range list.Data {
-			if e.Action != "link.used" && e.Actor.Name != "test" && e.Actor.Name != "keystiletest" {
+			own := e.Action == "link.used" || e.Action == "member.joined" || strings.HasPrefix(e.Action, "session.")
+			if !own && e.Actor.Name != "test" && e.Actor.Name != "keystiletest" {
 				ids = append(ids, e.ID+" "+e.Action)
 			}
 		}

@@ -46,8 +46,12 @@ func plannedCalls() []planned {
 			switch m.name {
 			case "Usage":
 				p.scans, p.sorts = []string{"page"}, true
-			case "Sources":
+			case "UsageOverTime", "UsageByKey": // sums of all uses in a time
+				p.scans, p.sorts, p.most = []string{"page"}, true, filledRows
+			case "Sources", "UsageSeries":
 				p.sorts = true // of one key
+			case "KeysRevokedFor":
+				p.sorts = true // those of a reason
 			case "CountActiveKeys":
 				p.most, p.covered = filledRows/50, []string{"keys_active", "keys_rotating"}
 			case "CountMembers":
@@ -77,6 +81,10 @@ func plannedCalls() []planned {
 	audit("below a cursor", store.AuditFilter{Cursor: id("aud_", 5)})
 	audit("of an object", store.AuditFilter{Object: keyID(1)})
 	audit("of an actor", store.AuditFilter{Actor: keyID(1)})
+	for _, f := range []store.AuditFilter{{Object: "x"}, {Actor: "x"}} {
+		audit("found by name", f)
+		calls[len(calls)-1].most = filledRows // a search looks at each entry of the workspace
+	}
 	audit("of actions", store.AuditFilter{Action: "key.*"})
 	audit("of a time", store.AuditFilter{Since: ago(day), Until: noon})
 	usage := func(name string, f store.UsageFilter) {
