@@ -85,7 +85,7 @@ type CreateKey struct {
 	Environment string            `json:"environment,omitempty" maxLength:"32" doc:"Absent: the first of the profile"`
 	ExpiresAt   *time.Time        `json:"expires_at,omitempty" doc:"Absent: never"`
 	IPAllowlist []string          `json:"ip_allowlist,omitempty" maxItems:"100" doc:"IPv4 and IPv6 addresses and CIDR ranges"`
-	Metadata    map[string]string `json:"metadata,omitempty" doc:"At most 50 entries of at most 500 characters"`
+	Metadata    map[string]string `json:"metadata,omitempty" doc:"At most 50 entries of at most 500 characters, 8 kB in all"`
 	Owner       string            `json:"owner,omitempty" maxLength:"200"`
 	// SHA256 imports a key issued elsewhere by the unsalted SHA-256 of its
 	// secret, 64 hexadecimal digits. It needs the permission platform.key.import.
@@ -101,7 +101,7 @@ type KeyPatch struct {
 	WholeRole   bool               `json:"whole_role,omitempty" doc:"True: take away the narrowing, so that the key has all of its role"`
 	ExpiresAt   *time.Time         `json:"expires_at,omitempty" doc:"Only earlier than now set: nothing lengthens a key's life"`
 	IPAllowlist *[]string          `json:"ip_allowlist,omitempty" maxItems:"100" doc:"Empty: anywhere"`
-	Metadata    *map[string]string `json:"metadata,omitempty" doc:"Replaces all entries"`
+	Metadata    *map[string]string `json:"metadata,omitempty" doc:"Replaces all entries; at most 50 of at most 500 characters, 8 kB in all"`
 	Owner       *string            `json:"owner,omitempty" maxLength:"200"`
 }
 

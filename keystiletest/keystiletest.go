@@ -174,3 +174,27 @@ func (s *Server) NewWorkspace(name, plan string) keystile.Workspace {
 	}
 	return w
 }
+
+// SignInLink makes a one-time link to the pages: as the operator, or as an
+// admin of one workspace if it is named.
+func (s *Server) SignInLink(workspaceID string) string {
+	s.t.Helper()
+	token, err := s.running.Keyring().CreateLink(context.Background(), keyring.Operator("keystiletest"), workspaceID)
+	if err != nil {
+		s.t.Fatalf("keystiletest: make a link: %v", err)
+	}
+	return s.URL + "/link/" + token
+}
+
+// MemberLink makes a one-time link to the pages of one workspace, for a person
+// who has a role there.
+func (s *Server) MemberLink(workspaceID, subject, role string) string {
+	s.t.Helper()
+	token, _, err := s.running.Keyring().CreatePortal(context.Background(), keyring.Operator("keystiletest"), workspaceID, keystile.CreatePortalSession{
+		Person: keystile.Person{Subject: subject, Name: "Someone in " + role}, Role: role,
+	})
+	if err != nil {
+		s.t.Fatalf("keystiletest: make a link: %v", err)
+	}
+	return s.URL + "/link/" + token
+}

@@ -28,14 +28,9 @@ func openKeyring(ctx context.Context, f storeFlags) (*keyring.Keyring, func() er
 		return nil, nil, usage(err)
 	}
 	o := server.StoreOptions(f.Data, f.Database)
-	o.MustExist = true
-	s, err := store.Open(ctx, o)
+	s, err := openStore(ctx, o)
 	if err != nil {
-		err = server.Explain(err, o)
-		if o.Dir != "" {
-			err = fmt.Errorf("%w; name the server's directory with --data", err)
-		}
-		return nil, nil, usage(err)
+		return nil, nil, err
 	}
 	if f.Config == "" {
 		if p, err = keyring.StoredProfile(ctx, s); err != nil {
@@ -47,6 +42,20 @@ func openKeyring(ctx context.Context, f storeFlags) (*keyring.Keyring, func() er
 		running = func() bool { return store.ServerRunning(o.Dir) }
 	}
 	return keyring.New(s, p, cluster.AdminBarrier(s, running)), s.Close, nil
+}
+
+// openStore opens a store that is there, beside running servers.
+func openStore(ctx context.Context, o store.Options) (*store.Store, error) {
+	o.MustExist = true
+	s, err := store.Open(ctx, o)
+	if err != nil {
+		err = server.Explain(err, o)
+		if o.Dir != "" {
+			err = fmt.Errorf("%w; name the server's directory with --data", err)
+		}
+		return nil, usage(err)
+	}
+	return s, nil
 }
 
 // operator is the person at the command line, as the audit log calls them.
@@ -96,6 +105,7 @@ func (c *adminKeyCmd) Run(ctx context.Context, a *app) (err error) {
 		return printJSON(a.stdout, made)
 	}
 	fmt.Fprintln(a.stdout, made.Secret)
+	sayPending(a, made)
 	return nil
 }
 

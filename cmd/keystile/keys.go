@@ -52,10 +52,16 @@ func (f secretFlag) print(a *app, made keystile.CreatedKey) error {
 	if err != nil {
 		return fmt.Errorf("the key %s was made, but not shown: %w; delete it and make another", made.Key.ID, err)
 	}
+	sayPending(a, made)
+	return nil
+}
+
+// sayPending tells a person when some server did not know a new key in time.
+// Programs find it in the JSON.
+func sayPending(a *app, made keystile.CreatedKey) {
 	if made.Pending && !a.json {
 		fmt.Fprintln(a.stderr, "keystile: some server may need a moment more before it accepts the key")
 	}
-	return nil
 }
 
 type keysCreateCmd struct {

@@ -27,6 +27,8 @@ type cli struct {
 	Verify     verifyCmd     `cmd:"" help:"Check a key."`
 	Workspaces workspacesCmd `cmd:"" help:"Create, list, show, suspend, resume and delete workspaces."`
 	Admin      adminCmd      `cmd:"" help:"Make a key or a sign-in link on the store itself, beside a running server."`
+	Backup     backupCmd     `cmd:"" help:"Write a backup of the store, beside a running server, or check one."`
+	Restore    restoreCmd    `cmd:"" help:"Replace the store by a backup."`
 	Scan       scanCmd       `cmd:"" help:"Find keys of this product in files, offline."`
 	Completion completionCmd `cmd:"" help:"Print a script that completes commands in bash, zsh or fish."`
 	Version    versionCmd    `cmd:"" help:"Print the version."`
@@ -87,13 +89,6 @@ func main() {
 	}))
 }
 
-// storeFlags name a profile and a store. Verbs that open the store itself have them.
-type storeFlags struct {
-	profileFlag
-	Data     string `help:"Data directory of the embedded database; ${default} without it." default:"./keystile-data" env:"KEYSTILE_DATA" placeholder:"DIR"`
-	Database string `help:"PostgreSQL instead of the embedded database." env:"KEYSTILE_DATABASE" placeholder:"URL"`
-}
-
 type profileFlag struct {
 	Config string `help:"Profile of the product. Without it a built-in one; admin takes the one that the store was last served with." env:"KEYSTILE_CONFIG" placeholder:"FILE"`
 }
@@ -124,11 +119,11 @@ func run(ctx context.Context, args []string, a *app) (code int) {
 		return 0
 	case errors.As(err, &exit):
 		if exit.err != nil {
-			fmt.Fprintln(a.stderr, "keystile:", oneLine(exit.err))
+			fmt.Fprintln(a.stderr, "keystile:", masked(oneLine(exit.err)))
 		}
 		return exit.code
 	}
-	fmt.Fprintln(a.stderr, "keystile:", a.message(err))
+	fmt.Fprintln(a.stderr, "keystile:", masked(a.message(err)))
 	return exitFailed
 }
 

@@ -50,6 +50,10 @@ func TestScript(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			home := filepath.Join(e.WorkDir, "home")
 			e.Setenv("HOME", home)
+			// A program built with the race detector would sleep for a second at its
+			// end, so that races of other threads are still told, and a script
+			// starts it dozens of times.
+			e.Setenv("GORACE", strings.TrimSpace(os.Getenv("GORACE")+" atexit_sleep_ms=20"))
 			e.Values["server"] = &running{}
 			return os.Mkdir(home, 0o700)
 		},
@@ -130,7 +134,7 @@ func serve(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Defer(cancel)
 	r.cmd = exec.CommandContext(ctx, lookPath(ts, "keystile"), append([]string{"serve", "--listen", "127.0.0.1:0"}, args...)...)
 	r.cmd.Dir = ts.MkAbs(".")
-	for _, name := range []string{"PATH", "HOME", "KEYSTILE_DATABASE", "KEYSTILE_DATA", "KEYSTILE_CONFIG"} {
+	for _, name := range []string{"PATH", "HOME", "GORACE", "KEYSTILE_DATABASE", "KEYSTILE_DATA", "KEYSTILE_CONFIG"} {
 		if value := ts.Getenv(name); value != "" {
 			r.cmd.Env = append(r.cmd.Env, name+"="+value)
 		}

@@ -47,6 +47,10 @@ func (c *serveCmd) Run(ctx context.Context, a *app) error {
 		OpenID: dashboard.OpenID{Issuer: c.OIDCIssuer, ClientID: c.OIDCClientID, Secret: a.env("KEYSTILE_OIDC_CLIENT_SECRET")},
 	})
 	if err != nil {
+		if ctx.Err() != nil { // told to stop while it started, which is no mistake of anyone's
+			log.Info("stopped")
+			return nil //nolint:nilerr // see above
+		}
 		return usage(err)
 	}
 	if s.Insecure() {
@@ -54,7 +58,9 @@ func (c *serveCmd) Run(ctx context.Context, a *app) error {
 	}
 	fmt.Fprintf(a.stdout, "Keystile listens on %s\n", s.URL())
 	if s.Fresh {
-		link, err := s.Link(ctx)
+		// Whoever is told to stop just now has still made a store, and the one
+		// chance to print its link.
+		link, err := s.Link(context.WithoutCancel(ctx))
 		if err != nil {
 			_ = s.Close()
 			return err

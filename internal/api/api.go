@@ -24,7 +24,7 @@ import (
 
 const (
 	// maxBody bounds what a management route reads, in bytes. A key with
-	// everything at its longest has about 60 kB.
+	// everything at its longest has less than 60 kB.
 	maxBody = 128 << 10
 	// bodyTimeout is how long a body may take to arrive.
 	bodyTimeout = 10 * time.Second
@@ -41,7 +41,9 @@ type API struct {
 	// socket that the operator has configured for that.
 	open bool
 	mux  *http.ServeMux
-	spec *huma.OpenAPI
+	// Spec is the OpenAPI description, as indented JSON. It is made once, when
+	// it is first asked for: anyone may ask, and making it takes milliseconds.
+	Spec func() ([]byte, error)
 }
 
 // Options say how the API presents itself.
@@ -66,7 +68,7 @@ func New(d *entry.Door, o Options) *API {
 	}
 	config.Security = []map[string][]string{{"bearer": {}}, {"api_key": {}}}
 	h := huma.NewAPI(config, humago.NewAdapter(guarded{a}, ""))
-	a.spec = h.OpenAPI()
+	a.Spec = sync.OnceValues(func() ([]byte, error) { return indented(h.OpenAPI()) })
 	methods := map[string][]string{}
 	for _, r := range a.routes() {
 		r.add(a, h, r)
@@ -86,9 +88,9 @@ func New(d *entry.Door, o Options) *API {
 // ServeHTTP implements http.Handler for /v1 and /openapi.json.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.mux.ServeHTTP(w, r) }
 
-// Spec is the OpenAPI description, as indented JSON.
-func (a *API) Spec() ([]byte, error) {
-	text, err := json.Marshal(a.spec)
+// indented is a value as JSON with its members in order.
+func indented(of any) ([]byte, error) {
+	text, err := json.Marshal(of)
 	if err != nil {
 		return nil, err
 	}
@@ -160,11 +162,13 @@ func (p problem) Schema(r huma.Registry) *huma.Schema {
 // ContentType is that of RFC 9457.
 func (p problem) ContentType(string) string { return "application/problem+json" }
 
-// problemsOnce guards the one thing that huma lets be set for the whole
-// process only: what an error looks like.
+// problemsOnce guards what huma lets be set for the whole process only: what an
+// error looks like, and that a name in another case is another name. A filter in
+// front of the server must not read other fields than the server does.
 var problemsOnce sync.Once //nolint:gochecknoglobals // see above
 
 func useProblems() {
+	huma.ValidateStrictCasing = true
 	huma.NewErrorWithContext = func(ctx huma.Context, status int, message string, errs ...error) huma.StatusError {
 		if ctx == nil {
 			return huma.NewError(status, message, errs...)
@@ -250,7 +254,7 @@ const maxPlace = 128
 // place is where a fault is. The names of unknown fields are the sender's, and
 // may be secrets in the wrong place.
 func place(location string) string {
-	location = entry.MaskKeys(location)
+	location = keyring.MaskKeys(location)
 	if len(location) > maxPlace {
 		location = strings.ToValidUTF8(location[:maxPlace], "") + "…"
 	}

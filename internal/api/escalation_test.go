@@ -468,15 +468,22 @@ func TestRevokedWhileItsRequestArrives(t *testing.T) {
 				defer conn.Close()
 				body := `{"name":"Too late"}`
 				fmt.Fprintf(conn, "POST /v1/workspaces/%s/keys HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\n"+
-					"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", ws, address, made.Secret, len(body), body[:5])
-				time.Sleep(200 * time.Millisecond) // until the head has been read for certain
+					"Content-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n", ws, address, made.Secret, len(body))
+				// The server asks for the body: the key has been let in.
+				in := bufio.NewReader(conn)
+				if line, err := in.ReadString('\n'); err != nil || !strings.HasPrefix(line, "HTTP/1.1 100 ") {
+					t.Fatalf("%q, %v", line, err)
+				}
+				if _, err := in.ReadString('\n'); err != nil {
+					t.Fatal(err)
+				}
 				if got := c.take(h, ws, made); got.status >= 300 {
 					t.Fatal(got)
 				}
-				if _, err := io.WriteString(conn, body[5:]); err != nil {
+				if _, err := io.WriteString(conn, body); err != nil {
 					t.Fatal(err)
 				}
-				response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+				response, err := http.ReadResponse(in, nil)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -150,7 +150,7 @@ func TestExpiry(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *keystiletest.Server) {
 		h := newHouse(t, s)
 		ws := h.workspace()
-		end := time.Now().Add(1500 * time.Millisecond)
+		end := time.Now().Add(4 * time.Second) // long enough to be seen alive on a slow machine
 		made := h.Key(ws, keystile.CreateKey{Name: "Short", ExpiresAt: &end})
 		touched := h.Key(ws, keystile.CreateKey{Name: "Touched", ExpiresAt: &end})
 		h.expect(made.Secret, keystile.CodeValid)
@@ -335,7 +335,7 @@ func TestRotation(t *testing.T) {
 		// A replacement that is over is no way back past the one that followed it.
 		old = h.key(ws, "service")
 		first := rotate(old.Key.ID, nil)
-		soon := time.Now().Add(300 * time.Millisecond)
+		soon := time.Now().Add(2 * time.Second)
 		want[keystile.Key](t, h.do("PATCH", "/v1/keys/"+first.Key.ID, fields{"expires_at": soon}), 200)
 		time.Sleep(time.Until(soon.Add(5 * time.Millisecond)))
 		second := rotate(old.Key.ID, fields{"overlap": "1h"})

@@ -335,7 +335,11 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 	do("createPortalSession", "POST", at+"/portal-sessions", fields{"person": fields{"subject": "u", "name": "Eve"}, "role": "viewer", "return_url": "https://app.example.com/x", "expires_in": "30m"})
 	do("deleteMember", "DELETE", "/v1/members/"+member.ID, nil)
 	do("deleteRole", "DELETE", "/v1/roles/"+role.ID, nil)
-	time.Sleep(200 * time.Millisecond) // until uses have been written
+	for end := time.Now().Add(30 * time.Second); !strings.Contains(string(call(t, h.Server, h.OperatorKey, "GET", at+"/usage?key="+made.Key.ID, nil).body), `"total"`); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("no use was written")
+		}
+	}
 	do("listUsage", "GET", at+"/usage?key="+made.Key.ID, nil)
 	do("listAudit", "GET", at+"/audit?limit=200", nil)
 	do("deleteKey", "DELETE", key, nil)

@@ -135,8 +135,15 @@ func describe(h huma.API, op *huma.Operation, r route) {
 				Description: "Refuse the key unless this fits", Schema: &huma.Schema{Type: huma.TypeString}})
 		}
 	}
-	op.Responses = map[string]*huma.Response{strconv.Itoa(r.status): ok, "default": {
+	refused := &huma.Response{
 		Description: "A problem (RFC 9457)",
 		Content:     map[string]*huma.MediaType{"application/problem+json": {Schema: schema[keystile.Error](h)}},
-	}}
+	}
+	if r.id == "forwardAuth" {
+		refused.Headers = map[string]*huma.Param{problemHeader: {
+			Description: "The problem of the body as one line of ASCII JSON, 1024 bytes at most, for gateways that drop the body. What does not fit is left out, the last fixes first.",
+			Schema:      &huma.Schema{Type: huma.TypeString},
+		}}
+	}
+	op.Responses = map[string]*huma.Response{strconv.Itoa(r.status): ok, "default": refused}
 }

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"io"
@@ -34,21 +35,38 @@ type asker struct {
 	workspace  string
 }
 
-// mayVerify finds out who asks. On a socket that is open for it, no key is needed.
-func (a *API) mayVerify(r *http.Request) (asker, *keystile.Error) {
-	if a.open {
-		return asker{everywhere: true}, nil
+// question reads what is asked, once it is known that the caller may ask: the
+// body of a stranger is not worth reading.
+func (a *API) question(w http.ResponseWriter, r *http.Request, most int64, into any) (asker, *keystile.Error) {
+	if a.open { // on a socket that is open for it, no key is needed
+		return asker{everywhere: true}, readJSON(w, r, most, into)
 	}
 	result, problem := a.door.Authenticate(r, nil)
 	if problem != nil {
 		return asker{}, problem
 	}
-	held := result.Permissions()
+	if _, problem = mayVerify(result); problem != nil {
+		return asker{}, problem
+	}
+	if problem = readJSON(w, r, most, into); problem != nil {
+		return asker{}, problem
+	}
+	// The body may have come seconds later. A key that was taken away meanwhile
+	// must not ask any more: whoever took it away was told so.
+	if result, problem = a.door.Again(r, nil); problem != nil {
+		return asker{}, problem
+	}
+	return mayVerify(result)
+}
+
+// mayVerify tells whose keys the holder of a key may ask about.
+func mayVerify(r verify.Result) (asker, *keystile.Error) {
+	held := r.Permissions()
 	switch {
 	case held.Allow("platform.verify"):
 		return asker{everywhere: true}, nil
 	case held.Allow("api.key.verify"):
-		return asker{workspace: result.WorkspaceID()}, nil
+		return asker{workspace: r.WorkspaceID()}, nil
 	}
 	p := keystile.NewError(keystile.CodeInsufficientPermission,
 		"The key you sent may not check keys: it lacks the permission api.key.verify.",
@@ -58,37 +76,50 @@ func (a *API) mayVerify(r *http.Request) (asker, *keystile.Error) {
 	return asker{}, p
 }
 
+// answered is what was decided about a key, until it is written.
+type answered struct {
+	verify.Result
+	foreign bool // the key of another tenant than the asker
+}
+
+// decision is what the asker is told: nothing of another tenant's key but that
+// it is one.
+func (a answered) decision() keystile.Decision {
+	if !a.foreign {
+		return a.Decision()
+	}
+	p := keystile.NewError(keystile.CodeWrongWorkspace, "")
+	return keystile.Decision{Code: p.Code, Status: p.Status, Detail: p.Detail, Fixes: p.Fixes}
+}
+
 // decide answers one question about a key, which stands at a place in the body.
-func (a *API) decide(who asker, at string, q keystile.VerifyRequest, now time.Time) (keystile.Decision, *keystile.Error) {
+func (a *API) decide(who asker, at string, q keystile.VerifyRequest, now time.Time) (answered, *keystile.Error) {
 	var address netip.Addr
 	if q.IP != "" {
 		var err error
 		if address, err = netip.ParseAddr(q.IP); err != nil {
-			return keystile.Decision{}, field(at+".ip", "It is not an IP address.")
+			return answered{}, field(at+".ip", "It is not an IP address.")
 		}
 	}
 	if q.Key == "" {
-		return keystile.Decision{}, field(at+".key", "It is missing: send the key to check.")
+		return answered{}, field(at+".key", "It is missing: send the key to check.")
 	}
 	if len(q.Permission) > maxPermission {
-		return keystile.Decision{}, field(at+".permission", "It is longer than any permission.")
+		return answered{}, field(at+".permission", "It is longer than any permission.")
 	}
 	index, ok := a.door.Index()
 	if !ok {
-		return keystile.Decision{}, entry.Unavailable()
+		return answered{}, entry.Unavailable()
 	}
 	asked := verify.Query{Secret: q.Key, Permission: q.Permission, Workspace: q.Workspace, Address: address, Now: now}
 	result := index.Decide(asked)
-	userAgent := entry.CleanUserAgent(q.UserAgent)
-	if foreign := result.Known() && !who.everywhere && result.WorkspaceID() != who.workspace; foreign {
-		// Nothing of another tenant's key but that it is one.
-		code := keystile.CodeWrongWorkspace
-		a.door.Count(result, code, asked, userAgent)
-		p := keystile.NewError(code, "")
-		return keystile.Decision{Code: code, Status: code.Status(), Detail: p.Detail, Fixes: p.Fixes}, nil
+	out := answered{result, result.Known() && !who.everywhere && result.WorkspaceID() != who.workspace}
+	code := result.Code
+	if out.foreign {
+		code = keystile.CodeWrongWorkspace
 	}
-	a.door.Count(result, result.Code, asked, userAgent)
-	return result.Decision(), nil
+	a.door.Count(result, code, asked, entry.CleanUserAgent(q.UserAgent))
+	return out, nil
 }
 
 func field(name, detail string) *keystile.Error {
@@ -98,13 +129,9 @@ func field(name, detail string) *keystile.Error {
 }
 
 func (a *API) verify(w http.ResponseWriter, r *http.Request) {
-	who, problem := a.mayVerify(r)
-	if problem != nil {
-		a.door.Refuse(w, r, problem)
-		return
-	}
 	var q keystile.VerifyRequest
-	if problem := readJSON(w, r, maxVerifyBody, &q); problem != nil {
+	who, problem := a.question(w, r, maxVerifyBody, &q)
+	if problem != nil {
 		a.door.Refuse(w, r, problem)
 		return
 	}
@@ -113,33 +140,83 @@ func (a *API) verify(w http.ResponseWriter, r *http.Request) {
 		a.door.Refuse(w, r, problem)
 		return
 	}
-	writeJSON(w, d)
+	writeJSON(w, d.decision())
 }
 
 func (a *API) verifyBatch(w http.ResponseWriter, r *http.Request) {
-	who, problem := a.mayVerify(r)
+	var q batch
+	who, problem := a.question(w, r, maxBatchBody, &q)
+	if problem == nil && len(q.Requests) == 0 {
+		problem = badBatch()
+	}
 	if problem != nil {
 		a.door.Refuse(w, r, problem)
 		return
 	}
-	var q keystile.VerifyBatch
-	if problem := readJSON(w, r, maxBatchBody, &q); problem != nil {
-		a.door.Refuse(w, r, problem)
-		return
-	}
-	if n := len(q.Requests); n == 0 || n > maxBatch {
-		a.door.Refuse(w, r, field("body.requests", "Send from 1 to 1000 requests."))
-		return
-	}
 	now := time.Now()
-	out := keystile.DecisionBatch{Decisions: make([]keystile.Decision, len(q.Requests))}
+	answers := make([]answered, len(q.Requests))
 	for i, one := range q.Requests {
-		if out.Decisions[i], problem = a.decide(who, "body.requests["+strconv.Itoa(i)+"]", one, now); problem != nil {
+		if answers[i], problem = a.decide(who, "body.requests["+strconv.Itoa(i)+"]", one, now); problem != nil {
 			a.door.Refuse(w, r, problem)
 			return
 		}
 	}
-	writeJSON(w, out)
+	writeBatch(w, answers)
+}
+
+// batch is a [keystile.VerifyBatch] that reads no more than it may have.
+type batch struct {
+	Requests requests `json:"requests"`
+}
+
+type requests []keystile.VerifyRequest
+
+func badBatch() *keystile.Error {
+	return field("body.requests", "Send from 1 to 1000 requests.")
+}
+
+// UnmarshalJSON stops at one request too many: two megabytes of "{}," would
+// take a hundred times the memory.
+func (q *requests) UnmarshalJSON(text []byte) error {
+	*q = nil
+	if text[0] != '[' {
+		return json.Unmarshal(text, (*[]keystile.VerifyRequest)(q))
+	}
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	if _, err := d.Token(); err != nil {
+		return err
+	}
+	for d.More() {
+		if len(*q) == maxBatch {
+			return badBatch()
+		}
+		var one keystile.VerifyRequest
+		if err := d.Decode(&one); err != nil {
+			return err
+		}
+		*q = append(*q, one)
+	}
+	return nil
+}
+
+// writeBatch writes a [keystile.DecisionBatch] one by one. All at once it could
+// be a thousand times the metadata of one key, for a question of a few bytes.
+func writeBatch(w http.ResponseWriter, answers []answered) {
+	w.Header().Set("Content-Type", "application/json")
+	encoder := json.NewEncoder(w)
+	encoder.SetEscapeHTML(false)
+	before := `{"data":[`
+	for _, a := range answers {
+		if _, err := io.WriteString(w, before); err != nil {
+			return // the client has gone
+		}
+		if err := encoder.Encode(a.decision()); err != nil {
+			return
+		}
+		before = ","
+	}
+	_, _ = io.WriteString(w, "]}\n")
 }
 
 // forwardHeaders are what a gateway may hand on about a good key.
@@ -162,6 +239,9 @@ func (a *API) forwardAuth(w http.ResponseWriter, r *http.Request) {
 			q.Status = http.StatusUnauthorized
 			p = &q
 		}
+		told := *p
+		told.RequestID = entry.RequestID(r.Context())
+		w.Header().Set(problemHeader, problemLine(told, a.door.Profile.Unauthorized))
 		a.door.Refuse(w, r, p)
 	}
 	if problem := keystile.KeyInQuery(r.URL.RawQuery); problem != nil {
@@ -230,6 +310,9 @@ func forwardQuery(raw string) (permission, workspace string, problem *keystile.E
 			return wrong("The forward-auth address has a parameter that does not exist.")
 		}
 	}
+	if len(permission) > maxPermission {
+		return wrong("The forward-auth address names a permission that is longer than any.")
+	}
 	return permission, workspace, nil
 }
 
@@ -265,10 +348,13 @@ func readJSON(w http.ResponseWriter, r *http.Request, most int64, into any) *key
 		}
 		return nil
 	}
+	var problem *keystile.Error
 	var tooLarge *http.MaxBytesError
 	var wrongType *json.UnmarshalTypeError
 	var syntax *json.SyntaxError
 	switch {
+	case errors.As(err, &problem):
+		return problem
 	case errors.As(err, &tooLarge):
 		return keystile.NewError(keystile.CodeBodyTooLarge, "")
 	case errors.As(err, &wrongType):

@@ -24,6 +24,12 @@ func TestBadRequests(t *testing.T) {
 		for i := range 51 {
 			metadata[fmt.Sprint(i)] = "x"
 		}
+		large, largest := fields{}, fields{}
+		for i := range 16 {
+			large[fmt.Sprintf("large%02d", i)] = strings.Repeat("ü", 253)
+			largest[fmt.Sprintf("enough%02d", i)] = strings.Repeat("ü", 252)
+		}
+		want[keystile.Key](t, h.do("PATCH", key, fields{"metadata": largest}), 200) // 8192 bytes
 		before := len(h.audit(ws, ""))
 		for _, c := range []struct {
 			name, method, path string
@@ -54,6 +60,7 @@ func TestBadRequests(t *testing.T) {
 			{name: "10 MB to verify", method: "POST", path: "/v1/verify", body: huge, status: 413, code: keystile.CodeBodyTooLarge},
 			{name: "10 MB to a batch", method: "POST", path: "/v1/verify/batch", body: `{"requests":[{"key":"` + strings.Repeat("a", 10<<20) + `"}]}`, status: 413, code: keystile.CodeBodyTooLarge},
 			{name: "unknown field", method: "POST", path: create, body: fields{"name": "x", "colour": "red"}, status: 422, code: keystile.CodeInvalidField, field: "body.colour"},
+			{name: "a field in another case", method: "POST", path: create, body: `{"name":"x","Role":"admin"}`, status: 422, code: keystile.CodeInvalidField, field: "body.Role"},
 			{name: "unknown field in an edit", method: "PATCH", path: key, body: fields{"secret": "x"}, status: 422, code: keystile.CodeInvalidField, field: "body.secret"},
 			{name: "unknown field in a revoke", method: "POST", path: key + "/revoke", body: fields{"force": true}, status: 422, code: keystile.CodeInvalidField, field: "body.force"},
 			{name: "unknown field to verify", method: "POST", path: "/v1/verify", body: fields{"key": "x", "token": "x"}, status: 422, code: keystile.CodeInvalidField, field: "body.token"},
@@ -67,6 +74,8 @@ func TestBadRequests(t *testing.T) {
 			{name: "unknown permission", method: "POST", path: create, body: fields{"name": "x", "permissions": []string{"fly"}}, status: 422, code: keystile.CodeInvalidField, field: "body.permissions[0]"},
 			{name: "narrowed and whole", method: "PATCH", path: key, body: fields{"permissions": []string{"read"}, "whole_role": true}, status: 422, code: keystile.CodeInvalidField, field: "body.whole_role"},
 			{name: "much metadata", method: "POST", path: create, body: fields{"name": "x", "metadata": metadata}, status: 422, code: keystile.CodeInvalidField, field: "body.metadata"},
+			{name: "large metadata", method: "POST", path: create, body: fields{"name": "x", "metadata": large}, status: 422, code: keystile.CodeInvalidField, field: "body.metadata"},
+			{name: "large metadata in an edit", method: "PATCH", path: key, body: fields{"metadata": large}, status: 422, code: keystile.CodeInvalidField, field: "body.metadata"},
 			{name: "long metadata", method: "PATCH", path: key, body: fields{"metadata": fields{"a": strings.Repeat("x", 501)}}, status: 422, code: keystile.CodeInvalidField, field: "body.metadata.a"},
 			{name: "metadata without a name", method: "PATCH", path: key, body: fields{"metadata": fields{"": "x"}}, status: 422, code: keystile.CodeInvalidField, field: "body.metadata"},
 			{name: "metadata of numbers", method: "PATCH", path: key, body: fields{"metadata": fields{"a": 1}}, status: 422, code: keystile.CodeInvalidField, field: "body.metadata.a"},

@@ -16,8 +16,12 @@ func (n *Node) renewals(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if err := n.renew(ctx); err != nil && ctx.Err() == nil {
-			n.log.Warn("renewing the lease", "error", err)
+		if _, err := n.renew(ctx); err != nil && ctx.Err() == nil {
+			if _, usable := n.Index(); usable {
+				n.log.Warn("the lease was not renewed; this node answers until it ends", "error", err)
+			} else {
+				n.log.Error("the lease has ended; this node refuses until it reaches the database again", "error", err)
+			}
 			if errors.Is(err, store.ErrHistory) {
 				n.nudge()
 			}
@@ -31,44 +35,54 @@ func (n *Node) renewals(ctx context.Context) {
 // renew writes this node's row, commits, and only then reads the head of the
 // log: a change that this head does not show was committed after the row, so
 // whoever made it has the row on the list of those to wait for. The lease
-// counts from before the row was sent.
-func (n *Node) renew(ctx context.Context) error {
+// counts from before the row was sent. It returns the head.
+func (n *Node) renew(ctx context.Context) (int64, error) {
+	// One at a time, so that heads and ends of leases only ever rise.
+	n.renewing.Lock()
+	defer n.renewing.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, n.times.renewLimit)
 	defer cancel()
+	n.renewed++
 	begin := time.Now()
 	n.mu.Lock()
-	self := store.Node{ID: n.id, Name: n.name, Version: keystile.Version, Applied: n.applied, StartedAt: n.started}
+	self := store.Node{
+		ID: n.id, Name: n.name, Version: keystile.Version, Renewals: n.renewed, Applied: n.applied, StartedAt: n.started,
+	}
 	token, history := n.token, n.history
 	n.mu.Unlock()
 	head, err := n.store.RenewNode(ctx, self, token)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	n.mu.Lock()
+	defer n.mu.Unlock()
 	if n.history != history {
-		n.mu.Unlock()
-		return nil // the answer of a log that is no more
+		return head, nil // the answer of a log that is no more
 	}
-	n.grant = grant{head: head, end: begin.Add(n.times.lease)}
-	n.takeGrant()
-	behind := n.applied < head
-	n.mu.Unlock()
-	if behind {
+	n.grants = append(n.grants, grant{head: head, end: begin.Add(n.times.lease)})
+	n.takeGrants()
+	if n.applied < head {
 		n.nudge()
 	}
-	return nil
+	return head, nil
 }
 
 // sweep removes the rows of nodes that have stopped renewing: long enough
 // ago, on this node's own clock, that no lease of theirs is left.
 func (n *Node) sweep(ctx context.Context) error {
-	nodes, err := n.nodes(ctx)
+	// A connection that has died without a word must not hold up the next renewal.
+	ctx, cancel := context.WithTimeout(ctx, n.times.renewLimit)
+	defer cancel()
+	roster, err := n.others.list(ctx)
 	if err != nil {
 		return err
 	}
 	now := time.Now()
 	listed := map[string]bool{}
-	for _, other := range nodes {
+	for _, other := range roster.Nodes {
+		if other.ID == n.id {
+			continue
+		}
 		listed[other.ID] = true
 		before, known := n.seen[other.ID]
 		switch {
@@ -87,18 +101,4 @@ func (n *Node) sweep(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// nodes lists the nodes other than this one.
-func (n *Node) nodes(ctx context.Context) (others []store.Node, err error) {
-	err = n.store.Read(ctx, func(tx *store.Tx) error {
-		all, err := tx.Nodes()
-		for _, o := range all {
-			if o.ID != n.id {
-				others = append(others, o)
-			}
-		}
-		return err
-	})
-	return others, err
 }

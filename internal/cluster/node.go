@@ -41,13 +41,16 @@ type times struct {
 	// stepLimit bounds one step along the change log, so that a connection
 	// that has died without a word is given up.
 	stepLimit time.Duration
+	// loadLimit is how long a load may bring nothing. Counting ten million
+	// keys from a cold disk takes most of it.
+	loadLimit time.Duration
 }
 
 func protocol() times {
 	return times{
 		wait: 15 * time.Second, lease: 12 * time.Second,
 		renewEvery: 3 * time.Second, renewLimit: 2 * time.Second,
-		createWait: time.Second, stepLimit: 5 * time.Second,
+		createWait: time.Second, stepLimit: 5 * time.Second, loadLimit: time.Minute,
 	}
 }
 
@@ -65,14 +68,18 @@ type Node struct {
 	index    atomic.Pointer[verify.Index]
 	usableTo atomic.Pointer[time.Time] // end of the lease, with monotonic clock; nil for none
 	wake     chan struct{}
+	others   others
 
 	mu      sync.Mutex
 	applied int64
 	token   [16]byte
-	grant   grant // the newest renewal, waiting for applied to reach its head
-	history int   // counts how often another history was found
+	grants  []grant // renewals that wait for applied to reach their heads, oldest first
+	history int     // counts how often everything was loaded anew
 	moved   chan struct{}
 	own     ownRun
+
+	renewing sync.Mutex
+	renewed  int64 // how often this node has sent its row; only with renewing held
 
 	acked int64               // what the others were told last; only follow touches it
 	owes  bool                // another process waits to be told; only follow touches it
@@ -98,15 +105,20 @@ type seenNode struct {
 // NewNode returns a node that has loaded nothing yet. Name is for people.
 // It takes over the store's OnCommit.
 func NewNode(s *store.Store, format keystile.Format, roles []keystile.Role, name string, log *slog.Logger) (*Node, error) {
+	return newNode(s, protocol(), format, roles, name, log)
+}
+
+func newNode(s *store.Store, t times, format keystile.Format, roles []keystile.Role, name string, log *slog.Logger) (*Node, error) {
 	random := make([]byte, 16)
 	if _, err := rand.Read(random); err != nil {
 		return nil, err
 	}
 	n := &Node{
-		store: s, log: log, times: protocol(), format: format,
+		store: s, log: log, times: t, format: format,
 		id: hex.EncodeToString(random), name: name, started: time.Now(),
 		wake: make(chan struct{}, 1), moved: make(chan struct{}), seen: map[string]seenNode{},
 	}
+	n.others = others{times: t, self: n.id, list: newRoster(s.Roster, t.stepLimit).list, note: s.NoteTimeline}
 	for _, r := range roles {
 		n.roles = append(n.roles, verify.Role{ID: r.ID, Name: r.Name, WorkspaceID: r.WorkspaceID, Permissions: r.Permissions})
 	}
@@ -132,11 +144,9 @@ func (n *Node) Start(ctx context.Context) error {
 			return fmt.Errorf("cluster: forget former nodes: %w", err)
 		}
 	}
-	if err := n.load(ctx); err != nil {
+	head, err := n.join(ctx)
+	if err != nil {
 		return err
-	}
-	if err := n.renew(ctx); err != nil {
-		return fmt.Errorf("cluster: take a lease: %w", err)
 	}
 	n.loops.Go(func() { n.store.Watch(ctx, n.nudge) })
 	n.loops.Go(func() { n.follow(ctx) })
@@ -144,10 +154,24 @@ func (n *Node) Start(ctx context.Context) error {
 		n.loops.Go(func() { n.renewals(ctx) })
 	}
 	// The lease counts once what was committed during the load is applied.
-	n.mu.Lock()
-	head := n.grant.head
-	n.mu.Unlock()
 	return n.waitApplied(ctx, head)
+}
+
+// join loads the index and takes a lease. A log that was trimmed in between,
+// while nobody knew of this node, costs another load.
+func (n *Node) join(ctx context.Context) (head int64, err error) {
+	for range 3 {
+		if err := n.load(ctx); err != nil {
+			return 0, err
+		}
+		if head, err = n.renew(ctx); !errors.Is(err, store.ErrHistory) {
+			break
+		}
+	}
+	if err != nil {
+		return 0, fmt.Errorf("cluster: take a lease: %w", err)
+	}
+	return head, nil
 }
 
 // Leave stops answering and takes the node off the list of those that a
@@ -193,8 +217,12 @@ func (n *Node) nudge() {
 // load reads everything into a new index and publishes it.
 func (n *Node) load(ctx context.Context) error {
 	begin := time.Now()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	idle := time.AfterFunc(n.times.loadLimit, cancel)
+	defer idle.Stop()
 	var count int
-	if err := n.store.Read(ctx, func(tx *store.Tx) (err error) {
+	if err := n.store.Follow(ctx, func(tx *store.Tx) (err error) {
 		count, err = tx.CountKeys()
 		return err
 	}); err != nil {
@@ -207,6 +235,7 @@ func (n *Node) load(ctx context.Context) error {
 	index.Apply(verify.Batch{Roles: n.roles})
 	head, err := n.store.LoadIndex(ctx, func(b verify.Batch) error {
 		index.Apply(b)
+		idle.Reset(n.times.loadLimit)
 		return ctx.Err()
 	})
 	if err != nil {
@@ -227,23 +256,27 @@ func (n *Node) reached(seq int64, token [16]byte) {
 	n.applied, n.token = seq, token
 	close(n.moved)
 	n.moved = make(chan struct{})
-	n.takeGrant()
+	n.takeGrants()
 }
 
-// takeGrant puts the newest lease into use once its head is applied. The
-// caller holds mu.
-func (n *Node) takeGrant() {
-	if n.grant.end.IsZero() || n.applied < n.grant.head {
-		return
-	}
-	if end := n.usableTo.Load(); end == nil || n.grant.end.After(*end) {
-		end := n.grant.end
-		n.usableTo.Store(&end)
+// takeGrants puts those leases into use whose heads are applied. A later one
+// does not displace an earlier: a node that is always some seconds behind
+// would never get any. The caller holds mu.
+func (n *Node) takeGrants() {
+	for len(n.grants) > 0 {
+		first := n.grants[0]
+		if n.applied >= first.head {
+			n.usableTo.Store(&first.end)
+		} else if time.Now().Before(first.end) {
+			return
+		}
+		n.grants = n.grants[1:]
 	}
 }
 
 // follow applies the change log whenever it may have grown.
 func (n *Node) follow(ctx context.Context) {
+	failing := false
 	for {
 		select {
 		case <-ctx.Done():
@@ -253,9 +286,16 @@ func (n *Node) follow(ctx context.Context) {
 		for ctx.Err() == nil {
 			more, err := n.step(ctx)
 			if err != nil && ctx.Err() == nil {
-				n.log.Error("following the change log", "error", err)
+				if !failing { // once, and not ten times a second
+					n.log.Error("following the change log; trying on", "error", err)
+				}
+				failing = true
 				sleep(ctx, 100*time.Millisecond)
 				continue
+			}
+			if failing {
+				n.log.Info("following the change log again")
+				failing = false
 			}
 			if !more {
 				break
@@ -272,7 +312,8 @@ func (n *Node) step(ctx context.Context) (more bool, err error) {
 	defer cancel()
 	more, err = n.apply(limited)
 	if errors.Is(err, store.ErrHistory) {
-		n.log.Warn("the change log has another history; loading everything anew")
+		n.log.Warn("the change log does not go on where this node stands; it refuses until it has loaded everything anew",
+			"error", err)
 		n.dropLease()
 		return true, n.load(ctx)
 	}
@@ -289,7 +330,8 @@ func (n *Node) step(ctx context.Context) (more bool, err error) {
 		n.acked, n.owes = applied, false
 	}
 	if !more && n.usableTo.Load() == nil {
-		return false, n.renew(ctx)
+		_, err = n.renew(ctx)
+		return false, err
 	}
 	return more, nil
 }
@@ -301,19 +343,12 @@ func (n *Node) apply(ctx context.Context) (more bool, err error) {
 	n.mu.Unlock()
 	var changes []store.Change
 	var batch verify.Batch
-	if err := n.store.Read(ctx, func(tx *store.Tx) (err error) {
+	if err := n.store.Follow(ctx, func(tx *store.Tx) (err error) {
 		if changes, err = tx.ChangesSince(applied, changesAtOnce); err != nil {
 			return err
 		}
-		// The row that we stand on must still be ours, and nothing may be
-		// missing behind it.
-		for i, c := range changes {
-			if c.Seq != applied+int64(i) {
-				return store.ErrHistory
-			}
-		}
-		if len(changes) == 0 || changes[0].Token != token {
-			return store.ErrHistory
+		if err := continues(changes, applied, token); err != nil {
+			return err
 		}
 		batch, err = tx.IndexChanges(changes[1:])
 		return err
@@ -336,10 +371,29 @@ func (n *Node) apply(ctx context.Context) (more bool, err error) {
 	return len(changes) == changesAtOnce, nil
 }
 
+// continues fails unless the changes go on where a node stands: the row that
+// it stands on must still be its own, and nothing may be missing behind it.
+func continues(changes []store.Change, applied int64, token [16]byte) error {
+	switch {
+	case len(changes) == 0:
+		return fmt.Errorf("%w: it ends before change %d", store.ErrHistory, applied)
+	case changes[0].Seq != applied:
+		return fmt.Errorf("%w: it was trimmed and no longer has change %d", store.ErrHistory, applied)
+	case changes[0].Token != token:
+		return fmt.Errorf("%w: change %d is another one", store.ErrHistory, applied)
+	}
+	for i, c := range changes {
+		if c.Seq != applied+int64(i) {
+			return fmt.Errorf("%w: change %d is missing", store.ErrHistory, applied+int64(i))
+		}
+	}
+	return nil
+}
+
 func (n *Node) dropLease() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.grant = grant{}
+	n.grants = nil
 	n.history++
 	n.usableTo.Store(nil)
 }

@@ -22,6 +22,10 @@ func (v *visit) once() keyring.Idempotency {
 func (v *visit) correctable(err error) *keystile.Error {
 	var p *keystile.Error
 	if errors.As(err, &p) && p.Status >= 400 && p.Status < 500 && p.Status != http.StatusNotFound && p.Status != http.StatusUnauthorized {
+		if p.Code == keystile.CodeIdempotencyMismatch { // said in the terms of programs
+			err = keystile.NewError(keystile.CodeConflict, "This form was sent before, with other values. What it says now was not done.",
+				"Look whether the first one is there already.", "Send the form again if it is not what you want.")
+		}
 		return v.door.Problem(v.r.Context(), err)
 	}
 	return nil

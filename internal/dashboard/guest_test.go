@@ -147,14 +147,14 @@ func link(t testing.TB, s *keystiletest.Server, workspace string) string {
 // invite makes a member and a link that lets them in, by an actor.
 func invite(t testing.TB, s *keystiletest.Server, by keyring.Actor, memberID string) string {
 	t.Helper()
-	token, err := s.Keyring().Invite(context.Background(), by, memberID)
+	token, _, err := s.Keyring().Invite(context.Background(), by, memberID, keyring.Idempotency{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return token
 }
 
-func member(t testing.TB, s *keystiletest.Server, workspace, name, role string) keystile.Member {
+func newMember(t testing.TB, s *keystiletest.Server, workspace, name, role string) keystile.Member {
 	t.Helper()
 	m, err := s.Operator.CreateMember(context.Background(), workspace, keystile.CreateMember{Person: keystile.Person{Name: name}, Role: role})
 	if err != nil {

@@ -170,29 +170,3 @@ func (v *visit) left() error {
 	}
 	return v.to("/sign-in")
 }
-
-// listWorkspaces shows where the person can go.
-func (v *visit) listWorkspaces() error {
-	seats, everywhere, err := v.keyring().Seats(v.r.Context(), v.session)
-	if err != nil {
-		return err
-	}
-	page := struct {
-		Seats      []keyring.Seat
-		Everywhere bool
-		All        keystile.List[keystile.Workspace]
-		Query      string
-	}{Seats: seats, Everywhere: everywhere, Query: v.r.URL.Query().Get("q")}
-	if everywhere {
-		a, err := v.keyring().Enter(v.r.Context(), v.session, keyring.OperatorWorkspace)
-		if err != nil {
-			return err
-		}
-		page.All, err = v.keyring().Workspaces(v.r.Context(), a, page.Query, v.r.URL.Query().Get("cursor"), 0)
-		if err != nil {
-			return err
-		}
-	}
-	v.show(http.StatusOK, "workspaces", "Workspaces", page)
-	return nil
-}

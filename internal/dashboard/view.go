@@ -31,6 +31,10 @@ func (d *Dashboard) newPages() (pages, error) {
 		"date":    func(t time.Time) string { return t.UTC().Format("2 Jan 2006") },
 		"join":    strings.Join,
 		"has":     func(list []string, s string) bool { return slices.Contains(list, s) },
+		"party":   partyName,
+		"role":    d.roleTitle,
+		"place":   d.environmentTitle,
+		"reason":  d.reasonTitle,
 	}).ParseFS(templates, "templates/part/*.html")
 	if err != nil {
 		return nil, err
@@ -58,6 +62,7 @@ type view struct {
 	DocsURL      string
 	Title        string
 	Known        bool            // somebody is signed in
+	Account      string          // who, for the link to their account; "" where there is none
 	Session      keyring.Session // whose
 	Workspace    keystile.Workspace
 	Base         string // path of the workspace's pages
@@ -81,10 +86,18 @@ func (v *visit) nav() []navItem {
 	var items []navItem
 	for _, item := range []struct{ name, path, needs string }{
 		{v.door.Profile.Word("menu"), "/keys", "api.key.view"},
+		{v.door.Profile.Word("hygiene_title"), "/hygiene", "api.key.view"},
+		{v.door.Profile.Word("usage_title"), "/usage", "api.usage.view"},
+		{v.door.Profile.Word("audit_title"), "/audit", "api.audit.view"},
+		{v.door.Profile.Word("members_title"), "/members", "api.member.view"},
+		{v.door.Profile.Word("roles_title"), "/roles", "api.role.view"},
+		{v.door.Profile.Word("plans_title"), "/plans", "api.workspace.view"},
+		{v.door.Profile.Word("settings_title"), "/settings", "api.workspace.view"},
 	} {
 		if v.actor.May(item.needs) {
 			at := v.base() + item.path
-			items = append(items, navItem{item.name, at, v.r.URL.Path == at || strings.HasPrefix(v.r.URL.Path, at+"/")})
+			items = append(items, navItem{item.name, at, v.r.URL.Path == at || strings.HasPrefix(v.r.URL.Path, at+"/") ||
+				item.path == "/keys" && strings.HasPrefix(v.r.URL.Path, v.base()+"/integrations")})
 		}
 	}
 	return items
@@ -97,6 +110,11 @@ func (v *visit) show(status int, name, title string, page any) {
 		Product: p.Product, Logo: p.Branding.Logo, SupportEmail: p.Branding.SupportEmail, DocsURL: p.Branding.DocsURL,
 		Title: title, Known: v.known(), Session: v.session, Workspace: v.workspace, Path: v.r.URL.Path, Nav: v.nav(),
 		Embedded: v.session.Kind == keyring.SessionPortal, Done: done(v.r.URL.Query().Get("done")), Page: page,
+	}
+	if v.known() && v.session.Kind != keyring.SessionPortal {
+		if data.Account = v.session.Name(); data.Account == "" {
+			data.Account = "Account"
+		}
 	}
 	if v.workspace.ID != "" {
 		data.Base = v.base()
@@ -151,12 +169,24 @@ func done(name string) string {
 		return "Enabled."
 	case "rotated":
 		return "Rotated."
+	case "rolled_back":
+		return "Rolled back: the replacement is revoked, and this key goes on."
+	case "revoked_all":
+		return "Revoked. All of them are refused from now on."
+	case "deleted_all":
+		return "Deleted. All of them are refused from now on."
 	case "ended":
 		return "Ended."
 	case "passkey":
 		return "Passkey added. Sign in with it from now on."
+	case "invited":
+		return "Invited."
 	case "removed":
 		return "Removed."
+	case "suspended":
+		return "Suspended. All keys of the workspace are refused from now on."
+	case "resumed":
+		return "Resumed. Keys are accepted again."
 	case "reviewed":
 		return "Review noted."
 	}

@@ -29,6 +29,14 @@ func (v *visit) known() bool { return v.session.ID != "" }
 
 func (v *visit) keyring() *keyring.Keyring { return v.door.Keyring }
 
+// address is where the person's browser is; "" when it is not known.
+func (v *visit) address() string {
+	if a := entry.Origin(v.r.Context()).Address; a.IsValid() {
+		return a.Unmap().WithZone("").String()
+	}
+	return ""
+}
+
 // base is the path of the workspace's pages.
 func (v *visit) base() string { return "/w/" + v.workspace.ID }
 

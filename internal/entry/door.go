@@ -71,7 +71,7 @@ const maxUserAgent = 200
 // CleanUserAgent keeps of a user agent what is fit for logs and tables. Clients
 // choose it, and one that puts a key there must not have it stored.
 func CleanUserAgent(s string) string {
-	s = MaskKeys(s) // before it is cut, which would leave most of a key
+	s = keyring.MaskKeys(s) // before it is cut, which would leave most of a key
 	if len(s) > maxUserAgent {
 		s = s[:maxUserAgent]
 	}
@@ -81,34 +81,6 @@ func CleanUserAgent(s string) string {
 		}
 		return r
 	}, strings.ToValidUTF8(s, ""))
-}
-
-// MaskKeys replaces the well-formed keys of any product in a text.
-func MaskKeys(s string) string {
-	if strings.IndexByte(s, '_') < 0 {
-		return s // no key is without one, and hardly any user agent has one
-	}
-	inside := func(c byte) bool {
-		return c == '_' || '0' <= c && c <= '9' || 'A' <= c && c <= 'Z' || 'a' <= c && c <= 'z'
-	}
-	var b strings.Builder
-	for s != "" {
-		n := 0
-		for n < len(s) && inside(s[n]) {
-			n++
-		}
-		if n > 0 && keystile.KeyInQuery(s[:n]) != nil {
-			b.WriteString("[key]")
-		} else {
-			b.WriteString(s[:n])
-		}
-		if n < len(s) {
-			b.WriteByte(s[n])
-			n++
-		}
-		s = s[n:]
-	}
-	return b.String()
 }
 
 // Handler wraps everything the server answers: it names the request, finds
@@ -132,13 +104,17 @@ func (d *Door) Handler(next http.Handler) http.Handler {
 		out := &response{ResponseWriter: w}
 		r.Body = newBody(out, r.Body)
 		defer func() {
-			if p := recover(); p != nil && p != http.ErrAbortHandler { //nolint:errorlint // net/http compares it like this
+			p := recover()
+			if p != nil && p != http.ErrAbortHandler { //nolint:errorlint // net/http compares it like this
 				d.Log.Error("panic while answering", "request_id", in.id, "route", r.Pattern, "panic", p, "stack", string(debug.Stack()))
 				if out.status == 0 {
 					d.Refuse(out, r, keystile.NewError(keystile.CodeInternal, ""))
 				}
 			}
 			d.done(r, in, out, time.Since(begin))
+			if p == http.ErrAbortHandler { //nolint:errorlint // as above
+				panic(p) // or what was cut off would look whole
+			}
 		}()
 		next.ServeHTTP(out, r)
 	})
@@ -184,6 +160,15 @@ func (d *Door) Guard(next http.HandlerFunc) http.HandlerFunc {
 // Authenticate checks the key that a request carries in one of the accepted
 // headers, nil meaning all that Keystile knows, and counts its use.
 func (d *Door) Authenticate(r *http.Request, accept []string) (verify.Result, *keystile.Error) {
+	return d.authenticate(r, accept, d.Count)
+}
+
+// Again checks the key of a request once more, which counts as no other use.
+func (d *Door) Again(r *http.Request, accept []string) (verify.Result, *keystile.Error) {
+	return d.authenticate(r, accept, func(verify.Result, keystile.Code, verify.Query, string) {})
+}
+
+func (d *Door) authenticate(r *http.Request, accept []string, count func(verify.Result, keystile.Code, verify.Query, string)) (verify.Result, *keystile.Error) {
 	if problem := keystile.KeyInQuery(r.URL.RawQuery); problem != nil {
 		return verify.Result{}, problem
 	}
@@ -191,9 +176,15 @@ func (d *Door) Authenticate(r *http.Request, accept []string) (verify.Result, *k
 	if problem != nil {
 		return verify.Result{}, problem
 	}
+	index, ok := d.Index()
+	if !ok {
+		return verify.Result{}, Unavailable()
+	}
 	in := from(r.Context())
-	result, problem := d.Decide(verify.Query{Secret: secret, Address: in.origin.Address, Now: time.Now()}, in.origin.UserAgent)
-	if problem == nil && result.Code != keystile.CodeValid {
+	q := verify.Query{Secret: secret, Address: in.origin.Address, Now: time.Now()}
+	result := index.Decide(q)
+	count(result, result.Code, q, in.origin.UserAgent)
+	if result.Code != keystile.CodeValid {
 		problem = result.Decision().Problem("")
 	}
 	return result, problem

@@ -89,13 +89,21 @@ func (a Actor) scope() store.Scope {
 func (a Actor) need(permissions ...string) error {
 	for _, p := range permissions {
 		if !a.permissions.Allow(p) {
-			return lacks(p)
+			return a.lacks(p)
 		}
 	}
 	return nil
 }
 
-func lacks(permission string) error {
+// lacks refuses what takes a permission that the actor does not have.
+func (a Actor) lacks(permission string) error {
+	if a.session.ID != "" {
+		e := keystile.NewError(keystile.CodeInsufficientPermission,
+			"Your role in this workspace lacks the permission "+permission+".",
+			"Ask an administrator of the workspace for a role that has it.")
+		e.Permission = permission
+		return e
+	}
 	e := keystile.NewError(keystile.CodeInsufficientPermission,
 		"The key you sent lacks the permission "+permission+".",
 		"Use a key whose role has the permission "+permission+".",
@@ -159,7 +167,11 @@ func within(p netip.Prefix, list []netip.Prefix) bool {
 // not touch keys that do.
 func (a Actor) touch(p keystile.Permissions) error {
 	if len(p.Managing()) > 0 && !a.permissions.Allow("api.key.grant") {
-		return lacks("api.key.grant")
+		return a.lacks("api.key.grant")
 	}
 	return nil
 }
+
+// MayGive tells whether the actor may give someone a role of these
+// permissions, as far as its own permissions go.
+func (a Actor) MayGive(p keystile.Permissions) bool { return a.touch(p) == nil && a.cover(p) == nil }

@@ -1,6 +1,7 @@
 package keyring
 
 import (
+	"errors"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -23,7 +24,11 @@ const (
 	maxMetadata      = 50
 	maxMetadataName  = 64
 	maxMetadataValue = 500
-	maxLife          = 100 * 365 * 24 * time.Hour
+	// maxMetadataSize bounds all names and values of a key together, in bytes.
+	// They are in every answer about the key, twice in an entry of the audit
+	// log, and hundreds of these are on a page.
+	maxMetadataSize = 8 << 10
+	maxLife         = 100 * 365 * 24 * time.Hour
 	// DefaultLimit and MaxLimit bound the length of a page.
 	DefaultLimit = 50
 	MaxLimit     = 200
@@ -38,6 +43,16 @@ func badField(field, detail string) error {
 // text checks a text that people read: no control characters, which could
 // forge lines in logs and terminals.
 func text(field, s string, most int) (string, error) {
+	return checkText(field, s, most, holdsKey)
+}
+
+// identifier checks a text that another system may have made, such as the
+// subject of a person: random ones are not taken for keys.
+func identifier(field, s string, most int) (string, error) {
+	return checkText(field, s, most, holdsWholeKey)
+}
+
+func checkText(field, s string, most int, secret func(string) bool) (string, error) {
 	s = strings.TrimSpace(s)
 	if !utf8.ValidString(s) {
 		return "", badField(field, "It is not valid UTF-8.")
@@ -50,22 +65,10 @@ func text(field, s string, most int) (string, error) {
 			return "", badField(field, "It holds a control character, which is not allowed.")
 		}
 	}
-	if holdsKey(s) {
-		return "", badField(field, "This looks like a secret: there is a key in it, which everyone would see who may see this. Leave it out; name a key by its Key ID.")
+	if secret(s) {
+		return "", badField(field, "This looks like a secret: there is a key in it, or most of one, which everyone would see who may see this. Leave it out; name a key by its Key ID.")
 	}
 	return s, nil
-}
-
-// holdsKey tells whether there is a well-formed key in a text, of this product
-// or another: what people may read later must not open anything. The checksum
-// makes a mistake one in four thousand million.
-func holdsKey(s string) bool {
-	for word := range strings.FieldsFuncSeq(s, func(r rune) bool { return r != '_' && !unicode.IsLetter(r) && !unicode.IsDigit(r) }) {
-		if keystile.KeyInQuery(word) != nil {
-			return true
-		}
-	}
-	return false
 }
 
 // requiredName checks a name, which must not be empty.
@@ -184,9 +187,15 @@ func metadata(field string, m map[string]string) (map[string]string, error) {
 	if len(m) > maxMetadata {
 		return nil, badField(field, "It has more than "+strconv.Itoa(maxMetadata)+" entries.")
 	}
+	size := 0
 	for name, value := range m {
+		size += len(name) + len(value)
 		if _, err := text(field, name, maxMetadataName); err != nil {
-			return nil, badField(field, "A name in it is longer than "+strconv.Itoa(maxMetadataName)+" characters or holds a control character.")
+			var p *keystile.Error
+			if errors.As(err, &p) { // without the name, which may be a secret
+				return nil, badField(field, "One of its names is not allowed. "+p.Detail)
+			}
+			return nil, err
 		}
 		if strings.TrimSpace(name) == "" {
 			return nil, badField(field, "A name in it is empty.")
@@ -194,6 +203,9 @@ func metadata(field string, m map[string]string) (map[string]string, error) {
 		if _, err := text(field+"."+name, value, maxMetadataValue); err != nil {
 			return nil, err
 		}
+	}
+	if size > maxMetadataSize {
+		return nil, badField(field, "It has "+strconv.Itoa(size)+" bytes of names and values; "+strconv.Itoa(maxMetadataSize)+" are allowed.")
 	}
 	return m, nil
 }

@@ -75,7 +75,7 @@ func (c *change) newKey(ws keystile.Workspace, in keystile.CreateKey) (key store
 	if key.Description, err = text("body.description", in.Description, maxDescription); err != nil {
 		return key, role, err
 	}
-	if key.Owner, err = text("body.owner", in.Owner, maxOwner); err != nil {
+	if key.Owner, err = identifier("body.owner", in.Owner, maxOwner); err != nil {
 		return key, role, err
 	}
 	if key.Permissions, err = c.narrowing(in.Permissions, role); err != nil {
@@ -256,8 +256,11 @@ type KeyQuery struct {
 	Status  string // active, disabled, revoked, expired, all; "" means all
 	Query   string // part of name, description, owner, preview or ID
 	Creator string // ID of who made them
-	Cursor  string
-	Limit   int // 1 to MaxLimit; 0 means DefaultLimit
+	// Unrevoked leaves out the revoked ones, and Live all that are over.
+	Unrevoked bool
+	Live      bool
+	Cursor    string
+	Limit     int // 1 to MaxLimit; 0 means DefaultLimit
 }
 
 // Keys lists the keys of a workspace, newest first.
@@ -265,7 +268,7 @@ func (k *Keyring) Keys(ctx context.Context, a Actor, workspaceID string, q KeyQu
 	if err := checkID("ws_", workspaceID); err != nil {
 		return out, err
 	}
-	f := store.KeyFilter{WorkspaceID: workspaceID, Cursor: q.Cursor, Now: k.now()}
+	f := store.KeyFilter{WorkspaceID: workspaceID, Unrevoked: q.Unrevoked, Live: q.Live, Cursor: q.Cursor, Now: k.now()}
 	if f.Query, err = text("query.q", q.Query, maxName); err != nil {
 		return out, err
 	}
@@ -298,15 +301,8 @@ func (k *Keyring) Keys(ctx context.Context, a Actor, workspaceID string, q KeyQu
 		if err != nil {
 			return err
 		}
-		p := k.presenter(tx)
-		keys := make([]keystile.Key, len(rows))
-		for i, r := range rows {
-			if keys[i], err = p.key(r); err != nil {
-				return err
-			}
-		}
-		out = page(keys, n, func(v keystile.Key) string { return v.ID })
-		return nil
+		out, err = k.presenter(tx).page(rows, n)
+		return err
 	})
 	return out, err
 }
@@ -396,7 +392,7 @@ func (k *Keyring) UpdateKey(ctx context.Context, a Actor, id string, in keystile
 			}
 		}
 		if in.Owner != nil {
-			if key.Owner, err = text("body.owner", *in.Owner, maxOwner); err != nil {
+			if key.Owner, err = identifier("body.owner", *in.Owner, maxOwner); err != nil {
 				return err
 			}
 		}
@@ -559,10 +555,7 @@ func (k *Keyring) ReviewKey(ctx context.Context, a Actor, id string) (keystile.K
 func (k *Keyring) DeleteKey(ctx context.Context, a Actor, id string) error {
 	_, err := k.changeKey(ctx, a, id, []string{"api.key.delete"}, func(c *change, key *store.Key, _ keystile.Role) error {
 		c.narrows = true
-		if err := c.recordKey("key.deleted", "", key, nil); err != nil {
-			return err
-		}
-		return c.Tx.DeleteKey(a.scope(), id)
+		return c.deleteOne(key)
 	})
 	return err
 }

@@ -120,6 +120,10 @@ func (k *Keyring) goodLink(tx *store.Tx, token string) (store.Link, error) {
 // workspace of an invitation as who they are. The second time it fails with
 // CodeNotFound.
 func (k *Keyring) OpenLink(ctx context.Context, token string, current Session, o Origin) (session string, err error) {
+	// Anyone may try a token, and shall not get to hold up those who write.
+	if _, err := k.Link(ctx, token); err != nil {
+		return "", err
+	}
 	a := Actor{party: keystile.Party{Kind: "operator", Name: "sign-in link"}, origin: o}
 	_, err = k.write(ctx, a, func(c *change) error {
 		l, err := k.goodLink(c.Tx, token)
@@ -323,33 +327,43 @@ func orProduct(issuer string) string {
 }
 
 // Invite makes a link that lets an invited member in, once, and returns its
-// token. Links made for the member before are not good any more.
-func (k *Keyring) Invite(ctx context.Context, a Actor, memberID string) (token string, err error) {
-	_, err = k.changeMember(ctx, a, memberID, "api.member.create", func(c *change, m *store.Member) error {
-		role, err := c.roleByID(m.WorkspaceID, m.RoleID)
-		if err != nil {
-			return err
-		}
-		// Whoever opens it acts as the member, so it takes what the role has.
-		if err := c.mayExtend(nil, role.Permissions); err != nil {
-			return err
-		}
-		if err := c.invitable(c.actor, m.Person, m.WorkspaceID); err != nil {
-			return err
-		}
-		data, err := json.Marshal(inviteData{c.actor.maker()})
-		if err != nil {
-			return err
-		}
-		if err := c.EndLinks(m.Person.ID, m.WorkspaceID, c.now); err != nil {
-			return err
-		}
-		token, err = c.createLink(store.Link{WorkspaceID: m.WorkspaceID, PersonID: m.Person.ID, Purpose: LinkInvite, Data: string(data)}, inviteLife)
-		if err != nil {
-			return err
-		}
-		return c.record(entry{workspaceID: m.WorkspaceID, action: "member.link_created", kind: store.ChangeLink,
-			objectID: m.ID, objectName: personName(m.Person)})
+// token. Links made for the member before are not good any more. Replayed is
+// true when an idempotent request was seen before; then there is no token.
+func (k *Keyring) Invite(ctx context.Context, a Actor, memberID string, idem Idempotency) (token string, replayed bool, err error) {
+	_, err = k.changeMember(ctx, a, memberID, "api.member.create", func(c *change, m *store.Member) (err error) {
+		unsaid := func(string) string { return "" }
+		token, replayed, err = once(c, idem, memberID, unsaid, func() (string, error) { return c.invite(m) })
+		return err
 	})
-	return token, err
+	if err != nil {
+		return "", false, err
+	}
+	return token, replayed, nil
+}
+
+func (c *change) invite(m *store.Member) (token string, err error) {
+	role, err := c.roleByID(m.WorkspaceID, m.RoleID)
+	if err != nil {
+		return "", err
+	}
+	// Whoever opens it acts as the member, so it takes what the role has.
+	if err := c.mayExtend(nil, role.Permissions); err != nil {
+		return "", err
+	}
+	if err := c.invitable(c.actor, m.Person, m.WorkspaceID); err != nil {
+		return "", err
+	}
+	data, err := json.Marshal(inviteData{c.actor.maker()})
+	if err != nil {
+		return "", err
+	}
+	if err := c.EndLinks(m.Person.ID, m.WorkspaceID, c.now); err != nil {
+		return "", err
+	}
+	token, err = c.createLink(store.Link{WorkspaceID: m.WorkspaceID, PersonID: m.Person.ID, Purpose: LinkInvite, Data: string(data)}, inviteLife)
+	if err != nil {
+		return "", err
+	}
+	return token, c.record(entry{workspaceID: m.WorkspaceID, action: "member.link_created", kind: store.ChangeLink,
+		objectID: m.ID, objectName: personName(m.Person)})
 }

@@ -17,8 +17,8 @@ const maxSources = 200
 // AuditQuery says which entries of the audit log to list.
 type AuditQuery struct {
 	Action       string // such as key.revoked, or key.* for all of keys
-	Object       string // ID
-	Actor        string // ID
+	Object       string // ID or name
+	Actor        string // ID or name
 	Since, Until *time.Time
 	Cursor       string
 	Limit        int // 1 to MaxLimit; 0 means DefaultLimit
@@ -37,7 +37,7 @@ func (k *Keyring) Audit(ctx context.Context, a Actor, workspaceID string, q Audi
 	for _, t := range []struct {
 		field, in string
 		into      *string
-	}{{"query.action", q.Action, &f.Action}, {"query.object", q.Object, &f.ObjectID}, {"query.actor", q.Actor, &f.ActorID}} {
+	}{{"query.action", q.Action, &f.Action}, {"query.object", q.Object, &f.Object}, {"query.actor", q.Actor, &f.Actor}} {
 		if *t.into, err = text(t.field, t.in, maxName); err != nil {
 			return out, err
 		}
@@ -115,21 +115,7 @@ func (k *Keyring) Usage(ctx context.Context, a Actor, workspaceID string, q Usag
 		return out, err
 	}
 	f.Limit = n + 1
-	err = k.read(ctx, func(tx *store.Tx) error {
-		if _, err := tx.Workspace(a.scope(), workspaceID); err != nil {
-			return err
-		}
-		if q.Key != "" {
-			if err := checkID("key_", q.Key); err != nil {
-				return err
-			}
-			if _, err := tx.Key(store.OneWorkspace(workspaceID), q.Key); err != nil {
-				return err
-			}
-		}
-		if err := a.need("api.usage.view"); err != nil {
-			return err
-		}
+	err = k.readUsage(ctx, a, workspaceID, q.Key, func(tx *store.Tx) error {
 		rows, err := tx.Usage(a.scope(), f)
 		if err != nil {
 			return err
@@ -144,4 +130,91 @@ func (k *Keyring) Usage(ctx context.Context, a Actor, workspaceID string, q Usag
 		return err
 	})
 	return out, err
+}
+
+// UsageStep sums the uses that began in one step of time.
+type UsageStep = store.UsageStep
+
+// KeyUsage sums the uses of one key.
+type KeyUsage = store.KeyUsage
+
+// UsageOverTime sums the uses of a workspace's keys, or of one key, by steps
+// of an hour or a day (UTC), oldest first. Steps without a use are left out.
+// Until excluded, at most 400 days are looked at.
+func (k *Keyring) UsageOverTime(ctx context.Context, a Actor, workspaceID, keyID string, since, until time.Time, step time.Duration) (out []UsageStep, err error) {
+	if err := checkSpan(since, until); err != nil {
+		return nil, err
+	}
+	if step != time.Hour && step != 24*time.Hour {
+		return nil, badField("query.step", "It must be an hour or a day.")
+	}
+	err = k.readUsage(ctx, a, workspaceID, keyID, func(tx *store.Tx) error {
+		out, err = tx.UsageOverTime(a.scope(), store.UsageFilter{WorkspaceID: workspaceID, KeyID: keyID, Since: since, Until: until}, step)
+		return err
+	})
+	return out, err
+}
+
+// UsageByKey sums the uses of a workspace's keys over a span, the most used
+// first. The names of the keys are there for who may see keys.
+func (k *Keyring) UsageByKey(ctx context.Context, a Actor, workspaceID string, since, until time.Time, cursor string, n int) (out keystile.List[KeyUsage], err error) {
+	if err := checkSpan(since, until); err != nil {
+		return out, err
+	}
+	if n, err = limit(n); err != nil {
+		return out, err
+	}
+	f := store.UsageFilter{WorkspaceID: workspaceID, Since: since, Until: until, Limit: n + 1}
+	var below int64
+	if cursor != "" {
+		total, key, ok := strings.Cut(cursor, ".")
+		below, err = strconv.ParseInt(total, 10, 64)
+		if !ok || err != nil || checkID("key_", key) != nil {
+			return out, badField("query.cursor", "This is not a cursor that a page of this list gave out.")
+		}
+		f.CursorKey = key
+	}
+	err = k.readUsage(ctx, a, workspaceID, "", func(tx *store.Tx) error {
+		rows, err := tx.UsageByKey(a.scope(), f, below)
+		out = page(rows, n, func(u KeyUsage) string { return strconv.FormatInt(u.Total, 10) + "." + u.KeyID })
+		if !a.May("api.key.view") {
+			for i := range out.Data {
+				out.Data[i].Name = ""
+			}
+		}
+		return err
+	})
+	return out, err
+}
+
+func checkSpan(since, until time.Time) error {
+	if !since.Before(until) || until.Sub(since) > 400*24*time.Hour {
+		return badField("query.since", "It must be before the end, and at most 400 days before it.")
+	}
+	return nil
+}
+
+// readUsage runs fn for who may see the usage of a workspace, and of one key
+// if one is named.
+func (k *Keyring) readUsage(ctx context.Context, a Actor, workspaceID, keyID string, fn func(tx *store.Tx) error) error {
+	if err := checkID("ws_", workspaceID); err != nil {
+		return err
+	}
+	return k.read(ctx, func(tx *store.Tx) error {
+		if _, err := tx.Workspace(a.scope(), workspaceID); err != nil {
+			return err
+		}
+		if keyID != "" {
+			if err := checkID("key_", keyID); err != nil {
+				return err
+			}
+			if _, err := tx.Key(store.OneWorkspace(workspaceID), keyID); err != nil {
+				return err
+			}
+		}
+		if err := a.need("api.usage.view"); err != nil {
+			return err
+		}
+		return fn(tx)
+	})
 }

@@ -159,10 +159,10 @@ func (c *change) person(in keystile.Person) (p keystile.Person, err error) {
 			return p, badField("body.person.email", "It is not an e-mail address such as ada@example.com.")
 		}
 	}
-	if p.Issuer, err = text("body.person.issuer", in.Issuer, maxSubject); err != nil {
+	if p.Issuer, err = identifier("body.person.issuer", in.Issuer, maxSubject); err != nil {
 		return p, err
 	}
-	if p.Subject, err = text("body.person.subject", in.Subject, maxSubject); err != nil {
+	if p.Subject, err = identifier("body.person.subject", in.Subject, maxSubject); err != nil {
 		return p, err
 	}
 	if p.Subject == "" && p.Issuer != "" {
@@ -181,7 +181,7 @@ func (c *change) person(in keystile.Person) (p keystile.Person, err error) {
 			return p, err
 		}
 	}
-	p.ID = c.k.ids.next("per_", c.now)
+	p.ID = timeless("per_")
 	return p, c.InsertPerson(p, c.now.UnixMilli())
 }
 
@@ -251,30 +251,79 @@ func (c *change) giveRole(m *store.Member, role keystile.Role) error {
 		objectID: m.ID, objectName: m.Person.Name, before: before, after: after})
 }
 
-// DeleteMember takes a person out of a workspace.
+// DeleteMember takes a person out of a workspace. The keys that they made stay.
 func (k *Keyring) DeleteMember(ctx context.Context, a Actor, id string) error {
 	_, err := k.changeMember(ctx, a, id, "api.member.delete", func(c *change, m *store.Member) error {
-		before, err := k.presenter(c.Tx).member(*m)
+		return c.deleteMember(m)
+	})
+	return err
+}
+
+// DeleteMemberWithKeys takes a person out of a workspace and revokes all keys
+// that they made there, or does neither.
+func (k *Keyring) DeleteMemberWithKeys(ctx context.Context, a Actor, id, reason string) error {
+	_, err := k.changeMember(ctx, a, id, "api.member.delete", func(c *change, m *store.Member) error {
+		reason, err := text("body.reason", reason, maxReason)
 		if err != nil {
 			return err
 		}
-		if err := c.Tx.DeleteMember(a.scope(), id); err != nil {
+		if err := c.deleteMember(m); err != nil {
 			return err
 		}
-		bound := m.WorkspaceID
-		if left, err := c.Memberships(m.Person.ID, 1); err != nil {
-			return err
-		} else if len(left) == 0 {
-			bound = "" // there is nowhere left to be signed in to
-		}
-		if err := c.DeleteSessions(m.Person.ID, bound); err != nil {
-			return err
-		}
-		if err := c.EndLinks(m.Person.ID, m.WorkspaceID, c.now); err != nil {
-			return err
-		}
-		return c.record(entry{workspaceID: m.WorkspaceID, action: "member.removed", kind: store.ChangeMember,
-			objectID: m.ID, objectName: m.Person.Name, before: before})
+		return c.revokeMade(m, reason)
 	})
 	return err
+}
+
+func (c *change) deleteMember(m *store.Member) error {
+	before, err := c.k.presenter(c.Tx).member(*m)
+	if err != nil {
+		return err
+	}
+	if err := c.Tx.DeleteMember(c.actor.scope(), m.ID); err != nil {
+		return err
+	}
+	bound := m.WorkspaceID
+	if left, err := c.Memberships(m.Person.ID, 1); err != nil {
+		return err
+	} else if len(left) == 0 {
+		bound = "" // there is nowhere left to be signed in to
+	}
+	if err := c.DeleteSessions(m.Person.ID, bound); err != nil {
+		return err
+	}
+	if err := c.EndLinks(m.Person.ID, m.WorkspaceID, c.now); err != nil {
+		return err
+	}
+	return c.record(entry{workspaceID: m.WorkspaceID, action: "member.removed", kind: store.ChangeMember,
+		objectID: m.ID, objectName: m.Person.Name, before: before})
+}
+
+// revokeMade revokes the living keys that a member made in the workspace.
+func (c *change) revokeMade(m *store.Member, reason string) error {
+	for _, status := range []keystile.KeyStatus{keystile.StatusActive, keystile.StatusDisabled} {
+		f := store.KeyFilter{WorkspaceID: m.WorkspaceID, CreatorID: m.Person.ID, Status: status, Limit: MaxLimit, Now: c.now}
+		for {
+			keys, err := c.Keys(store.OneWorkspace(m.WorkspaceID), f)
+			if err != nil {
+				return err
+			}
+			for _, made := range keys {
+				key, _, err := c.keyFor(made.ID, []string{"api.key.delete"})
+				if err != nil {
+					return err
+				}
+				before := key
+				c.revoke(&key, reason)
+				if err := c.saveKey("key.revoked", reason, &before, &key); err != nil {
+					return err
+				}
+			}
+			if len(keys) < f.Limit {
+				break
+			}
+			f.Cursor = keys[len(keys)-1].ID
+		}
+	}
+	return nil
 }

@@ -41,11 +41,9 @@ func (p *presenter) key(r store.Key) (keystile.Key, error) {
 		return key, nil
 	}
 	policy := p.k.profile.Keys
-	every := policy.RotateEvery
-	if e, ok := p.k.profile.Environment(key.Environment); ok && e.RotateEvery > 0 {
-		every = e.RotateEvery
-	}
-	if every > 0 {
+	replaced := p.replaced(r)
+	// A key that has its replacement waits for its end, not for another one.
+	if every := p.k.profile.RotateEvery(key.Environment); every > 0 && !replaced {
 		due := key.CreatedAt.Add(every)
 		key.RotationDue = &due
 	}
@@ -63,8 +61,14 @@ func (p *presenter) key(r store.Key) (keystile.Key, error) {
 	if idle := policy.IdleAfter; idle > 0 && key.Status == keystile.StatusActive {
 		key.Idle = p.now.Sub(used) > idle
 	}
-	key.SafeToRevoke = key.ReplacedBy != "" && r.ReplacementLastUse.After(used) && p.now.Sub(used) > quiet
+	key.SafeToRevoke = replaced && r.ReplacementLastUse.After(used) && p.now.Sub(used) > quiet
 	return key, nil
+}
+
+// replaced tells whether the key that replaces this one is there and alive.
+func (p *presenter) replaced(r store.Key) bool {
+	alive := r.ReplacementStatus == keystile.StatusActive
+	return alive && (r.ReplacementEnd.IsZero() || r.ReplacementEnd.After(p.now))
 }
 
 // roleName is the name of a role. A role that is gone has none.

@@ -106,6 +106,68 @@ func (k *Keyring) Roles(ctx context.Context, a Actor, workspaceID, cursor string
 	return out, err
 }
 
+// allRoles are the roles of a workspace, the built-in ones first.
+func (k *Keyring) allRoles(tx *store.Tx, workspaceID string) ([]keystile.Role, error) {
+	roles := k.BuiltInRoles(workspaceID)
+	for cursor := ""; ; {
+		rows, err := tx.Roles(store.OneWorkspace(workspaceID), workspaceID, cursor, MaxLimit)
+		if err != nil {
+			return nil, err
+		}
+		roles = append(roles, rows...)
+		if len(rows) < MaxLimit {
+			return roles, nil
+		}
+		cursor = rows[len(rows)-1].ID
+	}
+}
+
+// RolesToGive lists the roles of a workspace that the actor can give a key.
+func (k *Keyring) RolesToGive(ctx context.Context, a Actor, workspaceID string) (out []keystile.Role, err error) {
+	if err := checkID("ws_", workspaceID); err != nil {
+		return nil, err
+	}
+	err = k.read(ctx, func(tx *store.Tx) error {
+		if _, err := tx.Workspace(a.scope(), workspaceID); err != nil {
+			return err
+		}
+		if !a.May("api.key.create") {
+			if err := a.need("api.key.update"); err != nil {
+				return err
+			}
+		}
+		all, err := k.allRoles(tx, workspaceID)
+		out = nil
+		for _, r := range all {
+			if a.touch(r.Permissions) == nil && a.cover(r.Permissions) == nil {
+				out = append(out, r)
+			}
+		}
+		return err
+	})
+	return out, err
+}
+
+// KeyPermissions is what a key may do: its role, or what it is narrowed to.
+func (k *Keyring) KeyPermissions(ctx context.Context, a Actor, keyID string) (out keystile.Permissions, err error) {
+	if err := checkID("key_", keyID); err != nil {
+		return nil, err
+	}
+	err = k.read(ctx, func(tx *store.Tx) error {
+		key, err := tx.Key(a.scope(), keyID)
+		if err != nil {
+			return err
+		}
+		if err := a.need("api.key.view"); err != nil {
+			return err
+		}
+		role, err := (&change{Tx: tx, k: k}).roleByID(key.WorkspaceID, key.RoleID)
+		out = effective(key, role)
+		return err
+	})
+	return out, err
+}
+
 // Role shows a role.
 func (k *Keyring) Role(ctx context.Context, a Actor, id string) (out keystile.Role, err error) {
 	if r, ok := k.builtIn(a.workspace, id); ok && r.ID == id {

@@ -185,7 +185,7 @@ func (c *change) updateWorkspace(w *keystile.Workspace, in keystile.WorkspacePat
 	if in.Plan == nil && in.Suspended == nil && in.SuspendedReason == nil || in.Name != nil || in.IPAllowlist != nil {
 		if !a.May("platform.workspace.update") {
 			if w.ID != a.workspace && !a.Everywhere() {
-				return lacks("platform.workspace.update") // it sees the list of workspaces, and no more
+				return a.lacks("platform.workspace.update") // it sees the list of workspaces, and no more
 			}
 			if err := a.need("api.workspace.update"); err != nil {
 				return err
@@ -283,4 +283,40 @@ func (k *Keyring) Plans(a Actor) (keystile.PlanMatrix, error) {
 	return keystile.PlanMatrix{
 		Plans: k.profile.WirePlans(), Roles: k.BuiltInRoles(a.workspace), Permissions: k.profile.PermissionCatalogue(),
 	}, nil
+}
+
+// PlanUse counts what a workspace has of the things that its plan limits, by
+// the names of the limits.
+func (k *Keyring) PlanUse(ctx context.Context, a Actor, workspaceID string) (use map[string]int, err error) {
+	err = k.read(ctx, func(tx *store.Tx) error {
+		w, err := tx.Workspace(a.scope(), workspaceID)
+		if err != nil {
+			return err
+		}
+		if err := a.need("api.workspace.view"); err != nil {
+			return err
+		}
+		if err := k.countKeys(tx, &w); err != nil {
+			return err
+		}
+		members, err := tx.CountMembers(a.scope(), w.ID)
+		if err != nil {
+			return err
+		}
+		roles, err := tx.CountRoles(a.scope(), w.ID)
+		use = map[string]int{"active_keys": w.ActiveKeys, "members": members, "custom_roles": roles}
+		return err
+	})
+	return use, err
+}
+
+// LocksOut tells whether a workspace with this allowlist would let its own
+// author in no more, from the address that they have now.
+func (k *Keyring) LocksOut(a Actor, list []string) (bool, error) {
+	list, err := allowlist("body.ip_allowlist", list)
+	if err != nil {
+		return false, err
+	}
+	bound := a.session.ID != "" && a.session.Person.ID != "" && !a.Everywhere()
+	return bound && !admits(list, a.origin.Address), nil
 }

@@ -287,7 +287,15 @@ func columns() []string {
 	}
 }
 
+// actions are the buttons that can stand beside a key in the list.
+func actions() []string { return []string{"copy", "edit", "rotate", "disable", "revoke", "delete"} }
+
 func (f *file) checkPages(p *Profile) error {
+	for i, a := range p.Actions {
+		if !slices.Contains(actions(), a) {
+			return f.faultAt(item("actions", i), "actions", "unknown action %s; %s", quote(a), instead(a, actions(), "the actions are"))
+		}
+	}
 	for i, c := range p.Columns {
 		if !slices.Contains(columns(), c) {
 			return f.faultAt(item("columns", i), "columns", "unknown column %s; %s", quote(c), instead(c, columns(), "the columns are"))

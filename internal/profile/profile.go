@@ -63,6 +63,9 @@ type Profile struct {
 	SignIn      SignIn    `yaml:"sign_in"`
 	// Columns are those of the list of keys, from the left.
 	Columns []string `yaml:"columns"`
+	// Actions are the buttons beside each key of the list, of those that the
+	// policy for keys offers at all. A key's own page has them all.
+	Actions []string `yaml:"actions"`
 	// ThirdParties are the integrations that have a page. Only "zapier" is known.
 	ThirdParties []string `yaml:"third_parties"`
 	// Words is the wording of the pages. It holds every known word.

@@ -6,8 +6,10 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -23,7 +25,11 @@ type process struct {
 	ended  chan struct{} // closed when it has ended; then err says how
 	err    error
 	store  []string // flags that name its store
+	within []string // command that runs another where the process lives, if that is elsewhere
+	stdout buffer
 }
+
+func (p *process) printed(line string) { _, _ = p.stdout.Write([]byte(line + "\n")) }
 
 // buffer is what several goroutines may write to.
 type buffer struct {
@@ -46,9 +52,14 @@ func (b *buffer) String() string {
 // serve starts the program on a store and waits until it says where it listens.
 func serve(t testing.TB, store []string, flags ...string) *process {
 	t.Helper()
-	p := &process{t: t, stderr: &buffer{}, ended: make(chan struct{}), store: store}
 	arguments := append([]string{"serve", "--listen", "127.0.0.1:0"}, store...)
-	p.cmd = exec.Command(program(t), append(arguments, flags...)...)
+	return start(t, exec.Command(program(t), append(arguments, flags...)...), store)
+}
+
+// start starts a command that becomes the program.
+func start(t testing.TB, cmd *exec.Cmd, store []string) *process {
+	t.Helper()
+	p := &process{t: t, cmd: cmd, stderr: &buffer{}, ended: make(chan struct{}), store: store}
 	p.cmd.Env = environment()
 	p.cmd.Stderr = p.stderr
 	out, err := p.cmd.StdoutPipe()
@@ -63,6 +74,7 @@ func serve(t testing.TB, store []string, flags ...string) *process {
 	go func() {
 		lines := bufio.NewScanner(out)
 		for lines.Scan() {
+			p.printed(lines.Text())
 			if url, ok := strings.CutPrefix(lines.Text(), "Keystile listens on "); ok {
 				listens <- url
 			}
@@ -97,10 +109,26 @@ func (p *process) kill() {
 	<-p.ended
 }
 
+// stop ends the process in good order, within a minute, and returns how it ended.
+func (p *process) stop() error {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		p.t.Fatal(err)
+	}
+	select {
+	case <-p.ended:
+	case <-time.After(time.Minute):
+		p.t.Fatalf("the program goes on a minute after it was told to stop\n%s", p.stderr)
+	}
+	return p.err
+}
+
 // admin runs one of the program's admin verbs on the store and returns what it prints.
 func (p *process) admin(arguments ...string) string {
 	p.t.Helper()
-	cmd := exec.Command(program(p.t), append(append([]string{"admin"}, arguments...), p.store...)...)
+	words := append(slices.Clone(p.within), program(p.t), "admin")
+	words = append(append(words, arguments...), p.store...)
+	cmd := exec.Command(words[0], words[1:]...)
 	cmd.Env = environment()
 	var errors bytes.Buffer
 	cmd.Stderr = &errors

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"path/filepath"
 	"regexp"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/keystile/keystile"
 	"github.com/keystile/keystile/internal/profile"
+	"github.com/keystile/keystile/internal/server"
 	"github.com/keystile/keystile/keystiletest"
 )
 
@@ -29,7 +31,7 @@ func (l *leak) add(what, secret string) {
 		l.texts = map[string]string{}
 	}
 	digest := sha256.Sum256([]byte(secret))
-	l.texts[body(secret)] = what
+	l.texts[body(secret)[:33]] = what // the random part; the rest follows from it
 	for name, form := range map[string]string{
 		"raw": string(digest[:]), "hex": hex.EncodeToString(digest[:]), "HEX": strings.ToUpper(hex.EncodeToString(digest[:])),
 		"base64": base64.RawStdEncoding.EncodeToString(digest[:]), "base64url": base64.RawURLEncoding.EncodeToString(digest[:]),
@@ -52,9 +54,13 @@ func (l *leak) in(t testing.TB, where, text string) {
 // keys in right and wrong places, and looks for them everywhere after.
 func TestSecretsNeverLeave(t *testing.T) {
 	t.Parallel()
-	log := &buffer{}
+	log, plain := &buffer{}, &buffer{}
 	dir := t.TempDir()
-	s := keystiletest.New(t, keystiletest.Log(log), keystiletest.Dir(dir), keystiletest.FlushInterval(20*time.Millisecond))
+	bothForms := func(_ testing.TB, c *server.Config) {
+		o := &slog.HandlerOptions{Level: slog.LevelDebug}
+		c.Log = slog.New(slog.NewMultiHandler(slog.NewJSONHandler(log, o), slog.NewTextHandler(plain, o)))
+	}
+	s := keystiletest.New(t, bothForms, keystiletest.Dir(dir), keystiletest.FlushInterval(20*time.Millisecond))
 	p, err := profile.Load("")
 	if err != nil {
 		t.Fatal(err)
@@ -76,8 +82,8 @@ func TestSecretsNeverLeave(t *testing.T) {
 		}
 	}
 	d.leak.in(t, "metrics", d.list("/metrics"))
-	text := log.String()
-	if strings.Count(text, "\n") < 100 || !strings.Contains(text, `"level":"DEBUG"`) {
+	text := log.String() + plain.String()
+	if strings.Count(text, "\n") < 2000 || !strings.Contains(text, `"level":"DEBUG"`) || !strings.Contains(text, "level=DEBUG") {
 		t.Fatalf("the log has %d lines; it is not the whole", strings.Count(text, "\n"))
 	}
 	for line := range strings.Lines(text) {
@@ -355,27 +361,4 @@ func names(t testing.TB, db *sql.DB, query string) (out []string) {
 		t.Fatal(err)
 	}
 	return out
-}
-
-// TestSecretAsText refuses keys where people would read them.
-func TestSecretAsText(t *testing.T) {
-	t.Parallel()
-	s := keystiletest.New(t)
-	secret := s.Key(s.Workspace, keystile.CreateKey{Name: "k"}).Secret
-	keys := s.URL + "/v1/workspaces/" + s.Workspace + "/keys"
-	for field, in := range map[string]any{
-		"body.name":          map[string]any{"name": secret},
-		"body.description":   map[string]any{"name": "n", "description": "it is " + secret + "."},
-		"body.owner":         map[string]any{"name": "n", "owner": "key=" + secret},
-		"body.metadata.note": map[string]any{"name": "n", "metadata": map[string]string{"note": secret}},
-	} {
-		e := wantProblem(t, call(t, "POST", keys, bearer(s.OperatorKey), in), http.StatusUnprocessableEntity, keystile.CodeInvalidField)
-		if len(e.Fields) != 1 || e.Fields[0].Field != field || !strings.Contains(e.Detail, "looks like a secret") || strings.Contains(fmt.Sprint(e), body(secret)) {
-			t.Errorf("%s: %+v", field, e.Fields)
-		}
-	}
-	// What only resembles a key is a text like any other.
-	for _, text := range []string{"ks_live", "key_06gvs8r6p80qku8qgqqsg7jvho", secret[:len(secret)-1], "snake_case_name"} {
-		want[keystile.CreatedKey](t, call(t, "POST", keys, bearer(s.OperatorKey), map[string]any{"name": text}), http.StatusCreated)
-	}
 }

@@ -3,6 +3,7 @@ package store
 import (
 	"encoding/json"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/keystile/keystile"
@@ -55,9 +56,9 @@ func (tx *Tx) InsertAudit(e keystile.AuditEntry) error {
 // AuditFilter says which entries of a workspace's audit log to list.
 type AuditFilter struct {
 	WorkspaceID  string
-	Action       string // exact, or with a last "*" a beginning; "" for all
-	ObjectID     string
-	ActorID      string
+	Action       string    // exact, or with a last "*" a beginning; "" for all
+	Object       string    // ID or name; "" for all
+	Actor        string    // ID or name; "" for all
 	Since, Until time.Time // zero for open
 	Cursor       string    // ID of the last entry of the page before
 	Limit        int
@@ -79,11 +80,16 @@ func (tx *Tx) Audit(s Scope, f AuditFilter) ([]keystile.AuditEntry, error) {
 	} else if n > 0 {
 		and(`a.action = $`, f.Action)
 	}
-	if f.ObjectID != "" {
-		and(`a.object_id = $`, f.ObjectID)
-	}
-	if f.ActorID != "" {
-		and(`a.actor_id = $`, f.ActorID)
+	// An ID is found by its index. A name is looked for in the whole log.
+	for _, who := range []struct{ value, column string }{{f.Object, "object"}, {f.Actor, "actor"}} {
+		switch {
+		case who.value == "":
+		case isID(who.value):
+			and(`a.`+who.column+`_id = $`, who.value)
+		default:
+			and(`$`, who.value)
+			where += ` IN (a.` + who.column + `_id, a.` + who.column + `_name)`
+		}
 	}
 	if !f.Since.IsZero() {
 		and(`a.at >= $`, millis(f.Since))
@@ -95,6 +101,12 @@ func (tx *Tx) Audit(s Scope, f AuditFilter) ([]keystile.AuditEntry, error) {
 		and(`a.id < $`, f.Cursor)
 	}
 	return queryAll(tx, scanAudit, `SELECT `+auditColumns+` FROM audit a`+where+` ORDER BY a.id DESC LIMIT $4`, args...)
+}
+
+// isID tells whether a text has the form of the IDs that are made here.
+func isID(s string) bool {
+	kind, rest, ok := strings.Cut(s, "_")
+	return ok && kind != "" && len(rest) == 26 && !strings.ContainsAny(rest, " _")
 }
 
 // Event is a row of the outbox.

@@ -20,7 +20,7 @@ func classify(err error) error {
 	if err == nil {
 		return nil
 	}
-	for _, own := range []error{ErrNotFound, ErrTaken, ErrUnavailable, ErrFull, ErrUnknownOutcome} {
+	for _, own := range []error{ErrNotFound, ErrTaken, ErrUnavailable, ErrFull, ErrUnknownOutcome, ErrClosed} {
 		if errors.Is(err, own) {
 			return err
 		}
@@ -39,6 +39,8 @@ func classify(err error) error {
 	var network net.Error
 	var dial *pgconn.ConnectError
 	switch {
+	case strings.Contains(err.Error(), "database is closed"): // database/sql names it no other way
+		return fmt.Errorf("%w: %w", ErrClosed, err)
 	case errors.Is(err, sql.ErrConnDone), errors.Is(err, driver.ErrBadConn), errors.As(err, &dial),
 		errors.As(err, &network), errors.Is(err, context.DeadlineExceeded),
 		strings.Contains(err.Error(), "conn closed"), strings.Contains(err.Error(), "unexpected EOF"):

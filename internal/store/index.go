@@ -113,7 +113,7 @@ func scanIndexRole(r scanner) (verify.Role, error) {
 // head is read in the same snapshot as the rows.
 func (s *Store) LoadIndex(ctx context.Context, each func(verify.Batch) error) (Head, error) {
 	var head Head
-	err := s.Read(ctx, func(tx *Tx) error {
+	err := s.Follow(ctx, func(tx *Tx) error {
 		var err error
 		if head, err = tx.Head(); err != nil {
 			return err

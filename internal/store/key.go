@@ -2,6 +2,8 @@ package store
 
 import (
 	"encoding/json"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/keystile/keystile"
@@ -25,6 +27,10 @@ type Key struct {
 	FormerEnd int64
 	// ReplacementLastUse is the last use of the key that replaces this one.
 	ReplacementLastUse time.Time
+	// ReplacementStatus and ReplacementEnd are the state and the end (zero for
+	// none) of the key that replaces this one; no status when there is none.
+	ReplacementStatus keystile.KeyStatus
+	ReplacementEnd    time.Time
 }
 
 const keyColumns = `k.id, k.workspace_id, k.name, k.description, k.preview, k.state, k.role_id, k.permissions,
@@ -32,21 +38,22 @@ const keyColumns = `k.id, k.workspace_id, k.name, k.description, k.preview, k.st
 	k.creator_kind, k.creator_id, k.creator_name, k.updated_at, k.expires_at, k.former_end,
 	k.disabled_at, k.disabled_reason, k.revoked_at, k.revoked_by, k.revoked_reason, k.replaces, k.replaced_by,
 	k.reviewed_at, k.reviewed_by,
-	COALESCE(u.at, 0), COALESCE(u.address, ''), COALESCE(u.user_agent, ''), COALESCE(ru.at, 0)`
+	COALESCE(u.at, 0), COALESCE(u.address, ''), COALESCE(u.user_agent, ''), COALESCE(ru.at, 0),
+	COALESCE(rk.state, -1), COALESCE(rk.expires_at, 0)`
 
 const keyTables = ` FROM keys k LEFT JOIN key_use u ON u.key_id = k.id
-	LEFT JOIN key_use ru ON ru.key_id = k.replaced_by `
+	LEFT JOIN key_use ru ON ru.key_id = k.replaced_by LEFT JOIN keys rk ON rk.id = k.replaced_by `
 
 func scanKey(r scanner) (Key, error) {
 	var k Key
-	var state, imported, created, updated, expires, disabled, revoked, reviewed, used, replacementUsed int64
+	var state, imported, created, updated, expires, disabled, revoked, reviewed, used, replacementUsed, replacementState, replacementEnd int64
 	var permissions, allow, metadata, revokedBy, reviewedBy string
 	var use keystile.LastUse
 	err := r.Scan(&k.ID, &k.WorkspaceID, &k.Name, &k.Description, &k.Preview, &state, &k.RoleID, &permissions,
 		&k.Environment, &allow, &metadata, &k.Owner, &imported, &created,
 		&k.CreatedBy.Kind, &k.CreatedBy.ID, &k.CreatedBy.Name, &updated, &expires, &k.FormerEnd,
 		&disabled, &k.DisabledReason, &revoked, &revokedBy, &k.RevokedReason, &k.Replaces, &k.ReplacedBy,
-		&reviewed, &reviewedBy, &used, &use.Address, &use.UserAgent, &replacementUsed)
+		&reviewed, &reviewedBy, &used, &use.Address, &use.UserAgent, &replacementUsed, &replacementState, &replacementEnd)
 	if err != nil {
 		return k, err
 	}
@@ -55,7 +62,10 @@ func scanKey(r scanner) (Key, error) {
 	k.CreatedAt, k.UpdatedAt = fromMillis(created), fromMillis(updated)
 	k.ExpiresAt, k.DisabledAt = fromMillisPtr(expires), fromMillisPtr(disabled)
 	k.RevokedAt, k.ReviewedAt = fromMillisPtr(revoked), fromMillisPtr(reviewed)
-	k.ReplacementLastUse = fromMillis(replacementUsed)
+	k.ReplacementLastUse, k.ReplacementEnd = fromMillis(replacementUsed), fromMillis(replacementEnd)
+	if replacementState >= 0 {
+		k.ReplacementStatus = statusOf(replacementState)
+	}
 	if used != 0 {
 		use.At = fromMillis(used)
 		k.LastUse = &use
@@ -132,6 +142,8 @@ func (tx *Tx) Key(s Scope, id string) (Key, error) {
 type KeyFilter struct {
 	WorkspaceID string
 	Status      keystile.KeyStatus // "" for all
+	Unrevoked   bool               // leave out what was revoked
+	Live        bool               // only what is active or disabled and has not expired
 	Query       string             // part of name, description, owner, preview or ID
 	CreatorID   string             // "" for all
 	Cursor      string             // ID of the last key of the page before
@@ -141,24 +153,47 @@ type KeyFilter struct {
 
 // Keys lists keys in scope, newest first.
 func (tx *Tx) Keys(s Scope, f KeyFilter) ([]Key, error) {
-	ws, all := s.args()
-	args := []any{ws, all, f.WorkspaceID, f.Limit}
-	where := ` WHERE (k.workspace_id = $1 OR $2 = 1) AND k.workspace_id = $3`
 	// What has expired counts as expired from that instant on, whether or not
 	// the state says so yet.
+	const alive = ` AND (k.expires_at = 0 OR k.expires_at > $5)`
 	switch f.Status {
 	case "":
+		return tx.keys(s, f, "")
 	case keystile.StatusRevoked:
-		where += ` AND k.state = 2`
-	case keystile.StatusExpired:
-		where += ` AND (k.state = 3 OR (k.state < 2 AND k.expires_at > 0 AND k.expires_at <= $5))`
+		return tx.keys(s, f, ` AND k.state = 2`)
 	case keystile.StatusDisabled:
-		where += ` AND k.state = 1 AND (k.expires_at = 0 OR k.expires_at > $5)`
-	default:
-		where += ` AND k.state = 0 AND (k.expires_at = 0 OR k.expires_at > $5)`
+		return tx.keys(s, f, ` AND k.state = 1`+alive)
+	case keystile.StatusExpired:
+		// In one query neither of the two could be read in the order of an index.
+		stored, err := tx.keys(s, f, ` AND k.state = 3`)
+		if err != nil {
+			return nil, err
+		}
+		due, err := tx.keys(s, f, ` AND k.state < 2 AND k.expires_at > 0 AND k.expires_at <= $5`)
+		if err != nil {
+			return nil, err
+		}
+		keys := append(stored, due...)
+		slices.SortFunc(keys, func(a, b Key) int { return strings.Compare(b.ID, a.ID) })
+		return keys[:min(len(keys), f.Limit)], nil
 	}
-	if f.Status != "" && f.Status != keystile.StatusRevoked {
+	return tx.keys(s, f, ` AND k.state = 0`+alive)
+}
+
+// keys lists the keys that a condition holds for, in which $5 is the present.
+func (tx *Tx) keys(s Scope, f KeyFilter, condition string) ([]Key, error) {
+	ws, all := s.args()
+	args := []any{ws, all, f.WorkspaceID, f.Limit}
+	where := ` WHERE (k.workspace_id = $1 OR $2 = 1) AND k.workspace_id = $3` + condition
+	if strings.Contains(condition, "$5") {
 		args = append(args, millis(f.Now))
+	}
+	if f.Unrevoked {
+		where += ` AND k.state <> 2`
+	}
+	if f.Live {
+		args = append(args, millis(f.Now))
+		where += ` AND k.state < 2 AND (k.expires_at = 0 OR k.expires_at > $` + itoa(len(args)) + `)`
 	}
 	for _, c := range []struct {
 		condition string

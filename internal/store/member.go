@@ -64,9 +64,12 @@ func (tx *Tx) Member(s Scope, id string) (Member, error) {
 // (an ID), at most limit.
 func (tx *Tx) Members(s Scope, workspaceID, cursor string, limit int) ([]Member, error) {
 	ws, all := s.args()
-	return queryAll(tx, scanMember, `SELECT `+memberColumns+` FROM members m JOIN people p ON p.id = m.person_id
-		WHERE m.workspace_id = $1 AND (m.workspace_id = $2 OR $3 = 1) AND ($4 = '' OR m.id < $4)
-		ORDER BY m.id DESC LIMIT $5`, workspaceID, ws, all, cursor, limit)
+	where, args := ` WHERE m.workspace_id = $1 AND (m.workspace_id = $2 OR $3 = 1)`, []any{workspaceID, ws, all, limit}
+	if cursor != "" {
+		where, args = where+` AND m.id < $5`, append(args, cursor)
+	}
+	return queryAll(tx, scanMember, `SELECT `+memberColumns+` FROM members m JOIN people p ON p.id = m.person_id`+where+`
+		ORDER BY m.id DESC LIMIT $4`, args...)
 }
 
 // UpdateMemberRole gives a member another role.

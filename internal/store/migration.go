@@ -7,10 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"time"
 
 	"github.com/gofrs/flock"
 	"github.com/pressly/goose/v3"
-	"github.com/pressly/goose/v3/lock"
 )
 
 //go:embed migrations/*.sql
@@ -20,28 +20,38 @@ var migrationFiles embed.FS
 // processes may open a new directory at once.
 func migrateSQLite(ctx context.Context, db *sql.DB, path string) error {
 	l := flock.New(path+".migrate", flock.SetPermissions(0o600))
-	if err := l.Lock(); err != nil {
+	if _, err := l.TryLockContext(ctx, 10*time.Millisecond); err != nil {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	defer l.Unlock() //nolint:errcheck // closing the file ends the lock in any case
 	return migrate(ctx, db, goose.DialectSQLite3)
 }
 
-// migratePostgres does the same under an advisory lock.
+// migrationLock is the number of the advisory lock: "keystile" in ASCII.
+const migrationLock = 0x6b657973_74696c65
+
+// migratePostgres does the same under an advisory lock. It waits in the
+// database: goose's own locker asks again every five seconds, so that eight
+// servers that start at once take half a minute.
 func migratePostgres(ctx context.Context, db *sql.DB) error {
-	locker, err := lock.NewPostgresSessionLocker()
+	conn, err := db.Conn(ctx)
 	if err != nil {
-		return err
+		return unreachable(err)
 	}
-	return migrate(ctx, db, goose.DialectPostgres, goose.WithSessionLocker(locker))
+	// Ends the lock with the connection, whatever state it is in.
+	defer discard(conn)
+	if _, err := conn.ExecContext(ctx, `SELECT pg_advisory_lock($1)`, int64(migrationLock)); err != nil {
+		return fmt.Errorf("store: wait for the migrations of another server: %w", classify(err))
+	}
+	return migrate(ctx, db, goose.DialectPostgres)
 }
 
-func migrate(ctx context.Context, db *sql.DB, d goose.Dialect, opts ...goose.ProviderOption) error {
+func migrate(ctx context.Context, db *sql.DB, d goose.Dialect) error {
 	files, err := fs.Sub(migrationFiles, "migrations")
 	if err != nil {
 		return err
 	}
-	p, err := goose.NewProvider(d, db, files, append(opts, goose.WithDisableGlobalRegistry(true))...)
+	p, err := goose.NewProvider(d, db, files, goose.WithDisableGlobalRegistry(true))
 	if err != nil {
 		return fmt.Errorf("store: migrations: %w", err)
 	}
@@ -64,8 +74,9 @@ func migrate(ctx context.Context, db *sql.DB, d goose.Dialect, opts ...goose.Pro
 	return seed(ctx, db)
 }
 
-// seed makes the one row of the change log's head and the log's row 0, which
-// every node's position is checked against.
+// seed makes the one row of the change log's head, the log's row 0, which
+// every node's position is checked against, and the first epoch of the
+// store's history.
 func seed(ctx context.Context, db *sql.DB) error {
 	token, err := newToken()
 	if err != nil {
@@ -78,6 +89,8 @@ func seed(ctx context.Context, db *sql.DB) error {
 		{`INSERT INTO changes (seq, token, kind, object_id, at) SELECT 0, $1, 'noop', '', 0
 		  WHERE NOT EXISTS (SELECT 1 FROM change_head) ON CONFLICT DO NOTHING`, []any{token}},
 		{`INSERT INTO change_head (one, seq, timeline) VALUES (1, 0, 0) ON CONFLICT DO NOTHING`, nil},
+		{`INSERT INTO settings (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING`,
+			[]any{settingHistory, history(nil).branch(0).String()}},
 	} {
 		if _, err := db.ExecContext(ctx, q.text, q.args...); err != nil {
 			return fmt.Errorf("store: start the change log: %w", classify(err))

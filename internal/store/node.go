@@ -9,9 +9,12 @@ import (
 
 // Node is a process that answers verifications from memory, as the others see it.
 type Node struct {
-	ID        string
-	Name      string
-	Version   string
+	ID      string
+	Name    string
+	Version string
+	// Renewals is the node's own count. It must never repeat, not even after
+	// the row was swept: a sweeper that knows the row from before would take
+	// it for silent and remove it with its new lease.
 	Renewals  int64
 	Applied   int64
 	StaleFor  time.Duration
@@ -22,15 +25,15 @@ type Node struct {
 // the node has followed: a restore or a failover that lost commits.
 var ErrHistory = errors.New("store: the change log has another history")
 
-// renewNode writes a node's own row: one more renewal, and how far it has
-// applied the log. It fails with ErrHistory when the position is not in the log.
+// renewNode writes a node's own row: the number of its renewal, and how far it
+// has applied the log. It fails with ErrHistory when the position is not in the log.
 func (tx *Tx) renewNode(n Node, token [16]byte) error {
 	touched, err := tx.exec(`INSERT INTO nodes (id, name, version, renewals, applied, applied_token, stale_for, started_at)
-		SELECT $1, $2, $3, 1, $4, $5, $6, $7
+		SELECT $1, $2, $3, $8, $4, $5, $6, $7
 		WHERE EXISTS (SELECT 1 FROM changes WHERE seq = $4 AND token = $5)
-		ON CONFLICT (id) DO UPDATE SET renewals = nodes.renewals + 1, applied = excluded.applied,
+		ON CONFLICT (id) DO UPDATE SET renewals = excluded.renewals, applied = excluded.applied,
 			applied_token = excluded.applied_token`,
-		n.ID, n.Name, n.Version, n.Applied, token[:], n.StaleFor.Milliseconds(), millis(n.StartedAt))
+		n.ID, n.Name, n.Version, n.Applied, token[:], n.StaleFor.Milliseconds(), millis(n.StartedAt), n.Renewals)
 	if err != nil {
 		return wrap("renew a node", err)
 	}
@@ -48,15 +51,52 @@ func (tx *Tx) acknowledgeNode(id string, applied int64, token [16]byte) error {
 	return wrap("acknowledge changes", err)
 }
 
-// Nodes lists all nodes.
-func (tx *Tx) Nodes() ([]Node, error) {
-	return queryAll(tx, func(r scanner) (Node, error) {
+// Roster is who must have applied a change before it is in force.
+type Roster struct {
+	Nodes []Node
+	// Seq is the head of the change log that the list was read with. A list
+	// that does not show a change was read before it.
+	Seq int64
+	// Timeline is that of the database server, which changes with a failover
+	// and a recovery, and Noted the one that all rows are known to be of: after
+	// a failover rows may be missing. Both are 0 on SQLite.
+	Timeline, Noted int64
+}
+
+// Roster lists all nodes, in one statement. On PostgreSQL it fails unless it
+// is answered by a primary.
+func (s *Store) Roster(ctx context.Context) (r Roster, err error) {
+	return (&Tx{ctx: ctx, q: s.followers}).roster(s.dialect.timeline)
+}
+
+// roster is Roster in a transaction. Timeline is the expression of the
+// database server's.
+func (tx *Tx) roster(timeline string) (r Roster, err error) {
+	// That there is one head is said to the planner too. It takes a table that
+	// was never analysed for thousands of rows, and compiling the query for so
+	// many takes 30 ms instead of the 0.2 ms to run it.
+	r.Nodes, err = queryAll(tx, func(row scanner) (Node, error) {
 		var n Node
 		var stale, started int64
-		err := r.Scan(&n.ID, &n.Name, &n.Version, &n.Renewals, &n.Applied, &stale, &started)
+		err := row.Scan(&r.Seq, &r.Noted, &r.Timeline, &n.ID, &n.Name, &n.Version, &n.Renewals, &n.Applied, &stale, &started)
 		n.StaleFor, n.StartedAt = time.Duration(stale)*time.Millisecond, fromMillis(started)
 		return n, err
-	}, `SELECT id, name, version, renewals, applied, stale_for, started_at FROM nodes ORDER BY id`)
+	}, `SELECT h.seq, h.timeline, `+timeline+`, COALESCE(n.id, ''), COALESCE(n.name, ''), COALESCE(n.version, ''),
+			COALESCE(n.renewals, 0), COALESCE(n.applied, 0), COALESCE(n.stale_for, 0), COALESCE(n.started_at, 0)
+		FROM change_head h LEFT JOIN nodes n ON 1 = 1 WHERE h.one = 1 ORDER BY n.id`)
+	if len(r.Nodes) == 1 && r.Nodes[0].ID == "" {
+		r.Nodes = nil // the head without any node
+	}
+	return r, err
+}
+
+// NoteTimeline notes that the database server is on the timeline to, and no
+// longer on from. It changes nothing where another process was faster.
+func (s *Store) NoteTimeline(ctx context.Context, from, to int64) error {
+	return s.onNodes(ctx, func(tx *Tx) error {
+		_, err := tx.exec(`UPDATE change_head SET timeline = $1 WHERE timeline = $2`, to, from)
+		return wrap("note the timeline", err)
+	})
 }
 
 // DeleteNodes removes all rows. The one server that holds a SQLite directory
@@ -89,14 +129,14 @@ func (s *Store) RenewNode(ctx context.Context, n Node, token [16]byte) (head int
 		if _, err := s.Write(ctx, func(tx *Tx) error { return tx.renewNode(n, token) }); err != nil {
 			return 0, err
 		}
-		err = s.Read(ctx, func(tx *Tx) error {
+		err = s.Follow(ctx, func(tx *Tx) error {
 			h, err := tx.Head()
 			head = h.Seq
 			return err
 		})
 		return head, err
 	}
-	conn, err := s.readers.Conn(ctx)
+	conn, err := s.followers.Conn(ctx)
 	if err != nil {
 		return 0, classify(err)
 	}
@@ -134,7 +174,7 @@ func (s *Store) LeaveNode(ctx context.Context, id string) error {
 // queue behind changes: each commits by itself and touches no other table.
 func (s *Store) onNodes(ctx context.Context, fn func(*Tx) error) error {
 	if s.Postgres() {
-		return fn(&Tx{ctx: ctx, q: s.readers})
+		return fn(&Tx{ctx: ctx, q: s.followers})
 	}
 	_, err := s.Write(ctx, fn)
 	return err

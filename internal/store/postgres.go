@@ -28,6 +28,11 @@ func openPostgres(ctx context.Context, o Options) (*Store, error) {
 	if config.ConnectTimeout == 0 {
 		config.ConnectTimeout = connectTimeout
 	}
+	// A URL may name several servers. Leases and changes need the primary: a
+	// standby may not have what was committed.
+	if config.ValidateConnect == nil {
+		config.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
+	}
 	config.RuntimeParams["application_name"] = "keystile"
 	// A change that was answered survives a crash, whatever the database's default.
 	config.RuntimeParams["synchronous_commit"] = "on"
@@ -59,12 +64,32 @@ func openPostgres(ctx context.Context, o Options) (*Store, error) {
 		name: "postgres", begin: `BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE`,
 		beginRead: sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true},
 		lockHead:  `SELECT seq FROM change_head FOR UPDATE`,
+		// The name of the file being written begins with the timeline, in hex.
+		// That of pg_control_checkpoint is late: it changes with the first
+		// checkpoint after a failover.
+		timeline: `('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint`,
 	}
-	r := stdlib.OpenDB(*config)
-	r.SetMaxOpenConns(postgresReaders)
-	r.SetMaxIdleConns(postgresReaders)
-	r.SetConnMaxIdleTime(5 * time.Minute)
-	return &Store{dialect: d, readers: r, writer: newWriter(w, d, n)}, nil
+	// A store that has never been used has no former timeline.
+	tx := &Tx{ctx: ctx, q: w}
+	if _, err := tx.exec(`UPDATE change_head h SET timeline = ` + d.timeline + ` WHERE timeline = 0`); err != nil {
+		return fail(unreachable(err))
+	}
+	return &Store{
+		dialect: d, readers: postgresPool(config, postgresReaders), followers: postgresPool(config, followConns),
+		writer: newWriter(w, d, n),
+	}, nil
+}
+
+// postgresPool is up to n connections. Each is tried before it is handed out:
+// after a restart of PostgreSQL all of them are dead at once, and the first
+// calls would fail one after the other though the database is back. It costs
+// a round trip, of which a read takes three more.
+func postgresPool(config *pgx.ConnConfig, n int) *sql.DB {
+	db := stdlib.OpenDB(*config, stdlib.OptionShouldPing(func(context.Context, stdlib.ShouldPingParams) bool { return true }))
+	db.SetMaxOpenConns(n)
+	db.SetMaxIdleConns(n)
+	db.SetConnMaxIdleTime(5 * time.Minute)
+	return db
 }
 
 // unreachable says why a connection failed without the connection string,

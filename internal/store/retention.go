@@ -30,8 +30,11 @@ func (tx *Tx) Retain(c Cutoffs, limit int) (int64, error) {
 			(SELECT key_id, address, code FROM key_sources WHERE last_at < $1 ORDER BY last_at LIMIT $2)`},
 		{c.Events, `DELETE FROM deliveries WHERE id IN (SELECT d.id FROM events e JOIN deliveries d ON d.event_id = e.id
 			WHERE e.at < $1 LIMIT $2)`},
-		{c.Events, `DELETE FROM events WHERE id IN (SELECT id FROM events e WHERE at < $1
-			AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.event_id = e.id) ORDER BY at LIMIT $2)`},
+		// Of the oldest events, those without deliveries. The other way round,
+		// PostgreSQL compares all events with all deliveries for it.
+		{c.Events, `DELETE FROM events WHERE id IN (SELECT id FROM
+			(SELECT id FROM events WHERE at < $1 ORDER BY at LIMIT $2) oldest
+			WHERE NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.event_id = oldest.id))`},
 		{c.Links, `DELETE FROM links WHERE digest IN (SELECT digest FROM links WHERE expires_at < $1 LIMIT $2)`},
 		{c.Links, `DELETE FROM sessions WHERE digest IN (SELECT digest FROM sessions WHERE expires_at < $1 LIMIT $2)`},
 		{c.Idempotency, `DELETE FROM idempotency WHERE scope IN

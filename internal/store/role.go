@@ -68,8 +68,7 @@ func (tx *Tx) DeleteRole(s Scope, id string) error {
 func (tx *Tx) RoleUsers(s Scope, id string) (keys, members int64, err error) {
 	ws, all := s.args()
 	keys, err = queryOne(tx, scanInt, `SELECT COUNT(*) FROM keys
-		WHERE role_id = $1 AND state IN ($2, $3) AND (workspace_id = $4 OR $5 = 1)`,
-		id, keyActive, keyDisabled, ws, all)
+		WHERE role_id = $1 AND state < 2 AND (workspace_id = $2 OR $3 = 1)`, id, ws, all)
 	if err != nil {
 		return 0, 0, err
 	}

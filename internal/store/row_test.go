@@ -25,9 +25,13 @@ func rowBehaviours() []behaviour {
 		{"DeleteWorkspace", deleteWorkspace},
 		{"Key", keyRow},
 		{"DeleteKey", deleteKey},
+		{"Findings", findings},
+		{"UsageSeries", usageSeries},
 		{"Role", roleRow},
 		{"Member", memberRow},
 		{"Audit", auditRow},
+		{"AuditFilter", auditByName},
+		{"UsageSums", usageSums},
 		{"Event", eventRow},
 		{"Link", linkRow},
 		{"LinkSpentOnceBy32", linkSpentOnce},
@@ -39,6 +43,7 @@ func rowBehaviours() []behaviour {
 		{"SwallowedError", swallowedError},
 		{"NotFound", notFound},
 		{"Taken", taken},
+		{"Node", nodeRow},
 	}
 }
 
@@ -117,6 +122,7 @@ func keyRow(t *testing.T, f *fixture) {
 	})
 	k.LastUse = &keystile.LastUse{At: noon, Address: "192.0.2.1", UserAgent: "curl"}
 	k.ReplacementLastUse = noon.Add(time.Minute)
+	k.ReplacementStatus = keystile.StatusActive
 	check("used")
 }
 
@@ -224,6 +230,106 @@ func auditRow(t *testing.T, f *fixture) {
 	})
 	if want := []keystile.AuditEntry{bare, full}; !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v, want %+v", got, want)
+	}
+}
+
+// auditByName: whom and what an entry is about can be asked for by ID and by name.
+func auditByName(t *testing.T, f *fixture) {
+	write(t, f.Store, func(tx *store.Tx) error {
+		for n, e := range []keystile.AuditEntry{
+			{Action: "key.created", Actor: keystile.Party{ID: "per_1", Name: "Ada"}, ObjectID: "key_1", ObjectName: "web"},
+			{Action: "key.revoked", Actor: keystile.Party{ID: "per_2", Name: "Bob"}, ObjectID: "key_1", ObjectName: "web"},
+			{Action: "role.created", Actor: keystile.Party{Name: "Ada"}, ObjectID: "role_1", ObjectName: "per_2"},
+		} {
+			e.ID, e.WorkspaceID, e.At = id("aud_", n+1), acme, noon.Add(time.Duration(n)*time.Hour)
+			if err := tx.InsertAudit(e); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	for _, c := range []struct {
+		filter store.AuditFilter
+		want   []int
+	}{
+		{store.AuditFilter{}, []int{3, 2, 1}},
+		{store.AuditFilter{Action: "key.*"}, []int{2, 1}},
+		{store.AuditFilter{Action: "key.created"}, []int{1}},
+		{store.AuditFilter{Actor: "Ada"}, []int{3, 1}},
+		{store.AuditFilter{Actor: "per_2"}, []int{2}},
+		{store.AuditFilter{Object: "key_1"}, []int{2, 1}},
+		{store.AuditFilter{Object: "per_2"}, []int{3}},
+		{store.AuditFilter{Object: "web", Actor: "Ada"}, []int{1}},
+		{store.AuditFilter{Since: noon.Add(time.Hour), Until: noon.Add(2 * time.Hour)}, []int{2}},
+		{store.AuditFilter{Actor: "Ada", Cursor: id("aud_", 3)}, []int{1}},
+		{store.AuditFilter{Actor: "nobody"}, nil},
+	} {
+		c.filter.WorkspaceID, c.filter.Limit = acme, 9
+		var got []string
+		for _, e := range get(t, f.Store, func(tx *store.Tx) ([]keystile.AuditEntry, error) { return tx.Audit(all(), c.filter) }) {
+			got = append(got, e.ID)
+		}
+		var want []string
+		for _, n := range c.want {
+			want = append(want, id("aud_", n))
+		}
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("%+v: %v, want %v", c.filter, got, want)
+		}
+	}
+}
+
+// usageSums: uses add up by hour, by day and by key, and pages of keys don't overlap.
+func usageSums(t *testing.T, f *fixture) {
+	addKeys(t, f.Store, 1, 2, 3)
+	write(t, f.Store, func(tx *store.Tx) error {
+		return tx.AddUses([]verify.Use{
+			use(1, keystile.CodeValid, noon), use(1, keystile.CodeExpired, noon), use(1, keystile.CodeValid, noon.Add(-time.Hour)),
+			use(2, keystile.CodeValid, noon), use(3, keystile.CodeValid, noon), use(3, keystile.CodeValid, ago(2*day)),
+		})
+	})
+	week := store.UsageFilter{WorkspaceID: acme, Since: ago(7 * day), Until: noon.Add(day)}
+	steps := func(filter store.UsageFilter, step time.Duration) (totals []int64) {
+		var last time.Time
+		for _, s := range get(t, f.Store, func(tx *store.Tx) ([]store.UsageStep, error) { return tx.UsageOverTime(all(), filter, step) }) {
+			if !s.At.After(last) || s.At != s.At.Truncate(step) {
+				t.Errorf("step %v after %v", s.At, last)
+			}
+			last = s.At
+			totals = append(totals, s.Total)
+		}
+		return totals
+	}
+	one := week
+	one.KeyID = keyID(1)
+	for _, c := range []struct {
+		name      string
+		got, want []int64
+	}{
+		{"by hour", steps(week, time.Hour), []int64{3, 3, 12}},
+		{"by day", steps(week, day), []int64{3, 15}},
+		{"of one key", steps(one, time.Hour), []int64{3, 6}},
+	} {
+		if !reflect.DeepEqual(c.got, c.want) {
+			t.Errorf("%s: %v, want %v", c.name, c.got, c.want)
+		}
+	}
+	keys := func(filter store.UsageFilter, below int64) []store.KeyUsage {
+		return get(t, f.Store, func(tx *store.Tx) ([]store.KeyUsage, error) { return tx.UsageByKey(all(), filter, below) })
+	}
+	week.Limit = 2
+	first := keys(week, 0)
+	if len(first) != 2 || first[0].KeyID != keyID(1) || first[0].Total != 9 || first[0].Name == "" ||
+		first[0].Codes[keystile.CodeExpired] != 3 || first[1].KeyID != keyID(3) || first[1].Total != 6 {
+		t.Fatalf("the first page: %+v", first)
+	}
+	week.CursorKey = first[1].KeyID
+	if second := keys(week, first[1].Total); len(second) != 1 || second[0].KeyID != keyID(2) || second[0].Total != 3 {
+		t.Errorf("the second page: %+v", second)
+	}
+	day1 := store.UsageFilter{WorkspaceID: acme, Since: ago(day), Until: noon.Add(day), Limit: 9, CursorKey: keyID(2)}
+	if rest := keys(day1, 3); len(rest) != 1 || rest[0].KeyID != keyID(3) {
+		t.Errorf("after a key of the same total: %+v", rest)
 	}
 }
 

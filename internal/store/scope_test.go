@@ -44,6 +44,18 @@ func scopedMethods() []scoped {
 			return len(l), err
 		}},
 		{"CountActiveKeys", func(tx *store.Tx, s store.Scope) (int, error) { return tx.CountActiveKeys(s, acme, noon) }},
+		{"Findings", func(tx *store.Tx, s store.Scope) (int, error) {
+			l, err := tx.Findings(s, store.FindingFilter{Kind: store.FindingIdle, WorkspaceID: acme, Now: noon, Before: noon.Add(day), Limit: 9})
+			return len(l), err
+		}},
+		{"KeysRevokedFor", func(tx *store.Tx, s store.Scope) (int, error) {
+			l, err := tx.KeysRevokedFor(s, acme, "exposure_suspected", ago(2*day), 9)
+			return len(l), err
+		}},
+		{"UsageSeries", func(tx *store.Tx, s store.Scope) (int, error) {
+			l, err := tx.UsageSeries(s, keyID(1), ago(day), noon.Add(day), time.Hour)
+			return len(l), err
+		}},
 		{"Workspace", func(tx *store.Tx, s store.Scope) (int, error) { _, err := tx.Workspace(s, acme); return count(err) }},
 		{"Workspaces", func(tx *store.Tx, s store.Scope) (int, error) {
 			l, err := tx.Workspaces(s, "acme", "", 9)
@@ -99,6 +111,14 @@ func scopedMethods() []scoped {
 			l, err := tx.Usage(s, store.UsageFilter{WorkspaceID: acme, Since: ago(day), Until: noon.Add(day), Limit: 9})
 			return len(l), err
 		}},
+		{"UsageOverTime", func(tx *store.Tx, s store.Scope) (int, error) {
+			l, err := tx.UsageOverTime(s, store.UsageFilter{WorkspaceID: acme, Since: ago(day), Until: noon.Add(day)}, time.Hour)
+			return len(l), err
+		}},
+		{"UsageByKey", func(tx *store.Tx, s store.Scope) (int, error) {
+			l, err := tx.UsageByKey(s, store.UsageFilter{WorkspaceID: acme, Since: ago(day), Until: noon.Add(day), Limit: 9}, 0)
+			return len(l), err
+		}},
 		{"Sources", func(tx *store.Tx, s store.Scope) (int, error) {
 			l, err := tx.Sources(s, keyID(1), 9)
 			return len(l), err
@@ -120,7 +140,7 @@ func scopes(t *testing.T, f *fixture) {
 		if err := errors.Join(tx.InsertKey(due), tx.InsertKey(revoked)); err != nil {
 			return err
 		}
-		revoked.RevokedAt, revoked.RevokedBy = at(ago(day)), &keystile.Party{Kind: "operator"}
+		revoked.RevokedAt, revoked.RevokedBy, revoked.RevokedReason = at(ago(day)), &keystile.Party{Kind: "operator"}, "exposure_suspected"
 		return errors.Join(tx.UpdateKey(all(), revoked), tx.InsertRole(role(acme, 1)), addMember(tx, member(acme, 1)),
 			tx.InsertAudit(auditEntry(acme, 1)), tx.AddUses([]verify.Use{use(1, keystile.CodeValid, noon)}),
 			// The other tenant has a key too: the foreign scope is not an empty one.

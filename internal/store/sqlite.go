@@ -149,7 +149,7 @@ func openSQLiteFile(ctx context.Context, path string) (*Store, error) {
 	}
 	d := dialect{
 		name: "sqlite", begin: `BEGIN IMMEDIATE`,
-		lockHead: `SELECT seq FROM change_head`,
+		lockHead: `SELECT seq FROM change_head`, timeline: `h.timeline`,
 	}
 	w, err := sql.Open("sqlite", sqliteURL(path, false))
 	if err != nil {
@@ -159,11 +159,17 @@ func openSQLiteFile(ctx context.Context, path string) (*Store, error) {
 	if err := migrateSQLite(ctx, w, path); err != nil {
 		return nil, errors.Join(err, w.Close())
 	}
-	r, err := sql.Open("sqlite", sqliteURL(path, true))
-	if err != nil {
+	pool := func(n int) *sql.DB {
+		db, opened := sql.Open("sqlite", sqliteURL(path, true))
+		if err = errors.Join(err, opened); opened == nil {
+			db.SetMaxOpenConns(n)
+			db.SetMaxIdleConns(n)
+		}
+		return db
+	}
+	readers, followers := pool(sqliteReaders), pool(followConns)
+	if err != nil { // no such driver; nothing has been opened yet
 		return nil, errors.Join(classify(err), w.Close())
 	}
-	r.SetMaxOpenConns(sqliteReaders)
-	r.SetMaxIdleConns(sqliteReaders)
-	return &Store{dialect: d, readers: r, writer: newWriter(w, d, nil)}, nil
+	return &Store{dialect: d, readers: readers, followers: followers, writer: newWriter(w, d, nil)}, nil
 }

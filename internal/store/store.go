@@ -44,12 +44,20 @@ type Options struct {
 type Store struct {
 	dialect dialect
 	readers *sql.DB
-	writer  *writer
-	locks   locks
+	// followers are for what a node needs to go on answering: its lease, the
+	// change log, the list of nodes. Readers that are slow, or many, would
+	// otherwise hold up every connection until the lease is over.
+	followers *sql.DB
+	writer    *writer
+	locks     locks
 
 	closeOnce sync.Once
 	closeErr  error
 }
+
+// followConns are one that listens, one that follows the log or loads, one that
+// renews, and two for those who wait for other nodes.
+const followConns = 5
 
 // dialect holds what differs between the two databases.
 type dialect struct {
@@ -57,6 +65,7 @@ type dialect struct {
 	begin     string // starts a write transaction that no other can interleave with
 	beginRead sql.TxOptions
 	lockHead  string // reads the head of the change log, and holds it until commit
+	timeline  string // the server's timeline, as an expression beside change_head h
 }
 
 // Postgres tells whether the store is a PostgreSQL database, which other
@@ -80,7 +89,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 // Close waits for writes under way and closes the store.
 func (s *Store) Close() error {
 	s.closeOnce.Do(func() {
-		s.closeErr = errors.Join(s.writer.close(), s.readers.Close(), s.locks.release())
+		s.closeErr = errors.Join(s.writer.close(), s.followers.Close(), s.readers.Close(), s.locks.release())
 	})
 	return s.closeErr
 }
@@ -111,7 +120,16 @@ func (s *Store) Write(ctx context.Context, fn func(tx *Tx) error) (int64, error)
 
 // Read runs fn on one consistent snapshot.
 func (s *Store) Read(ctx context.Context, fn func(tx *Tx) error) error {
-	t, err := s.readers.BeginTx(ctx, &s.dialect.beginRead)
+	return s.read(ctx, s.readers, fn)
+}
+
+// Follow is Read for package cluster, on connections that are kept for it.
+func (s *Store) Follow(ctx context.Context, fn func(tx *Tx) error) error {
+	return s.read(ctx, s.followers, fn)
+}
+
+func (s *Store) read(ctx context.Context, from *sql.DB, fn func(tx *Tx) error) error {
+	t, err := from.BeginTx(ctx, &s.dialect.beginRead)
 	if err != nil {
 		return classify(err)
 	}
@@ -144,17 +162,23 @@ func (tx *Tx) exec(query string, args ...any) (int64, error) {
 	}
 	r, err := tx.q.ExecContext(tx.ctx, query, args...)
 	if err != nil {
-		err = classify(err)
-		if errors.Is(err, ErrFull) || errors.Is(err, ErrUnavailable) {
-			tx.broken = err
-		}
-		return 0, err
+		return 0, tx.failed(err)
 	}
 	n, err := r.RowsAffected()
 	if err != nil {
 		return 0, classify(err)
 	}
 	return n, nil
+}
+
+// failed classifies the error of a statement and remembers whether it may have
+// ended the transaction.
+func (tx *Tx) failed(err error) error {
+	err = classify(err)
+	if errors.Is(err, ErrFull) || errors.Is(err, ErrUnavailable) {
+		tx.broken = err
+	}
+	return err
 }
 
 // one runs a statement that must touch exactly one row.
@@ -174,31 +198,37 @@ type scanner interface{ Scan(dest ...any) error }
 
 // queryAll reads all rows of a query.
 func queryAll[T any](tx *Tx, scan func(scanner) (T, error), query string, args ...any) ([]T, error) {
+	if tx.broken != nil {
+		return nil, tx.broken
+	}
 	rows, err := tx.q.QueryContext(tx.ctx, query, args...)
 	if err != nil {
-		return nil, classify(err)
+		return nil, tx.failed(err)
 	}
 	defer rows.Close()
 	var all []T
 	for rows.Next() {
 		v, err := scan(rows)
 		if err != nil {
-			return nil, classify(err)
+			return nil, tx.failed(err)
 		}
 		all = append(all, v)
 	}
 	if err := rows.Err(); err != nil {
-		return nil, classify(err)
+		return nil, tx.failed(err)
 	}
 	return all, nil
 }
 
 // queryOne reads the one row of a query; ErrNotFound if there is none.
 func queryOne[T any](tx *Tx, scan func(scanner) (T, error), query string, args ...any) (T, error) {
+	var zero T
+	if tx.broken != nil {
+		return zero, tx.broken
+	}
 	v, err := scan(tx.q.QueryRowContext(tx.ctx, query, args...))
 	if err != nil {
-		var zero T
-		return zero, classify(err)
+		return zero, tx.failed(err)
 	}
 	return v, nil
 }

@@ -21,14 +21,19 @@ import (
 	"github.com/keystile/keystile/internal/verify"
 )
 
-func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
+func TestMain(m *testing.M) {
+	if child := os.Getenv(childVariable); child != "" {
+		os.Exit(runChild(child))
+	}
+	os.Exit(pgtest.Main(m))
+}
 
 // TestStore runs every behaviour on both databases, each on a database of its own.
 func TestStore(t *testing.T) {
 	for _, d := range databases() {
 		t.Run(d.name, func(t *testing.T) {
 			t.Parallel()
-			for _, b := range rowBehaviours() {
+			for _, b := range slices.Concat(rowBehaviours(), pageBehaviours(), writerBehaviours(), changeBehaviours(), openBehaviours(), processBehaviours()) {
 				t.Run(b.name, func(t *testing.T) {
 					t.Parallel()
 					b.run(t, d.make(t))

@@ -106,6 +106,94 @@ func (tx *Tx) Usage(s Scope, f UsageFilter) ([]keystile.UsageBucket, error) {
 	return out, nil
 }
 
+// UsageStep sums the uses that began in one step of time.
+type UsageStep struct {
+	At    time.Time // beginning of the step, UTC
+	Codes map[keystile.Code]int64
+	Total int64
+}
+
+// UsageOverTime sums the uses that the filter names by steps of time, oldest
+// first; its cursor and limit are not looked at. Steps without a use are left
+// out. A step is a whole number of hours.
+func (tx *Tx) UsageOverTime(s Scope, f UsageFilter, step time.Duration) ([]UsageStep, error) {
+	ws, all := s.args()
+	type row struct {
+		at   int64
+		code string
+		n    int64
+	}
+	rows, err := queryAll(tx, func(r scanner) (row, error) {
+		var v row
+		err := r.Scan(&v.at, &v.code, &v.n)
+		return v, err
+	}, `SELECT u.hour - u.hour % $1 AS at, u.code, CAST(SUM(u.count) AS BIGINT) FROM usage u
+		WHERE (u.workspace_id = $2 OR $3 = 1) AND u.workspace_id = $4 AND u.hour >= $5 AND u.hour < $6
+		AND ($7 = '' OR u.key_id = $7) GROUP BY 1, u.code ORDER BY 1, u.code`,
+		step.Milliseconds(), ws, all, f.WorkspaceID, millis(f.Since), millis(f.Until), f.KeyID)
+	if err != nil {
+		return nil, err
+	}
+	var out []UsageStep
+	for _, r := range rows {
+		if n := len(out); n == 0 || !out[n-1].At.Equal(fromMillis(r.at)) {
+			out = append(out, UsageStep{At: fromMillis(r.at), Codes: map[keystile.Code]int64{}})
+		}
+		last := &out[len(out)-1]
+		last.Codes[keystile.Code(r.code)] += r.n
+		last.Total += r.n
+	}
+	return out, nil
+}
+
+// KeyUsage sums the uses of one key.
+type KeyUsage struct {
+	KeyID string
+	Name  string
+	Codes map[keystile.Code]int64
+	Total int64
+}
+
+// UsageByKey sums the uses of each key of a workspace over the filter's time,
+// the most used first, after the key of the cursor, whose total was below.
+func (tx *Tx) UsageByKey(s Scope, f UsageFilter, below int64) ([]KeyUsage, error) {
+	ws, all := s.args()
+	type row struct {
+		key, name, code string
+		n               int64
+	}
+	args := []any{ws, all, f.WorkspaceID, millis(f.Since), millis(f.Until), f.Limit}
+	after := ""
+	if f.CursorKey != "" {
+		args = append(args, below, f.CursorKey)
+		after = ` HAVING SUM(u.count) < $7 OR (SUM(u.count) = $7 AND u.key_id > $8)`
+	}
+	rows, err := queryAll(tx, func(r scanner) (row, error) {
+		var v row
+		err := r.Scan(&v.key, &v.name, &v.code, &v.n)
+		return v, err
+	}, `SELECT u.key_id, k.name, u.code, CAST(SUM(u.count) AS BIGINT) FROM usage u JOIN (
+			SELECT u.key_id, SUM(u.count) AS total FROM usage u
+			WHERE (u.workspace_id = $1 OR $2 = 1) AND u.workspace_id = $3 AND u.hour >= $4 AND u.hour < $5
+			GROUP BY u.key_id`+after+` ORDER BY total DESC, u.key_id LIMIT $6
+		) page ON page.key_id = u.key_id JOIN keys k ON k.id = u.key_id
+		WHERE u.hour >= $4 AND u.hour < $5
+		GROUP BY page.total, u.key_id, k.name, u.code ORDER BY page.total DESC, u.key_id, u.code`, args...)
+	if err != nil {
+		return nil, err
+	}
+	var out []KeyUsage
+	for _, r := range rows {
+		if n := len(out); n == 0 || out[n-1].KeyID != r.key {
+			out = append(out, KeyUsage{KeyID: r.key, Name: r.name, Codes: map[keystile.Code]int64{}})
+		}
+		last := &out[len(out)-1]
+		last.Codes[keystile.Code(r.code)] += r.n
+		last.Total += r.n
+	}
+	return out, nil
+}
+
 // Sources lists where a key was used from, latest first, at most limit. The
 // key must be in scope.
 func (tx *Tx) Sources(s Scope, keyID string, limit int) ([]keystile.KeySource, error) {
@@ -121,4 +209,25 @@ func (tx *Tx) Sources(s Scope, keyID string, limit int) ([]keystile.KeySource, e
 		FROM key_sources s JOIN keys k ON k.id = s.key_id
 		WHERE s.key_id = $1 AND (k.workspace_id = $2 OR $3 = 1)
 		ORDER BY s.last_at DESC LIMIT $4`, keyID, ws, all, limit)
+}
+
+// UsagePoint counts what happened in one step of a series.
+type UsagePoint struct {
+	Step           int // from 0, the one that begins at the series' beginning
+	Valid, Refused int64
+}
+
+// UsageSeries counts the uses of a key in [since, until) by steps, which are
+// whole hours. Steps without a use are left out. The key must be in scope.
+func (tx *Tx) UsageSeries(s Scope, keyID string, since, until time.Time, step time.Duration) ([]UsagePoint, error) {
+	ws, all := s.args()
+	return queryAll(tx, func(r scanner) (UsagePoint, error) {
+		var p UsagePoint
+		err := r.Scan(&p.Step, &p.Valid, &p.Refused)
+		return p, err
+	}, `SELECT (u.hour - $1) / $2, CAST(SUM(CASE WHEN u.code = 'valid' THEN u.count ELSE 0 END) AS BIGINT),
+			CAST(SUM(CASE WHEN u.code = 'valid' THEN 0 ELSE u.count END) AS BIGINT)
+		FROM usage u WHERE u.key_id = $3 AND u.hour >= $1 AND u.hour < $4 AND (u.workspace_id = $5 OR $6 = 1)
+		GROUP BY (u.hour - $1) / $2 ORDER BY 1`,
+		millis(since), step.Milliseconds(), keyID, millis(until), ws, all)
 }

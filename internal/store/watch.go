@@ -24,7 +24,7 @@ const (
 // survives the loss of the database.
 func (s *Store) Watch(ctx context.Context, wake func()) {
 	for ctx.Err() == nil {
-		conn, err := s.readers.Conn(ctx)
+		conn, err := s.followers.Conn(ctx)
 		if err == nil {
 			if s.Postgres() {
 				err = watchPostgres(ctx, conn, wake)

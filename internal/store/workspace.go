@@ -43,10 +43,20 @@ func (tx *Tx) Workspace(s Scope, id string) (keystile.Workspace, error) {
 // Workspaces lists workspaces in scope, newest first, below the cursor (an ID,
 // empty for the beginning), at most limit. Query matches name and ID.
 func (tx *Tx) Workspaces(s Scope, query, cursor string, limit int) ([]keystile.Workspace, error) {
-	ws, all := s.args()
-	return queryAll(tx, scanWorkspace, `SELECT `+workspaceColumns+` FROM workspaces w
-		WHERE (w.id = $1 OR $2 = 1) AND ($3 = '' OR w.id < $3) AND w.search LIKE $4 ESCAPE '\'
-		ORDER BY w.id DESC LIMIT $5`, ws, all, cursor, like(query), limit)
+	// The one workspace of a scope is looked up, not searched for among all.
+	where, args := ` WHERE w.id = $2`, []any{limit, s.workspace}
+	if s.all {
+		where, args = ` WHERE w.id > $2`, []any{limit, ""}
+	}
+	if cursor != "" {
+		args = append(args, cursor)
+		where += ` AND w.id < $` + itoa(len(args))
+	}
+	if query != "" {
+		args = append(args, like(query))
+		where += ` AND w.search LIKE $` + itoa(len(args)) + ` ESCAPE '\'`
+	}
+	return queryAll(tx, scanWorkspace, `SELECT `+workspaceColumns+` FROM workspaces w`+where+` ORDER BY w.id DESC LIMIT $1`, args...)
 }
 
 // UpdateWorkspace writes what may change of a workspace.
@@ -75,7 +85,8 @@ func (tx *Tx) DeleteWorkspace(s Scope, id string) ([]string, error) {
 		`DELETE FROM keys WHERE workspace_id = $1`,
 		`DELETE FROM members WHERE workspace_id = $1`,
 		`DELETE FROM roles WHERE workspace_id = $1`,
-		`DELETE FROM deliveries WHERE workspace_id = $1`,
+		// An event goes after its deliveries, so these are all of them.
+		`DELETE FROM deliveries WHERE event_id IN (SELECT id FROM events WHERE workspace_id = $1)`,
 		`DELETE FROM endpoints WHERE workspace_id = $1`,
 		`DELETE FROM webhook_secret_use WHERE webhook_secret_id IN
 			(SELECT id FROM webhook_secrets WHERE workspace_id = $1)`,
@@ -92,15 +103,24 @@ func (tx *Tx) DeleteWorkspace(s Scope, id string) ([]string, error) {
 
 // CountActiveKeys counts the keys that count against the plan: active ones,
 // without those whose replacement is active too.
+//
+// Both statements read indexes that hold all that is asked for, and no key's
+// own row; states are no parameters, so that both databases see it. In one
+// statement the question for a replacement is asked of every key, and takes
+// ten times as long.
 func (tx *Tx) CountActiveKeys(s Scope, workspaceID string, now time.Time) (int, error) {
 	ws, all := s.args()
-	n, err := queryOne(tx, scanInt, `SELECT COUNT(*) FROM keys k
-		WHERE k.workspace_id = $1 AND k.state = $2 AND (k.expires_at = 0 OR k.expires_at > $3)
-		AND (k.workspace_id = $4 OR $5 = 1)
-		AND (k.replaced_by = '' OR NOT EXISTS (SELECT 1 FROM keys r WHERE r.id = k.replaced_by
-			AND r.state = $2 AND (r.expires_at = 0 OR r.expires_at > $3)))`,
-		workspaceID, keyActive, millis(now), ws, all)
-	return int(n), err
+	active, err := queryOne(tx, scanInt, `SELECT COUNT(*) FROM keys k
+		WHERE k.workspace_id = $1 AND k.state = 0 AND (k.expires_at = 0 OR k.expires_at > $2)
+		AND (k.workspace_id = $3 OR $4 = 1)`, workspaceID, millis(now), ws, all)
+	if err != nil || active == 0 {
+		return 0, err
+	}
+	replaced, err := queryOne(tx, scanInt, `SELECT COUNT(*) FROM keys k JOIN keys r ON r.id = k.replaced_by
+		WHERE k.workspace_id = $1 AND k.state = 0 AND k.replaced_by <> '' AND (k.expires_at = 0 OR k.expires_at > $2)
+		AND r.state = 0 AND (r.expires_at = 0 OR r.expires_at > $2)
+		AND (k.workspace_id = $3 OR $4 = 1)`, workspaceID, millis(now), ws, all)
+	return int(active - replaced), err
 }
 
 // jsonList is how lists are kept: never null.

@@ -213,6 +213,9 @@ func (w *writer) runCall(tx *Tx, c *call) error {
 	before := tx.log.seq
 	tx.broken = nil
 	if c.err = protect(tx, c.fn); c.err == nil {
+		c.err = tx.broken // fn may have kept it to itself
+	}
+	if c.err == nil {
 		// PostgreSQL refuses this when fn kept the error of a statement to
 		// itself. That is this call's failure and nobody else's.
 		if c.err = savepoint(`RELEASE SAVEPOINT call`); c.err == nil {
@@ -228,6 +231,7 @@ func (w *writer) runCall(tx *Tx, c *call) error {
 		// The error of the statement that met it says which.
 		return firstKnown(tx.broken, c.err, err)
 	}
+	tx.broken = nil // it was this call's alone: the transaction goes on
 	return savepoint(`RELEASE SAVEPOINT call`)
 }
 

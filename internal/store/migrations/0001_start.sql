@@ -59,6 +59,7 @@ CREATE TABLE roles (
     updated_at   BIGINT NOT NULL,
     UNIQUE (workspace_id, name)
 );
+CREATE INDEX roles_list ON roles (workspace_id, id);
 
 CREATE TABLE people (
     id         TEXT PRIMARY KEY,
@@ -84,6 +85,8 @@ CREATE TABLE members (
     email        TEXT NOT NULL DEFAULT '',
     UNIQUE (workspace_id, person_id)
 );
+CREATE INDEX members_list ON members (workspace_id, id);
+CREATE INDEX members_role ON members (role_id);
 
 CREATE TABLE keys (
     id              TEXT PRIMARY KEY,
@@ -119,11 +122,14 @@ CREATE TABLE keys (
     reviewed_by     TEXT NOT NULL DEFAULT '{}'
 );
 CREATE INDEX keys_list ON keys (workspace_id, id);
-CREATE INDEX keys_state ON keys (workspace_id, state);
-CREATE INDEX keys_role ON keys (role_id);
+CREATE INDEX keys_state ON keys (workspace_id, state, id);
+-- For the count of keys against a plan: all active ones, less those in rotation.
+CREATE INDEX keys_active ON keys (workspace_id, expires_at) WHERE state = 0;
+CREATE INDEX keys_rotating ON keys (workspace_id, expires_at, replaced_by) WHERE state = 0 AND replaced_by <> '';
+CREATE INDEX keys_role ON keys (role_id) WHERE state < 2;
 CREATE INDEX keys_replaces ON keys (replaces) WHERE replaces <> '';
 CREATE INDEX keys_replaced_by ON keys (replaced_by) WHERE replaced_by <> '';
-CREATE INDEX keys_creator ON keys (creator_id);
+CREATE INDEX keys_creator ON keys (creator_id, id);
 CREATE INDEX keys_expiry ON keys (expires_at) WHERE expires_at > 0 AND state < 2;
 -- For the retention of keys that are over.
 CREATE INDEX keys_revoked ON keys (revoked_at) WHERE state = 2;
@@ -180,6 +186,7 @@ CREATE TABLE audit (
 );
 CREATE INDEX audit_list ON audit (workspace_id, id);
 CREATE INDEX audit_object ON audit (object_id, id);
+CREATE INDEX audit_actor ON audit (actor_id, id);
 CREATE INDEX audit_at ON audit (at);
 
 -- The outbox: a row commits with the change it tells of.
@@ -268,8 +275,8 @@ CREATE TABLE links (
     expires_at   BIGINT NOT NULL,
     used_at      BIGINT NOT NULL DEFAULT 0
 );
-
 CREATE INDEX links_expiry ON links (expires_at);
+CREATE INDEX links_workspace ON links (workspace_id);
 
 -- Answers to requests that came with an Idempotency-Key, without their secrets.
 CREATE TABLE idempotency (

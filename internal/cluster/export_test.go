@@ -1,0 +1,33 @@
+package cluster
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/keystile/keystile"
+	"github.com/keystile/keystile/internal/store"
+)
+
+// hurried are the times of the protocol, all shorter by the same factor.
+func hurried(factor time.Duration) times {
+	t := protocol()
+	for _, d := range []*time.Duration{&t.wait, &t.lease, &t.renewEvery, &t.renewLimit, &t.createWait, &t.stepLimit, &t.loadLimit} {
+		*d /= factor
+	}
+	return t
+}
+
+// NewHurriedNode is NewNode with times shorter by a factor.
+func NewHurriedNode(s *store.Store, factor time.Duration, f keystile.Format, roles []keystile.Role, name string, log *slog.Logger) (*Node, error) {
+	return newNode(s, hurried(factor), f, roles, name, log)
+}
+
+// HurriedAdminBarrier is AdminBarrier with times shorter by a factor.
+func HurriedAdminBarrier(s *store.Store, factor time.Duration, running func() bool) func(context.Context, int64, bool) (bool, error) {
+	return adminBarrier(s, hurried(factor), running)
+}
+
+// Wait and Lease are L and L_node of the protocol, shorter by a factor.
+func Wait(factor time.Duration) time.Duration  { return hurried(factor).wait }
+func Lease(factor time.Duration) time.Duration { return hurried(factor).lease }

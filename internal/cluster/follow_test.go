@@ -1,0 +1,317 @@
+package cluster_test
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/keystile/keystile"
+	"github.com/keystile/keystile/internal/pgtest"
+	"github.com/keystile/keystile/internal/store"
+)
+
+// TestStartDuringChanges: a server that starts while others change keys misses
+// none of it.
+func TestStartDuringChanges(t *testing.T) {
+	t.Parallel()
+	database := pgtest.New(t)
+	a := start(t, store.Options{URL: database}, fast)
+	h := newHammer(t, a)
+	stop := make(chan struct{})
+	var writers sync.WaitGroup
+	var mu sync.Mutex
+	kept := map[string]string{} // secrets of living keys, by ID
+	for w := range 3 {
+		writers.Go(func() {
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				made := a.create(fmt.Sprintf("%d %d", w, i))
+				if i%2 == 0 {
+					mu.Lock()
+					kept[made.Key.ID] = made.Secret
+					mu.Unlock()
+					continue
+				}
+				p := h.add(made.Secret)
+				a.revoke(made.Key.ID)
+				p.revoked.Store(true)
+			}
+		})
+	}
+	servers := []*server{a}
+	eventually(t, "changes go on", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(kept) >= 5 && h.asked.Load() > 0
+	})
+	for range 4 {
+		mu.Lock()
+		before := make([]string, 0, len(kept))
+		for _, secret := range kept {
+			before = append(before, secret)
+		}
+		mu.Unlock()
+		s := start(t, store.Options{URL: database}, fast)
+		h.ask(s)
+		for _, secret := range before {
+			s.mustAccept(secret)
+		}
+		servers = append(servers, s)
+	}
+	close(stop)
+	writers.Wait()
+	for _, s := range servers {
+		for _, secret := range kept {
+			eventually(t, "every server knows every key", func() bool { return s.accepts(secret) })
+		}
+	}
+	h.end(t)
+}
+
+// TestLostNotification: a change of which nobody was told is found by polling.
+func TestLostNotification(t *testing.T) {
+	t.Parallel()
+	for name, o := range map[string]store.Options{"sqlite": {Dir: t.TempDir(), Serve: true}, "postgres": {URL: pgtest.New(t)}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := start(t, o, fast)
+			for range 3 {
+				made := s.create("key")
+				s.mustAccept(made.Secret)
+				quietly(t, o, made.Key.ID, 2)
+				eventually(t, "the change is found", func() bool { return s.usable() && !s.accepts(made.Secret) })
+			}
+		})
+	}
+}
+
+// quietly changes the state of a key beside the servers, without a
+// notification: 0 is active, 2 revoked.
+func quietly(t *testing.T, o store.Options, id string, state int) {
+	t.Helper()
+	db := beside(t, o)
+	tx, err := db.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, q := range []struct {
+		text string
+		args []any
+	}{
+		{`UPDATE change_head SET seq = seq + 1`, nil},
+		{`UPDATE keys SET state = $1 WHERE id = $2`, []any{state, id}},
+		{`INSERT INTO changes (seq, token, kind, object_id, at) SELECT seq, $1, 'key', $2, 1 FROM change_head`, []any{[]byte("0123456789abcdef"), id}},
+	} {
+		if _, err := tx.ExecContext(t.Context(), q.text, q.args...); err != nil {
+			t.Fatalf("%s: %v", q.text, err)
+		}
+	}
+	if err := tx.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	_ = db.Close()
+}
+
+// TestTrimmedUnderASlowServer: a server that was away for so long that the
+// log no longer reaches back to it loads everything anew.
+func TestTrimmedUnderASlowServer(t *testing.T) {
+	t.Parallel()
+	database := pgtest.New(t)
+	network, through := newLink(t, database)
+	a, b := start(t, store.Options{URL: database}, fast), start(t, store.Options{URL: through}, fast)
+	made, kept := a.create("revoked"), a.create("kept")
+	b.mustAccept(made.Secret)
+	h := newHammer(t, a, b)
+	p := h.add(made.Secret)
+	trim := func() (n int64) {
+		_, err := a.store.Write(t.Context(), func(tx *store.Tx) (err error) {
+			n, err = tx.TrimChanges(time.Now().Add(time.Hour), 10000)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	network.set(cut)
+	a.revoke(made.Key.ID)
+	p.revoked.Store(true)
+	standing := b.node.Applied()
+	trim()
+	raw := beside(t, store.Options{URL: database})
+	if !b.log.has("stopped without leaving") && number(t, raw, `SELECT COUNT(*) FROM nodes`) == 2 &&
+		number(t, raw, `SELECT COUNT(*) FROM changes WHERE seq = $1`, standing) != 1 {
+		t.Error("what a listed server has yet to apply was trimmed")
+	}
+	eventually(t, "a has swept b", func() bool { return number(t, raw, `SELECT COUNT(*) FROM nodes`) == 1 })
+	eventually(t, "the log is trimmed", func() bool {
+		a.create("more")
+		trim()
+		return number(t, raw, `SELECT COUNT(*) FROM changes WHERE seq <= $1`, standing) == 0
+	})
+	network.set(up)
+	b.mustAccept(kept.Secret)
+	if !b.log.has("it was trimmed and no longer has change") {
+		t.Errorf("the log does not say that everything was loaded anew, and why:\n%s", b.log)
+	}
+	late := b.create("late")
+	a.mustAccept(late.Secret)
+	h.end(t)
+}
+
+// TestAnotherHistory: a log that is not the one that the servers have followed,
+// after a restore or a failover that lost commits, is loaded anew by all of
+// them, and said.
+func TestAnotherHistory(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ name, said string }{
+		{"shorter", "it ends before change"},
+		{"as long", "is another one"},
+		{"longer", "is another one"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			o := store.Options{URL: pgtest.New(t)}
+			a, b := start(t, o, fast), start(t, o, fast)
+			restored, made := a.create("restored"), a.create("key")
+			b.mustAccept(made.Secret)
+			head := a.node.Applied()
+			a.revoke(restored.Key.ID)
+			// Back to before the revoke, and on from there on another way, all in
+			// one transaction: no server sees anything between.
+			raw := beside(t, o)
+			tx, err := raw.BeginTx(t.Context(), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			run := func(query string, args ...any) {
+				t.Helper()
+				if _, err := tx.ExecContext(t.Context(), query, args...); err != nil {
+					t.Fatalf("%s: %v", query, err)
+				}
+			}
+			run(`SELECT seq FROM change_head FOR UPDATE`)
+			run(`DELETE FROM changes WHERE seq > $1`, head)
+			run(`UPDATE keys SET state = 0 WHERE id = $1`, restored.Key.ID)
+			on := map[string]int64{"shorter": 0, "as long": 1, "longer": 7}[c.name]
+			for i := range on {
+				run(`INSERT INTO changes (seq, token, kind, object_id, at) VALUES ($1, $2, 'noop', '', 1)`, head+1+i, fmt.Appendf(nil, "another token %02d", i)[:16])
+			}
+			run(`UPDATE change_head SET seq = $1`, head+on)
+			if err := tx.Commit(); err != nil {
+				t.Fatal(err)
+			}
+			for _, s := range []*server{a, b} {
+				eventually(t, "a server has loaded the other history", func() bool { return s.accepts(restored.Secret) })
+				s.mustAccept(made.Secret)
+				if !s.log.has(c.said) || !s.log.has("loaded everything anew") {
+					t.Errorf("the log does not say so:\n%s", s.log)
+				}
+			}
+			// Numbers that meant something else before are new changes now, and
+			// are waited for as such.
+			h := newHammer(t, a, b)
+			for _, s := range []*server{a, b, a, b} {
+				fresh := s.create("fresh")
+				p := h.add(fresh.Secret)
+				if !fresh.Pending {
+					a.mustAccept(fresh.Secret)
+					b.mustAccept(fresh.Secret)
+				}
+				s.revoke(fresh.Key.ID)
+				p.revoked.Store(true)
+			}
+			h.end(t)
+		})
+	}
+}
+
+// TestManyChangesAtOnce: more than one step of the log, by another process
+// beside the server and in one go.
+func TestManyChangesAtOnce(t *testing.T) {
+	t.Parallel()
+	for name, o := range map[string]store.Options{"sqlite": {Dir: t.TempDir(), Serve: true}, "postgres": {URL: pgtest.New(t)}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := start(t, o, fast)
+			made := s.create("key")
+			beside := admin(t, o, func() bool { return true })
+			other, err := store.Open(t.Context(), store.Options{Dir: o.Dir, URL: o.URL})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer other.Close()
+			seq, err := other.Write(t.Context(), func(tx *store.Tx) error {
+				for range 2500 {
+					if err := tx.LogChange(store.ChangeNoop, ""); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := beside.RevokeKey(t.Context(), operator(), made.Key.ID, keystile.RevokeKey{}); err != nil {
+				t.Fatal(err)
+			}
+			if s.accepts(made.Secret) || s.node.Applied() <= seq {
+				t.Errorf("applied %d of more than %d changes", s.node.Applied(), seq)
+			}
+		})
+	}
+}
+
+// TestVisibleBeforeAcknowledged is rule 5: what a server says it has applied
+// can be seen in its index, however much it was.
+func TestVisibleBeforeAcknowledged(t *testing.T) {
+	t.Parallel()
+	const many = 900 // one step of the log; publishing it takes a while
+	o := store.Options{Dir: t.TempDir(), Serve: true}
+	s := start(t, o, fast)
+	made := make([]keystile.CreatedKey, many)
+	var makers sync.WaitGroup
+	for w := range 30 {
+		makers.Go(func() {
+			for i := w; i < many; i += 30 {
+				made[i] = s.create(fmt.Sprint("key ", i))
+			}
+		})
+	}
+	makers.Wait()
+	db := beside(t, o)
+	for round := range 10 {
+		state := 2 - round%2*2 // revoked, and back
+		tx, err := db.BeginTx(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		run := func(query string, args ...any) {
+			t.Helper()
+			if _, err := tx.ExecContext(t.Context(), query, args...); err != nil {
+				t.Fatalf("%s: %v", query, err)
+			}
+		}
+		run(`UPDATE keys SET state = $1`, state)
+		for _, k := range made {
+			run(`UPDATE change_head SET seq = seq + 1`)
+			run(`INSERT INTO changes (seq, token, kind, object_id, at) SELECT seq, $1, 'key', $2, 1 FROM change_head`, []byte("0123456789abcdef"), k.Key.ID)
+		}
+		if err := tx.Commit(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.node.Barrier(t.Context(), number(t, db, `SELECT seq FROM change_head`), true); err != nil {
+			t.Fatal(err)
+		}
+		for _, k := range []keystile.CreatedKey{made[many-1], made[0]} {
+			if s.accepts(k.Secret) != (state == 0) {
+				t.Fatalf("round %d: applied, it says, and yet the key has not become %d", round, state)
+			}
+		}
+	}
+}

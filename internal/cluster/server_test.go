@@ -1,0 +1,341 @@
+package cluster_test
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/keystile/keystile"
+	"github.com/keystile/keystile/internal/cluster"
+	"github.com/keystile/keystile/internal/keyring"
+	"github.com/keystile/keystile/internal/pgtest"
+	"github.com/keystile/keystile/internal/profile"
+	"github.com/keystile/keystile/internal/store"
+	"github.com/keystile/keystile/internal/verify"
+)
+
+func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
+
+// fast is the factor by which most tests hurry: 3 s of barrier, 2.4 s of lease.
+const fast = 5
+
+// deadline is how long a test waits for what must happen. It is no measure of
+// how soon it should.
+const deadline = 60 * time.Second
+
+// server is a process of a cluster, without its door: store, node and rules.
+type server struct {
+	t     testing.TB
+	store *store.Store
+	node  *cluster.Node
+	keys  *keyring.Keyring
+	log   *buffer
+	only  string // the tenant's workspace
+	stop  context.CancelFunc
+	ended bool
+}
+
+// buffer is a log that is read while it is written.
+type buffer struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *buffer) has(text string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return strings.Contains(b.text.String(), text)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
+// start starts a server on a store, with times shorter by the factor.
+func start(t testing.TB, o store.Options, factor time.Duration) *server {
+	t.Helper()
+	s := &server{t: t, log: &buffer{}}
+	var err error
+	if s.store, err = store.Open(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+	p := profile.Default()
+	s.keys = keyring.New(s.store, p, func(ctx context.Context, seq int64, narrows bool) (bool, error) {
+		return s.node.Barrier(ctx, seq, narrows)
+	})
+	log := slog.New(slog.NewTextHandler(s.log, nil))
+	s.node, err = cluster.NewHurriedNode(s.store, factor, p.Format(), s.keys.BuiltInRoles(keyring.OperatorWorkspace), t.Name(), log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	s.stop = stop
+	t.Cleanup(s.leave)
+	if err := s.node.Start(ctx); err != nil {
+		t.Fatalf("start: %v\n%s", err, s.log)
+	}
+	if _, s.only, err = s.keys.Start(ctx); err != nil {
+		t.Fatalf("start: %v\n%s", err, s.log)
+	}
+	return s
+}
+
+// leave ends a server in order.
+func (s *server) leave() {
+	if s.ended {
+		return
+	}
+	s.ended = true
+	s.stop()
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	_ = s.node.Leave(ctx) // a database that is out of reach is some tests' matter
+	if err := s.store.Close(); err != nil {
+		s.t.Errorf("close: %v", err)
+	}
+}
+
+// die ends the loops of a server at once. It answers on from memory, as a
+// process does that has lost everything but its listeners.
+func (s *server) die() { s.stop() }
+
+// cluster starts so many servers on one new PostgreSQL database.
+func startAll(t testing.TB, count int, factor time.Duration) []*server {
+	t.Helper()
+	all := make([]*server, count)
+	database := pgtest.New(t)
+	for i := range all {
+		all[i] = start(t, store.Options{URL: database}, factor)
+	}
+	return all
+}
+
+func operator() keyring.Actor { return keyring.Operator("test") }
+
+// create makes a key in the tenant's workspace.
+func (s *server) create(name string) keystile.CreatedKey {
+	s.t.Helper()
+	made, _, err := s.keys.CreateKey(s.t.Context(), operator(), s.only, keystile.CreateKey{Name: name}, keyring.Idempotency{})
+	if err != nil {
+		s.t.Fatalf("create: %v\n%s", err, s.log)
+	}
+	return made
+}
+
+// revoke ends a key; what it returned with success must hold everywhere.
+func (s *server) revoke(id string) {
+	s.t.Helper()
+	if _, err := s.keys.RevokeKey(s.t.Context(), operator(), id, keystile.RevokeKey{}); err != nil {
+		s.t.Fatalf("revoke: %v\n%s", err, s.log)
+	}
+}
+
+// accepts tells whether the server would let a key in now.
+func (s *server) accepts(secret string) bool {
+	index, ok := s.node.Index()
+	return ok && index.Decide(verify.Query{Secret: secret, Now: time.Now()}).Code == keystile.CodeValid
+}
+
+// usable tells whether the server answers at all.
+func (s *server) usable() bool {
+	_, ok := s.node.Index()
+	return ok
+}
+
+// mustAccept fails unless a server that answers lets the key in. On a slow
+// machine a lease may have run out, which is no fault, so it waits for one.
+func (s *server) mustAccept(secret string) {
+	s.t.Helper()
+	for end := time.Now().Add(deadline); !s.accepts(secret); pause() {
+		if index, ok := s.node.Index(); ok {
+			if d := index.Decide(verify.Query{Secret: secret, Now: time.Now()}); d.Code != keystile.CodeValid {
+				s.t.Fatalf("a good key: %s\n%s", d.Code, s.log)
+			}
+		}
+		if time.Now().After(end) {
+			s.t.Fatalf("no lease after %s\n%s", deadline, s.log)
+		}
+	}
+}
+
+func pause() { time.Sleep(2 * time.Millisecond) }
+
+// eventually waits for what must happen.
+func eventually(t testing.TB, what string, holds func() bool) {
+	t.Helper()
+	for end := time.Now().Add(deadline); !holds(); pause() {
+		if time.Now().After(end) {
+			t.Fatalf("not so after %s: %s", deadline, what)
+		}
+	}
+}
+
+// beside is a connection beside the stores.
+func beside(t testing.TB, o store.Options) *sql.DB {
+	t.Helper()
+	driver, source := "pgx", o.URL
+	if source == "" {
+		driver, source = "sqlite", "file:"+filepath.Join(o.Dir, "keystile.db")+"?_pragma=busy_timeout(10000)"
+	}
+	db, err := sql.Open(driver, source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	return db
+}
+
+func exec(t testing.TB, db *sql.DB, query string, args ...any) {
+	t.Helper()
+	if _, err := db.ExecContext(t.Context(), query, args...); err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+}
+
+func number(t testing.TB, db *sql.DB, query string, args ...any) (n int64) {
+	t.Helper()
+	if err := db.QueryRowContext(t.Context(), query, args...).Scan(&n); err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+	return n
+}
+
+// link is the network between a server and the database.
+type link struct {
+	listener net.Listener
+	target   string
+
+	mu    sync.Mutex
+	state linkState
+	moved chan struct{} // closed when the state changes
+	age   int           // counts the times that it came up from silence
+	conns map[net.Conn]bool
+}
+
+type linkState int
+
+const (
+	up      linkState = iota
+	stalled           // nothing gets through; when it is over, connections have broken
+	silent            // nothing gets through; the connections of then never hear of anything again
+	cut               // connections break and new ones are refused
+)
+
+// newLink returns a network and the database's address through it.
+func newLink(t testing.TB, database string) (*link, string) {
+	t.Helper()
+	u, err := url.Parse(database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &link{target: u.Host, conns: map[net.Conn]bool{}, moved: make(chan struct{})}
+	if l.listener, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+		t.Fatal(err)
+	}
+	u.Host = l.listener.Addr().String()
+	go l.run()
+	t.Cleanup(func() {
+		_ = l.listener.Close()
+		l.set(cut)
+	})
+	return l, u.String()
+}
+
+func (l *link) run() {
+	for {
+		near, err := l.listener.Accept()
+		if err != nil {
+			return
+		}
+		go l.join(near)
+	}
+}
+
+func (l *link) join(near net.Conn) {
+	l.mu.Lock()
+	age := l.age
+	l.conns[near] = true
+	l.mu.Unlock()
+	if l.pass(age) != up {
+		_ = near.Close()
+		return
+	}
+	far, err := net.Dial("tcp", l.target)
+	if err != nil {
+		_ = near.Close()
+		return
+	}
+	l.mu.Lock()
+	l.conns[far] = true
+	l.mu.Unlock()
+	go l.copy(near, far, age)
+	l.copy(far, near, age)
+}
+
+func (l *link) copy(to, from net.Conn, age int) {
+	part := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(part)
+		if l.pass(age) != up || err != nil && !errors.Is(err, io.EOF) {
+			break
+		}
+		if _, failed := to.Write(part[:n]); failed != nil || err != nil {
+			break
+		}
+	}
+	_, _ = to.Close(), from.Close()
+	l.mu.Lock()
+	delete(l.conns, to)
+	delete(l.conns, from)
+	l.mu.Unlock()
+}
+
+// pass waits while nothing gets through for connections of this age, and
+// returns what the network is then.
+func (l *link) pass(age int) linkState {
+	for {
+		l.mu.Lock()
+		state, now, moved := l.state, l.age, l.moved
+		l.mu.Unlock()
+		if state == cut || state == up && now == age {
+			return state
+		}
+		<-moved
+	}
+}
+
+// set changes the network. What was sent while nothing got through never arrives.
+func (l *link) set(state linkState) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if state == cut || l.state == stalled {
+		for c := range l.conns {
+			_ = c.Close()
+		}
+	}
+	if l.state == silent {
+		l.age++
+	}
+	l.state = state
+	close(l.moved)
+	l.moved = make(chan struct{})
+}

@@ -1,0 +1,174 @@
+package dashboard_test
+
+import (
+	"encoding/csv"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/net/html"
+
+	"github.com/keystile/keystile"
+	"github.com/keystile/keystile/keystiletest"
+)
+
+// entries are the rows of the log's table.
+func entries(p *page) (rows []string) {
+	for _, n := range p.all("tr", func(n *html.Node) bool { return len(p.all("time", nil)) > 0 && !strings.Contains(text(n), "When") }) {
+		rows = append(rows, text(n))
+	}
+	return rows
+}
+
+// IP5, IP11: the log says who did what, when, from where, and what changed;
+// it is filtered by action, actor, object and time.
+func TestAuditLogIP5_IP11(t *testing.T) {
+	s := keystiletest.New(t)
+	base := "/w/" + s.Workspace
+	ada, _ := member(t, s, s.Workspace, "Ada", "admin")
+	bea, m := member(t, s, s.Workspace, "Bea", "developer")
+	ada.done(ada.post(base+"/settings", form("name", "Renamed", "ip_allowlist", "127.0.0.0/8")))
+	ada.done(ada.post(base+"/members/"+m.ID+"/role", form("role", "admin")))
+	key := s.Key(s.Workspace, keystile.CreateKey{Name: "Till"})
+	if _, err := s.Operator.RevokeKey(t.Context(), key.Key.ID, keystile.RevokeKey{Reason: "exposure_suspected"}); err != nil {
+		t.Fatal(err)
+	}
+
+	p := bea.get(base + "/audit").is(http.StatusOK)
+	p.shows("workspace.updated", "ip allowlist 127.0.0.0/8", "name Default → Renamed", "role developer → admin",
+		"key.revoked Reason: exposure_suspected", "status active → revoked", "127.0.0.1 Go-http-client/1.1", "person")
+	if _, err := time.Parse(time.RFC3339, attribute(p.all("time", nil)[0], "datetime")); err != nil {
+		t.Error(err)
+	}
+	today := time.Now().UTC().Format(time.DateOnly)
+	before := time.Now().UTC().AddDate(0, 0, -2).Format(time.DateOnly)
+	for _, c := range []struct {
+		name  string
+		query url.Values
+		want  int
+		has   string
+	}{
+		{"action", form("action", "key.revoked"), 1, "Till"},
+		{"actions", form("action", "key.*"), 2, "Till"},
+		{"actor by name", form("actor", "Ada", "action", "workspace.*"), 1, "Renamed"},
+		{"actor and object", form("actor", "Ada", "object", m.ID), 1, "Bea"},
+		{"object by name", form("object", "Till"), 2, "key.created"},
+		{"object by ID", form("object", key.Key.ID), 2, "key.created"},
+		{"today", form("since", today, "until", today, "action", "key.*"), 2, "Till"},
+		{"before", form("until", before), 0, ""},
+		{"after", form("since", time.Now().UTC().AddDate(0, 0, 1).Format(time.DateOnly)), 0, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := bea.get(base + "/audit?" + c.query.Encode()).is(http.StatusOK)
+			got := entries(p)
+			if len(got) != c.want || c.want > 0 && !slices.ContainsFunc(got, func(s string) bool { return strings.Contains(s, c.has) }) {
+				t.Errorf("%d entries: %v", len(got), got)
+			}
+			for name := range c.query {
+				if p.value(name) != c.query.Get(name) {
+					t.Errorf("the filter forgot %s", name)
+				}
+			}
+		})
+	}
+	bea.get(base + "/audit?since=yesterday").is(http.StatusUnprocessableEntity).shows("2026-11-21")
+	bea.get(base + "/audit?cursor=nonsense").is(http.StatusUnprocessableEntity)
+}
+
+// Pages of the log follow on each other, and the export has them all: in both
+// formats, however many pages it takes.
+func TestAuditExport(t *testing.T) {
+	s := keystiletest.New(t)
+	base := "/w/" + s.Workspace
+	b, _ := member(t, s, s.Workspace, "Ada", "viewer")
+	const made = 250 // two pages of an export
+	for i := range made {
+		customRole(t, s, s.Workspace, fmt.Sprint("Role ", i), "read")
+	}
+	query := "action=role.created"
+	var seen []string
+	next := base + "/audit?" + query
+	for pages := 0; next != ""; pages++ {
+		p := b.get(next).is(http.StatusOK)
+		seen = append(seen, entries(p)...)
+		next = ""
+		if more := p.all("a", func(n *html.Node) bool { return text(n) == "Next page" }); len(more) > 0 {
+			next = attribute(more[0], "href")
+		}
+		if pages > made {
+			t.Fatal("the pages never end")
+		}
+	}
+	if slices.Sort(seen); len(seen) != made || len(slices.Compact(seen)) != made {
+		t.Errorf("%d entries on the pages", len(seen))
+	}
+
+	lines := strings.Split(strings.TrimSpace(download(b, base+"/audit/export?format=jsonl&"+query, "application/jsonl", ".jsonl")), "\n")
+	ids := map[string]bool{}
+	for _, line := range lines {
+		var e keystile.AuditEntry
+		if err := json.Unmarshal([]byte(line), &e); err != nil {
+			t.Fatal(err)
+		}
+		ids[e.ID] = e.Action == "role.created" && e.After["name"] == e.ObjectName
+	}
+	rows, err := csv.NewReader(strings.NewReader(download(b, base+"/audit/export?format=csv&"+query, "text/csv; charset=utf-8", ".csv"))).ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(lines) != made || len(ids) != made || len(rows) != made+1 || rows[0][0] != "id" {
+		t.Errorf("%d lines of %d entries, %d rows", len(lines), len(ids), len(rows))
+	}
+	for _, row := range rows[1:] {
+		if !ids[row[0]] {
+			t.Errorf("only in one export: %v", row)
+		}
+	}
+	b.get(base + "/audit/export?format=xml").is(http.StatusUnprocessableEntity).shows("Choose CSV or JSON Lines")
+	b.get(base + "/audit/export?format=csv&since=x").is(http.StatusUnprocessableEntity)
+}
+
+func download(b *browser, path, kind, ending string) string {
+	b.t.Helper()
+	p := b.get(path).is(http.StatusOK)
+	if got := p.header.Get("Content-Type"); got != kind {
+		b.t.Errorf("%s is %s", path, got)
+	}
+	if got := p.header.Get("Content-Disposition"); !strings.HasPrefix(got, "attachment;") || !strings.HasSuffix(got, ending+`"`) {
+		b.t.Errorf("%s: %s", path, got)
+	}
+	return p.body
+}
+
+// What people chose as a name is no formula in a spreadsheet.
+func TestAuditExportHarmless(t *testing.T) {
+	s := keystiletest.New(t)
+	b, _ := member(t, s, s.Workspace, "Ada", "viewer")
+	names := []string{`=HYPERLINK("http://evil.example","x")`, "+1+1", "-2+3", "@SUM(A1)", "＝1+1", "harmless = yes"}
+	for _, name := range names {
+		s.Key(s.Workspace, keystile.CreateKey{Name: name})
+	}
+	rows, err := csv.NewReader(strings.NewReader(b.get("/w/" + s.Workspace + "/audit/export?format=csv&action=key.created").body)).ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	column := slices.Index(rows[0], "object_name")
+	for _, row := range rows[1:] {
+		got = append(got, row[column])
+		for i, cell := range row {
+			if cell != "" && strings.ContainsAny(cell[:1], "=+-@\t\r") {
+				t.Errorf("%s begins like a formula: %q", rows[0][i], cell)
+			}
+		}
+	}
+	want := []string{"harmless = yes", "'＝1+1", "'@SUM(A1)", "'-2+3", "'+1+1", `'=HYPERLINK("http://evil.example","x")`}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}

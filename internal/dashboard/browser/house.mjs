@@ -1,0 +1,161 @@
+// What every walk uses: a browser, a way in, and the checks that hold on every
+// page: valid HTML, no accessibility violation, nothing in the console, nothing
+// loaded from elsewhere.
+//
+// The Go test that starts a walk says in WALK (JSON) where the server is.
+import { readFileSync, mkdirSync } from "node:fs";
+import { createRequire } from "node:module";
+import assert from "node:assert/strict";
+import { chromium } from "playwright-core";
+import { HtmlValidate } from "html-validate";
+
+const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+export const given = JSON.parse(process.env.WALK);
+export { assert };
+
+const html = new HtmlValidate({
+  extends: ["html-validate:standard"],
+  rules: {
+    "no-inline-style": "error",
+    "long-title": "off", // a workspace's name may be long
+    "valid-id": ["error", { relaxed: true }],
+    "tel-non-breaking": "off", // digits here are never telephone numbers
+  },
+});
+
+export class House {
+  faults = [];
+  #answers = [];
+  #checked = 0;
+
+  static async open(options = {}) {
+    const house = new House();
+    house.browser = await chromium.launch({
+      executablePath: process.env.KEYSTILE_TEST_CHROMIUM || "/usr/bin/chromium",
+      args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
+    });
+    house.context = await house.browser.newContext({ viewport: { width: 1280, height: 800 }, reducedMotion: "reduce", ...options });
+    await house.context.grantPermissions(["clipboard-read", "clipboard-write"], { origin: given.url });
+    house.page = await house.newPage();
+    return house;
+  }
+
+  async newPage() {
+    const page = await this.context.newPage();
+    page.setDefaultTimeout(15000);
+    page.on("pageerror", (error) => this.faults.push(`script error on ${page.url()}: ${error}`));
+    page.on("console", (message) => {
+      // A refusal is logged by the browser as a failed load; walks make them on purpose.
+      if (message.type() === "error" && !/Failed to load resource/.test(message.text())) this.faults.push(`console on ${page.url()}: ${message.text()}`);
+    });
+    page.on("request", (request) => {
+      const at = new URL(request.url());
+      if (at.origin !== new URL(given.url).origin && !["data:", "blob:"].includes(at.protocol) && !(given.origins || []).includes(at.origin)) this.faults.push(`${page.url()} loads ${at.origin}`);
+    });
+    page.on("response", (response) => {
+      if (response.request().resourceType() !== "document" || response.status() >= 300 && response.status() < 400) return;
+      if (new URL(response.url()).origin !== new URL(given.url).origin) return;
+      this.#answers.push(response.text().then((text) => ({ url: `${response.request().method()} ${response.url()}`, text, headers: response.headers() }), () => null));
+    });
+    return page;
+  }
+
+  // signIn comes in through a link.
+  async signIn(link = given.link, page = this.page) {
+    await page.goto(link);
+    await page.getByRole("button", { name: "Sign in" }).click();
+    await page.waitForURL((at) => !at.pathname.startsWith("/link/"));
+  }
+
+  // look checks what is on the screen now.
+  async look(name, page = this.page) {
+    this.#checked++;
+    await page.evaluate(axe + "\n;0");
+    const found = await page.evaluate(() => globalThis.axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"] }));
+    for (const v of found.violations) {
+      this.faults.push(`${name} (${new URL(page.url()).pathname}): ${v.id}: ${v.help}: ${v.nodes.slice(0, 3).map((n) => n.html.slice(0, 160)).join(" | ")}`);
+    }
+    const wide = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+    if (wide > 1) this.faults.push(`${name}: the page is ${wide} px wider than the window`);
+  }
+
+  // shoot looks at a page and takes its picture in both themes and two widths,
+  // where pictures are wanted.
+  async shoot(name, page = this.page) {
+    const before = page.viewportSize();
+    for (const theme of ["light", "dark"]) {
+      for (const [kind, width, height] of [["wide", 1280, 800], ["narrow", 360, 740]]) {
+        await page.emulateMedia({ colorScheme: theme });
+        await page.setViewportSize({ width, height });
+        await this.look(`${name} ${theme} ${kind}`, page);
+        if (!given.screenshots) continue;
+        mkdirSync(given.screenshots, { recursive: true });
+        await page.screenshot({ path: `${given.screenshots}/${name}-${theme}-${kind}.png` });
+      }
+    }
+    await page.emulateMedia({ colorScheme: null });
+    await page.setViewportSize(before);
+  }
+
+  // close ends the walk, and fails it for whatever was found on the way.
+  async close() {
+    for (const answer of (await Promise.all(this.#answers)).filter(Boolean)) {
+      if (!(answer.headers["content-type"] || "").startsWith("text/html")) continue;
+      if (!/no-store/.test(answer.headers["cache-control"] || "")) this.faults.push(`${answer.url} may be kept by a cache`);
+      if (answer.text.length > 100_000) this.faults.push(`${answer.url} has ${answer.text.length} bytes`);
+      const report = html.validateStringSync(answer.text);
+      for (const result of report.results) {
+        for (const m of result.messages) this.faults.push(`${answer.url}:${m.line}: ${m.ruleId}: ${m.message}`);
+      }
+    }
+    await this.browser.close();
+    const once = [...new Set(this.faults)];
+    assert.equal(once.length, 0, `${once.length} faults:\n  ` + once.join("\n  "));
+    assert.ok(this.#checked > 0, "the walk looked at no page");
+  }
+
+  // api calls the server as a program would.
+  async api(method, path, { key = given.operatorKey, body, headers = {} } = {}) {
+    const answer = await fetch(given.url + path, {
+      method, headers: { ...(key ? { Authorization: `Bearer ${key}` } : {}), ...(body ? { "Content-Type": "application/json" } : {}), ...headers },
+      body: body && JSON.stringify(body),
+    });
+    const text = await answer.text();
+    return { status: answer.status, body: text && JSON.parse(text) };
+  }
+
+  verify(key, more = {}) {
+    return this.api("POST", "/v1/verify", { body: { key, ...more } }).then((a) => a.body);
+  }
+
+  clipboard(page = this.page) {
+    return page.evaluate(() => navigator.clipboard.readText());
+  }
+
+  // columns are the names of a table's columns as people read them.
+  async columns(page = this.page) {
+    return (await page.getByRole("columnheader").allInnerTexts()).map((s) => s.trim()).filter(Boolean);
+  }
+
+  row(text, page = this.page) {
+    return page.getByRole("row").filter({ hasText: text });
+  }
+}
+
+// walk runs one walk to its end, and ends the process with 1 if it fails.
+export async function walk(steps, options) {
+  const house = await House.open(options);
+  let failed;
+  try {
+    await steps(house, house.page);
+  } catch (error) {
+    failed = error;
+    if (given.failures) {
+      mkdirSync(given.failures, { recursive: true });
+      await house.page.screenshot({ path: `${given.failures}/failed.png`, fullPage: true }).catch(() => {});
+    }
+    console.error(`at ${house.page.url()}:\n${error.stack}`);
+  }
+  await house.close().catch((error) => { failed ||= error; console.error(error.message); });
+  process.exit(failed ? 1 : 0);
+}

@@ -1,0 +1,472 @@
+package dashboard_test
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"net/http"
+	"net/url"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/net/html"
+	_ "modernc.org/sqlite" // to look into the database
+
+	"github.com/keystile/keystile"
+	"github.com/keystile/keystile/internal/dashboard"
+	"github.com/keystile/keystile/internal/keyring"
+	"github.com/keystile/keystile/keystiletest"
+)
+
+// What stands in every name of the two workspaces, and nowhere else.
+const (
+	ours   = "OURS7301"
+	theirs = "THEIRS4286"
+)
+
+// Who walks. All but the last four are at home in our workspace.
+const (
+	everyone  = "admin developer viewer service portal link operator verifier foreigner nobody"
+	known     = "admin developer viewer service portal link operator verifier foreigner" // signed in
+	operators = "link operator"
+	admins    = "admin link operator"
+	makers    = "admin developer portal link operator" // the portal's session has the role developer
+	viewers   = "admin developer viewer portal link operator"
+)
+
+// walkRow says who may open a route, and what a form sends. It is written down
+// here a second time on purpose: a change of the rules must show.
+type walkRow struct {
+	may  string // names of walkers
+	form func(o objects) url.Values
+	// session: it ends or changes the walker's session, so each needs one of its own.
+	session bool
+	// status of a success that is neither a page nor a way on to one.
+	status int
+}
+
+func walkRows() map[string]walkRow {
+	page := func(may string) walkRow { return walkRow{may: may} }
+	sends := func(may string, pairs ...string) walkRow {
+		return walkRow{may: may, form: func(objects) url.Values { return form(pairs...) }}
+	}
+	const w = "/w/{workspace}"
+	return map[string]walkRow{
+		"GET /{$}":           page(everyone),
+		"GET /sign-in":       page(everyone),
+		"GET /link/{token}":  page(everyone),
+		"POST /link/{token}": {may: everyone, form: func(objects) url.Values { return nil }, session: true},
+		"POST /sign-out":     {may: known, form: func(objects) url.Values { return nil }, session: true},
+
+		"GET /workspaces":     page(known),
+		"GET /workspaces/new": page(operators),
+		"POST /workspaces":    sends(operators, "name", "Another"),
+
+		"GET " + w + "/{$}": page(viewers),
+
+		"GET " + w + "/keys":                 page(viewers),
+		"GET " + w + "/keys/new":             page(makers),
+		"POST " + w + "/keys":                sends(makers, "name", "A key", "role", "service"),
+		"GET " + w + "/keys/revoke":          {may: makers},
+		"POST " + w + "/keys/revoke":         {may: makers, form: func(o objects) url.Values { return form("key", o.key) }},
+		"GET " + w + "/keys/delete":          {may: makers},
+		"POST " + w + "/keys/delete":         {may: makers, form: func(o objects) url.Values { return form("key", o.key) }},
+		"GET " + w + "/keys/{key}":           page(viewers),
+		"GET " + w + "/keys/{key}/edit":      page(makers),
+		"POST " + w + "/keys/{key}/edit":     sends(makers, "name", "Edited", "role", "service"),
+		"GET " + w + "/keys/{key}/rotate":    page(makers),
+		"POST " + w + "/keys/{key}/rotate":   sends(makers),
+		"GET " + w + "/keys/{key}/rollback":  page(makers),
+		"POST " + w + "/keys/{key}/rollback": sends(makers),
+		"GET " + w + "/keys/{key}/revoke":    page(makers),
+		"POST " + w + "/keys/{key}/revoke":   sends(makers, "reason", "unneeded"),
+		"GET " + w + "/keys/{key}/delete":    page(makers),
+		"POST " + w + "/keys/{key}/delete":   sends(makers),
+		"GET " + w + "/keys/{key}/disable":   page(makers),
+		"POST " + w + "/keys/{key}/disable":  sends(makers),
+		"POST " + w + "/keys/{key}/enable":   sends(makers),
+		"POST " + w + "/keys/{key}/review":   sends(makers),
+		"GET " + w + "/hygiene":              page(viewers),
+
+		"GET " + w + "/members":                  page(viewers),
+		"GET " + w + "/members/new":              page(admins),
+		"POST " + w + "/members":                 sends(admins, "name", "Somebody", "role", "viewer"),
+		"GET " + w + "/members/{member}/role":    page(admins),
+		"POST " + w + "/members/{member}/role":   sends(admins, "role", "viewer"),
+		"GET " + w + "/members/{member}/link":    page(admins),
+		"POST " + w + "/members/{member}/link":   sends(admins),
+		"GET " + w + "/members/{member}/remove":  page(admins),
+		"POST " + w + "/members/{member}/remove": sends(admins, "keys", "keep"),
+
+		"GET " + w + "/roles":                page(viewers),
+		"GET " + w + "/roles/new":            page(admins),
+		"POST " + w + "/roles":               {may: admins, form: func(o objects) url.Values { return form("name", o.unique, "permission", "read") }},
+		"GET " + w + "/roles/{role}/edit":    page(admins),
+		"POST " + w + "/roles/{role}/edit":   {may: admins, form: func(o objects) url.Values { return form("name", o.unique, "permission", "write") }},
+		"GET " + w + "/roles/{role}/delete":  page(admins),
+		"POST " + w + "/roles/{role}/delete": sends(admins),
+
+		"GET " + w + "/settings":          page(viewers),
+		"POST " + w + "/settings":         sends(admins, "name", "Ours "+ours),
+		"GET " + w + "/settings/plan":     page(operators),
+		"POST " + w + "/settings/plan":    sends(operators, "plan", "standard"),
+		"GET " + w + "/settings/suspend":  page(operators),
+		"POST " + w + "/settings/suspend": sends(operators, "reason", "unpaid"),
+		"POST " + w + "/settings/resume":  sends(operators),
+
+		"GET " + w + "/plans":        page(viewers),
+		"GET " + w + "/usage":        page(viewers),
+		"GET " + w + "/audit":        page(viewers),
+		"GET " + w + "/audit/export": page(viewers),
+	}
+}
+
+// objects are what paths and forms name, made anew for each step.
+type objects struct {
+	workspace, key, member, role, token, unique string
+}
+
+// walk is the test's two workspaces and all who walk.
+type roleWalk struct {
+	testing.TB
+
+	server       *keystiletest.Server
+	ours, theirs string // workspaces
+	made         int
+	walkers      []walker
+}
+
+// walker is somebody with a browser.
+type walker struct {
+	name    string
+	enter   func() *browser // signs in anew
+	browser *browser
+}
+
+func newRoleWalk(t *testing.T, options ...keystiletest.Option) *roleWalk {
+	s := keystiletest.New(t, options...)
+	w := &roleWalk{TB: t, server: s}
+	w.ours = s.NewWorkspace("Ours "+ours, "").ID
+	w.theirs = s.NewWorkspace("Theirs "+theirs, "").ID
+	at := func(name, workspace, mark, role string) {
+		n := 0
+		w.walkers = append(w.walkers, walker{name: name, enter: func() *browser {
+			n++
+			b, _ := member(t, s, workspace, fmt.Sprint(name, mark, n), role)
+			return b
+		}})
+	}
+	for _, role := range []string{"admin", "developer", "viewer", "service"} {
+		at(role, w.ours, ours, role)
+	}
+	ctx := context.Background()
+	w.walkers = append(w.walkers,
+		walker{name: "portal", enter: func() *browser {
+			token, _, err := s.Keyring().CreatePortal(ctx, keyring.Operator("test"), w.ours,
+				keystile.CreatePortalSession{Person: keystile.Person{Subject: "u-1", Name: "portal " + ours}, Role: "developer"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return newBrowser(t, s).enter(token)
+		}},
+		walker{name: "link", enter: func() *browser { return operator(t, s) }},
+	)
+	at("operator", keyring.OperatorWorkspace, "", "operator")
+	at("verifier", keyring.OperatorWorkspace, "", "verifier")
+	at("foreigner", w.theirs, theirs, "admin")
+	w.walkers = append(w.walkers, walker{name: "nobody", enter: func() *browser { return newBrowser(t, s) }})
+	for i := range w.walkers {
+		w.walkers[i].browser = w.walkers[i].enter()
+	}
+	return w
+}
+
+// objects makes what a pattern's path and form may name, in a workspace.
+func (w *roleWalk) objects(workspace, pattern string) objects {
+	w.Helper()
+	mark := ours
+	if workspace == w.theirs {
+		mark = theirs
+	}
+	w.made++
+	name := fmt.Sprintf("%s %d", mark, w.made)
+	o := objects{workspace: workspace, unique: "Unique " + name}
+	if strings.Contains(pattern, "{key}") || strings.Contains(pattern, "/keys/") {
+		o.key = w.server.Key(workspace, keystile.CreateKey{Name: "Key " + name}).Key.ID
+	}
+	if strings.Contains(pattern, "{member}") {
+		m, _ := invited(w, w.server, workspace, "Member "+name, "viewer")
+		o.member = m.ID
+	}
+	if strings.Contains(pattern, "{role}") {
+		o.role = customRole(w, w.server, workspace, "Role "+name, "read").ID
+	}
+	if strings.Contains(pattern, "{token}") {
+		o.token = w.server.SignInLink(workspace)[len(w.server.URL+"/link/"):]
+	}
+	return o
+}
+
+// everything names an object for each parameter there is.
+const everything = "{key} {member} {role}"
+
+var parameter = regexp.MustCompile(`\{[^}]*\}`)
+
+// path fills in a pattern's path. The query is for routes that need one.
+func (w *roleWalk) path(pattern string, o objects) string {
+	_, path, _ := strings.Cut(pattern, " ")
+	path = parameter.ReplaceAllStringFunc(path, func(p string) string {
+		switch p {
+		case "{$}":
+			return ""
+		case "{workspace}":
+			return o.workspace
+		case "{key}":
+			return o.key
+		case "{member}":
+			return o.member
+		case "{role}":
+			return o.role
+		case "{token}":
+			return o.token
+		}
+		w.Fatalf("%s: the walk does not know what to put for %s; say so in objects", pattern, p)
+		return ""
+	})
+	switch {
+	case strings.HasSuffix(path, "/audit/export"):
+		path += "?format=csv"
+	case strings.HasPrefix(pattern, "GET ") && (strings.HasSuffix(path, "/keys/revoke") || strings.HasSuffix(path, "/keys/delete")):
+		path += "?key=" + o.key
+	}
+	return path
+}
+
+// send sends what the row of a route says.
+func (w *roleWalk) send(b *browser, pattern string, row walkRow, o objects) *page {
+	path := w.path(pattern, o)
+	if strings.HasPrefix(pattern, http.MethodGet+" ") {
+		return b.get(path)
+	}
+	in := url.Values{}
+	if row.form != nil {
+		in = row.form(o)
+		if in == nil {
+			in = url.Values{}
+		}
+	}
+	w.made++
+	in.Set("nonce", fmt.Sprint("walk ", w.made))
+	return b.post(path, in)
+}
+
+// TestEveryRouteAsEveryone_P4_IP7 opens every page and sends every form as
+// every role, as a member from the portal, as an operator and as someone of
+// another workspace. Nothing of another workspace leaks or changes, every
+// refusal is a page that says what to do, and nothing fails.
+func TestEveryRouteAsEveryone_P4_IP7(t *testing.T) {
+	w := newRoleWalk(t)
+	rows := walkRows()
+	foreign := w.objects(w.theirs, everything)
+	before := w.audit(w.theirs)
+	for _, route := range dashboard.Routes() {
+		row, ok := rows[route.Pattern]
+		if !ok || strings.HasPrefix(route.Pattern, "POST ") && row.form == nil {
+			t.Errorf("%s: the walk does not know this route; add a row to walkRows that says who may and what its form sends", route.Pattern)
+			continue
+		}
+		for _, who := range w.walkers {
+			b := who.browser
+			if row.session {
+				b = who.enter()
+			}
+			p := w.send(b, route.Pattern, row, w.objects(w.ours, route.Pattern))
+			w.judge(route, row, who.name, p)
+			if strings.Contains(route.Pattern, "{token}") {
+				continue // whoever has a link may use it
+			}
+			w.leaks(who.name, p)
+			if row.session || !route.Member {
+				continue
+			}
+			// Another workspace by its own path, and its objects by ours.
+			if !slices.Contains(strings.Fields("link operator foreigner"), who.name) {
+				w.hidden(who.name, w.send(b, route.Pattern, row, foreign))
+			}
+			if route.Pattern != w.pathWithoutObjects(route.Pattern) {
+				mixed := foreign
+				mixed.workspace = w.ours
+				if who.name == "foreigner" { // whose own objects these are
+					mixed = w.objects(w.ours, route.Pattern)
+					mixed.workspace = w.theirs
+				}
+				w.hidden(who.name, w.send(b, route.Pattern, row, mixed))
+			}
+		}
+	}
+	if after := w.audit(w.theirs); !slices.Equal(before, after) {
+		t.Errorf("something was done in the other workspace:\n%v\nbefore:\n%v", after, before)
+	}
+}
+
+// pathWithoutObjects is a pattern that names a workspace alone.
+func (w *roleWalk) pathWithoutObjects(pattern string) string {
+	for _, p := range []string{"{key}", "{member}", "{role}"} {
+		pattern = strings.ReplaceAll(pattern, p, "")
+	}
+	return pattern
+}
+
+// judge holds an answer against who may.
+func (w *roleWalk) judge(route dashboard.Route, row walkRow, who string, p *page) {
+	w.Helper()
+	if p.status >= http.StatusInternalServerError {
+		w.Errorf("%s: %s: %d: %s", who, p.what, p.status, p.text("main"))
+		return
+	}
+	if len(p.body) > 100_000 && strings.HasPrefix(p.header.Get("Content-Type"), "text/html") {
+		w.Errorf("%s: %s: %d bytes", who, p.what, len(p.body))
+	}
+	if slices.Contains(strings.Fields(row.may), who) {
+		ok := p.status == http.StatusOK || p.status == http.StatusCreated || p.status == row.status ||
+			p.status == http.StatusSeeOther && (!strings.HasPrefix(p.header.Get("Location"), "/sign-in") || !route.Member)
+		if !ok {
+			w.Errorf("%s may, and %s: %d: %s", who, p.what, p.status, p.text("main"))
+		}
+		return
+	}
+	if who == "nobody" && strings.HasPrefix(p.what, "GET ") {
+		if p.status != http.StatusSeeOther || !strings.HasPrefix(p.header.Get("Location"), "/sign-in?next=") {
+			w.Errorf("nobody: %s: %d to %q", p.what, p.status, p.header.Get("Location"))
+		}
+		return
+	}
+	want := http.StatusForbidden
+	switch {
+	case who == "nobody":
+		want = http.StatusUnauthorized
+	case route.Member && (who == "foreigner" || who == "verifier"):
+		want = http.StatusNotFound
+	}
+	if p.status != want {
+		w.Errorf("%s may not, and %s: %d, want %d: %s", who, p.what, p.status, want, p.text("main"))
+	}
+	w.refusal(who, p)
+}
+
+// refusal: a page that says what happened, what to do, and leads on.
+func (w *roleWalk) refusal(who string, p *page) {
+	w.Helper()
+	if !strings.HasPrefix(p.header.Get("Content-Type"), "text/html") {
+		w.Errorf("%s: %s is refused with no page: %s", who, p.what, p.body)
+		return
+	}
+	main := p.all("main", nil)
+	if len(main) != 1 || len(p.all("h1", nil)) != 1 || p.text("h1") == "" {
+		w.Errorf("%s: %s: a refusal without a title: %s", who, p.what, p.body)
+		return
+	}
+	inside := func(n *html.Node) bool {
+		for ; n != nil; n = n.Parent {
+			if n == main[0] {
+				return true
+			}
+		}
+		return false
+	}
+	if len(p.all("li", inside)) == 0 || len(p.all("a", inside)) == 0 {
+		w.Errorf("%s: %s: a refusal that does not say what to do: %s", who, p.what, p.text("main"))
+	}
+}
+
+// hidden: what is another workspace's is not there, or not permitted.
+func (w *roleWalk) hidden(who string, p *page) {
+	w.Helper()
+	w.leaks(who, p)
+	switch {
+	case who == "nobody" && p.status == http.StatusSeeOther:
+	case who == "nobody" && p.status == http.StatusUnauthorized, p.status == http.StatusNotFound, p.status == http.StatusForbidden:
+		w.refusal(who, p)
+	default:
+		w.Errorf("%s: %s, which is another workspace's: %d: %s", who, p.what, p.status, p.text("main"))
+	}
+}
+
+// leaks: an answer holds no word of a workspace that the walker is not in.
+func (w *roleWalk) leaks(who string, p *page) {
+	w.Helper()
+	all := p.body + fmt.Sprint(p.header)
+	for mark, in := range map[string]string{
+		theirs: "foreigner link operator", ours: "admin developer viewer service portal link operator",
+	} {
+		if i := strings.Index(all, mark); i >= 0 && !slices.Contains(strings.Fields(in), who) {
+			w.Errorf("%s: %s: %d leaks %s: %s", who, p.what, p.status, mark, all[max(0, i-200):min(len(all), i+200)])
+		}
+	}
+}
+
+// audit is what was done in a workspace.
+func (w *roleWalk) audit(workspace string) (ids []string) {
+	w.Helper()
+	q := keyring.AuditQuery{Limit: keyring.MaxLimit}
+	for {
+		list, err := w.server.Keyring().Audit(context.Background(), keyring.Operator("test"), workspace, q)
+		if err != nil {
+			w.Fatal(err)
+		}
+		for _, e := range list.Data {
+			if e.Action != "link.used" && e.Actor.Name != "test" && e.Actor.Name != "keystiletest" {
+				ids = append(ids, e.ID+" "+e.Action)
+			}
+		}
+		if q.Cursor = list.NextCursor; q.Cursor == "" {
+			return ids
+		}
+	}
+}
+
+// TestEveryRouteWithAnOldSession: what hands out or takes away access asks for
+// a fresh sign-in, on the page and on its form, and does nothing until then.
+func TestEveryRouteWithAnOldSession(t *testing.T) {
+	dir := t.TempDir()
+	w := newRoleWalk(t, keystiletest.Dir(dir))
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(dir, "keystile.db")+"?_pragma=busy_timeout(10000)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.Exec(`UPDATE sessions SET fresh_at = fresh_at - 7200000`); err != nil {
+		t.Fatal(err)
+	}
+	o := w.objects(w.ours, everything)
+	before := w.audit(w.ours)
+	rows := walkRows()
+	var fresh int
+	for _, route := range dashboard.Routes() {
+		if !route.Fresh {
+			continue
+		}
+		fresh++
+		i := slices.IndexFunc(w.walkers, func(v walker) bool { return v.name == "operator" })
+		p := w.send(w.walkers[i].browser, route.Pattern, rows[route.Pattern], o)
+		if strings.HasPrefix(route.Pattern, "GET ") {
+			if to := p.header.Get("Location"); p.status != http.StatusSeeOther || !strings.Contains(to, "again=1") {
+				t.Errorf("%s: %d to %q", p.what, p.status, to)
+			}
+			continue
+		}
+		if p.status != http.StatusUnauthorized {
+			t.Errorf("%s: %d", p.what, p.status)
+		}
+		w.refusal("operator", p)
+	}
+	if fresh < 10 {
+		t.Errorf("%d routes ask for a fresh sign-in", fresh)
+	}
+	if after := w.audit(w.ours); !slices.Equal(before, after) {
+		t.Errorf("something was done with an old session: %v, before %v", after, before)
+	}
+}
