@@ -154,7 +154,7 @@ func invite(t testing.TB, s *keystiletest.Server, by keyring.Actor, memberID str
 	return token
 }
 
-func newMember(t testing.TB, s *keystiletest.Server, workspace, name, role string) keystile.Member {
+func memberOf(t testing.TB, s *keystiletest.Server, workspace, name, role string) keystile.Member {
 	t.Helper()
 	m, err := s.Operator.CreateMember(context.Background(), workspace, keystile.CreateMember{Person: keystile.Person{Name: name}, Role: role})
 	if err != nil {

@@ -565,3 +565,24 @@ func TestZapierVZ7(t *testing.T) {
 		w.open("/w/" + other.Workspace + path).wants(http.StatusNotFound)
 	}
 }
+
+// An environment whose keys are never to be replaced is not overruled by the
+// policy for all keys.
+func TestRotateNever(t *testing.T) {
+	s := keystiletest.New(t, keystiletest.ProfileText(`product: P
+prefix: pp
+environments:
+  - name: production
+  - name: sandbox
+    rotate_every: 0
+keys:
+  rotate_every: 90d
+`))
+	for environment, due := range map[string]bool{"production": true, "sandbox": false} {
+		k := s.Key(s.Workspace, keystile.CreateKey{Name: "Shop", Environment: environment}).Key
+		if (k.RotationDue != nil) != due {
+			t.Errorf("%s: due %v", environment, k.RotationDue)
+		}
+	}
+	admin(t, s).open("/w/" + s.Workspace + "/hygiene").says("Keys for Production are replaced every 90 days").lacks("Sandbox")
+}

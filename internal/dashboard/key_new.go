@@ -56,7 +56,7 @@ func (v *visit) typed() accessForm {
 		Name: form("name"), Description: form("description"), Owner: form("owner"), Role: form("role"), Environment: form("environment"),
 		Allowlist: form("ip_allowlist"), Expires: form("expires"), Narrow: form("narrow") != "",
 	}
-	f.Chosen = v.r.PostForm["permissions[]"]
+	f.Chosen = v.r.Form["permissions[]"]
 	return f
 }
 

@@ -190,7 +190,7 @@ func TestOpenIDProvider(t *testing.T) {
 	wantAudited(t, s, keyring.OperatorWorkspace, "session.refused nobody known oidc no place in any workspace")
 
 	// An invitation gives its place to whoever signs in.
-	token := invite(t, s, keyring.Operator("test"), newMember(t, s, s.Workspace, "Ada of the invitation", "admin").ID)
+	token := invite(t, s, keyring.Operator("test"), memberOf(t, s, s.Workspace, "Ada of the invitation", "admin").ID)
 	g.must(g.get("/link/"+token), http.StatusOK, "/link/"+token+"/openid")
 	g.must(g.get(ada.consent(g.away("/link/"+token+"/openid"))), http.StatusSeeOther, "/")
 	g.must(g.get("/account"), http.StatusOK, "Signed in as Name of ada", "Single sign-on")
@@ -422,7 +422,7 @@ func TestOpenIDLies(t *testing.T) {
 	t.Run("an invitation that is over", func(t *testing.T) {
 		g := guestOf(t)
 		l.claims = map[string]any{"sub": "newcomer"}
-		token := invite(t, s, keyring.Operator("test"), newMember(t, s, s.Workspace, "Newcomer", "viewer").ID)
+		token := invite(t, s, keyring.Operator("test"), memberOf(t, s, s.Workspace, "Newcomer", "viewer").ID)
 		q := l.answer(g.away("/link/" + token + "/openid"))
 		guestOf(t).open(token) // meanwhile
 		g.must(g.get(back+"?"+q.Encode()), http.StatusForbidden)

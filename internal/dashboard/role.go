@@ -166,8 +166,8 @@ func (v *visit) roleForm(page rolePage, chosen keystile.Permissions) error {
 // rolePosted reads the form of a role.
 func (v *visit) rolePosted() (name, description string, permissions keystile.Permissions) {
 	name, description = v.r.PostFormValue("name"), v.r.PostFormValue("description")
-	ticked := v.r.PostForm["permission"]
-	for _, p := range ticked { // what another tick has in it says nothing more
+	ticked := v.r.PostForm["permission"] //nolint:forbidigo // the form's fields, not the function of that name
+	for _, p := range ticked {           // what another tick has in it says nothing more
 		if !slices.ContainsFunc(ticked, func(q string) bool { return q != p && keystile.Permissions{q}.Allow(p) }) {
 			permissions = append(permissions, p)
 		}
@@ -208,7 +208,11 @@ func (v *visit) endingRole() error {
 	if err != nil {
 		return err
 	}
-	v.show(http.StatusOK, "role_delete", "Delete role "+r.Name, rolePage{Role: r})
+	return v.endRoleForm(r, nil)
+}
+
+func (v *visit) endRoleForm(r keystile.Role, problem *keystile.Error) error {
+	v.show(statusOf(problem), "role_delete", "Delete role "+r.Name, rolePage{Role: r, Problem: problem})
 	return nil
 }
 
@@ -219,8 +223,7 @@ func (v *visit) deleteRole() error {
 	}
 	err = v.keyring().DeleteRole(v.r.Context(), v.actor, r.ID)
 	if problem := v.correctable(err); problem != nil {
-		v.show(problem.Status, "role_delete", "Delete role "+r.Name, rolePage{Role: r, Problem: problem})
-		return nil
+		return v.endRoleForm(r, problem)
 	} else if err != nil {
 		return err
 	}

@@ -53,6 +53,7 @@ func walkRows() map[string]walkRow {
 	sends := func(may string, pairs ...string) walkRow {
 		return walkRow{may: may, form: func(objects) url.Values { return form(pairs...) }}
 	}
+	nothing := func(objects) url.Values { return nil }
 	const w = "/w/{workspace}"
 	return map[string]walkRow{
 		"GET /{$}":           page(everyone),
@@ -60,6 +61,23 @@ func walkRows() map[string]walkRow {
 		"GET /link/{token}":  page(everyone),
 		"POST /link/{token}": {may: everyone, form: func(objects) url.Values { return nil }, session: true},
 		"POST /sign-out":     {may: known, form: func(objects) url.Values { return nil }, session: true},
+
+		// The walk's server is reached by an address, where there are no
+		// passkeys, and has no provider.
+		"POST /sign-in/passkey/options":      {may: everyone, form: nothing, status: http.StatusConflict},
+		"POST /sign-in/passkey":              {may: everyone, form: nothing, status: http.StatusConflict},
+		"GET /sign-in/openid":                {may: everyone, status: http.StatusNotFound},
+		"GET /sign-in/openid/callback":       {may: everyone, status: http.StatusNotFound},
+		"GET /link/{token}/openid":           {may: everyone, status: http.StatusNotFound},
+		"GET /account":                       page(known),
+		"GET /account/passkeys/new":          page(known),
+		"POST /account/passkeys/options":     {may: known, form: nothing, status: http.StatusConflict},
+		"POST /account/passkeys":             {may: known, form: nothing, status: http.StatusConflict},
+		"POST /account/passkeys/{id}":        {may: known, form: func(objects) url.Values { return form("name", "x") }, status: http.StatusNotFound},
+		"GET /account/passkeys/{id}/remove":  {may: known, status: http.StatusNotFound},
+		"POST /account/passkeys/{id}/remove": {may: known, form: nothing, status: http.StatusNotFound},
+		"POST /account/sessions/{id}/end":    {may: known, form: nothing, status: http.StatusNotFound},
+		"POST /account/sign-out-everywhere":  {may: known, form: nothing, session: true},
 
 		"GET /workspaces":     page(known),
 		"GET /workspaces/new": page(operators),
@@ -71,9 +89,9 @@ func walkRows() map[string]walkRow {
 		"GET " + w + "/keys/new":             page(makers),
 		"POST " + w + "/keys":                sends(makers, "name", "A key", "role", "service"),
 		"GET " + w + "/keys/revoke":          {may: makers},
-		"POST " + w + "/keys/revoke":         {may: makers, form: func(o objects) url.Values { return form("key", o.key) }},
+		"POST " + w + "/keys/revoke":         {may: makers, form: func(o objects) url.Values { return form("key[]", o.key) }},
 		"GET " + w + "/keys/delete":          {may: makers},
-		"POST " + w + "/keys/delete":         {may: makers, form: func(o objects) url.Values { return form("key", o.key) }},
+		"POST " + w + "/keys/delete":         {may: makers, form: func(o objects) url.Values { return form("key[]", o.key) }},
 		"GET " + w + "/keys/{key}":           page(viewers),
 		"GET " + w + "/keys/{key}/edit":      page(makers),
 		"POST " + w + "/keys/{key}/edit":     sends(makers, "name", "Edited", "role", "service"),
@@ -163,10 +181,12 @@ func newRoleWalk(t *testing.T, options ...keystiletest.Option) *roleWalk {
 		at(role, w.ours, ours, role)
 	}
 	ctx := context.Background()
+	entered := 0
 	w.walkers = append(w.walkers,
 		walker{name: "portal", enter: func() *browser {
+			entered++
 			token, _, err := s.Keyring().CreatePortal(ctx, keyring.Operator("test"), w.ours,
-				keystile.CreatePortalSession{Person: keystile.Person{Subject: "u-1", Name: "portal " + ours}, Role: "developer"})
+				keystile.CreatePortalSession{Person: keystile.Person{Subject: fmt.Sprint("u-", entered), Name: "portal " + ours}, Role: "developer"})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -232,6 +252,8 @@ func (w *roleWalk) path(pattern string, o objects) string {
 			return o.role
 		case "{token}":
 			return o.token
+		case "{id}":
+			return "nobody-s" // one's own objects are tested where they are made
 		}
 		w.Fatalf("%s: the walk does not know what to put for %s; say so in objects", pattern, p)
 		return ""
@@ -240,7 +262,7 @@ func (w *roleWalk) path(pattern string, o objects) string {
 	case strings.HasSuffix(path, "/audit/export"):
 		path += "?format=csv"
 	case strings.HasPrefix(pattern, "GET ") && (strings.HasSuffix(path, "/keys/revoke") || strings.HasSuffix(path, "/keys/delete")):
-		path += "?key=" + o.key
+		path += "?key[]=" + o.key
 	}
 	return path
 }

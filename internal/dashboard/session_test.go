@@ -13,8 +13,8 @@ import (
 	"github.com/keystile/keystile/keystiletest"
 )
 
-// newAdmin signs a person in by the link into a workspace and gives them a passkey.
-func newAdmin(t testing.TB, s *keystiletest.Server, workspace, name string) (*guest, *device) {
+// admin signs a person in by the link into a workspace and gives them a passkey.
+func adminWithPasskey(t testing.TB, s *keystiletest.Server, workspace, name string) (*guest, *device) {
 	t.Helper()
 	g, d := newGuest(t, s), newDevice()
 	g.open(link(t, s, workspace))
@@ -48,9 +48,9 @@ func TestInvitationTakesNobodyOver(t *testing.T) {
 	other := s.NewWorkspace("Other", "")
 
 	t.Run("an admin makes no link for someone who is elsewhere too", func(t *testing.T) {
-		mallory, _ := newAdmin(t, s, s.Workspace, "Mallory")
-		victim, _ := newAdmin(t, s, other.ID, "Grace Hopper")
-		m := newMember(t, s, s.Workspace, "Victim here", "viewer")
+		mallory, _ := adminWithPasskey(t, s, s.Workspace, "Mallory")
+		victim, _ := adminWithPasskey(t, s, other.ID, "Grace Hopper")
+		m := memberOf(t, s, s.Workspace, "Victim here", "viewer")
 		token := invite(t, s, mallory.actor(s.Workspace), m.ID)
 		victim.must(victim.get("/link/"+token), http.StatusOK, "You are about to join")
 		victim.open(token)
@@ -67,13 +67,13 @@ func TestInvitationTakesNobodyOver(t *testing.T) {
 	})
 
 	t.Run("nor has a link that was made before", func(t *testing.T) {
-		mallory, _ := newAdmin(t, s, s.Workspace, "Mallory 2")
+		mallory, _ := adminWithPasskey(t, s, s.Workspace, "Mallory 2")
 		g := newGuest(t, s)
-		m := newMember(t, s, s.Workspace, "Grace", "viewer")
+		m := memberOf(t, s, s.Workspace, "Grace", "viewer")
 		g.open(invite(t, s, mallory.actor(s.Workspace), m.ID))
 		token := invite(t, s, mallory.actor(s.Workspace), m.ID) // to recover by, kept
-		boss, _ := newAdmin(t, s, other.ID, "Boss")
-		elsewhere := newMember(t, s, other.ID, "Grace there", "admin")
+		boss, _ := adminWithPasskey(t, s, other.ID, "Boss")
+		elsewhere := memberOf(t, s, other.ID, "Grace there", "admin")
 		g.open(invite(t, s, boss.actor(other.ID), elsewhere.ID))
 		thief := newGuest(t, s)
 		thief.must(thief.post("/link/"+token), http.StatusConflict, "member of other workspaces")
@@ -81,8 +81,8 @@ func TestInvitationTakesNobodyOver(t *testing.T) {
 	})
 
 	t.Run("a link dies with its maker's place", func(t *testing.T) {
-		mallory, _ := newAdmin(t, s, s.Workspace, "Mallory 3")
-		m := newMember(t, s, s.Workspace, "Heidi", "admin")
+		mallory, _ := adminWithPasskey(t, s, s.Workspace, "Mallory 3")
+		m := memberOf(t, s, s.Workspace, "Heidi", "admin")
 		token := invite(t, s, mallory.actor(s.Workspace), m.ID)
 		if err := s.Operator.DeleteMember(ctx, place(t, s, s.Workspace, "Mallory 3").ID); err != nil {
 			t.Fatal(err)
@@ -101,8 +101,8 @@ func TestInvitationTakesNobodyOver(t *testing.T) {
 			}
 		}
 		inviter := newGuest(t, s)
-		inviter.open(invite(t, s, keyring.Operator("test"), newMember(t, s, s.Workspace, "Mallory 4", "Inviter").ID))
-		ivan := newMember(t, s, s.Workspace, "Ivan", "Reader")
+		inviter.open(invite(t, s, keyring.Operator("test"), memberOf(t, s, s.Workspace, "Mallory 4", "Inviter").ID))
+		ivan := memberOf(t, s, s.Workspace, "Ivan", "Reader")
 		token := invite(t, s, inviter.actor(s.Workspace), ivan.ID)
 		newGuest(t, s).must(newGuest(t, s).get("/link/"+token), http.StatusOK)
 		role := "admin"
@@ -116,12 +116,12 @@ func TestInvitationTakesNobodyOver(t *testing.T) {
 	})
 
 	t.Run("joining proves nothing anew", func(t *testing.T) {
-		g, _ := newAdmin(t, s, other.ID, "Judy")
+		g, _ := adminWithPasskey(t, s, other.ID, "Judy")
 		before, err := k.Session(ctx, g.cookie(), keyring.Origin{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		m := newMember(t, s, s.Workspace, "Judy here", "viewer")
+		m := memberOf(t, s, s.Workspace, "Judy here", "viewer")
 		g.open(invite(t, s, keyring.Operator("test"), m.ID))
 		after, err := k.Session(ctx, g.cookie(), keyring.Origin{})
 		if err != nil {
@@ -130,7 +130,7 @@ func TestInvitationTakesNobodyOver(t *testing.T) {
 		if !after.FreshAt.Equal(before.FreshAt) || !after.ExpiresAt.Equal(before.ExpiresAt) {
 			t.Errorf("fresh at %v until %v, was %v until %v", after.FreshAt, after.ExpiresAt, before.FreshAt, before.ExpiresAt)
 		}
-		again := newMember(t, s, s.Workspace, "Judy again", "viewer")
+		again := memberOf(t, s, s.Workspace, "Judy again", "viewer")
 		token := invite(t, s, keyring.Operator("test"), again.ID)
 		g.must(g.post("/link/"+token), http.StatusConflict, "member of this workspace already")
 		newGuest(t, s).open(token) // the refusal has not spent it
@@ -142,8 +142,8 @@ func TestInvitationTakesNobodyOver(t *testing.T) {
 func TestRecovery(t *testing.T) {
 	t.Parallel()
 	s := keystiletest.New(t, keystiletest.PublicURL(public))
-	boss, _ := newAdmin(t, s, s.Workspace, "Boss")
-	lost, d := newAdmin(t, s, s.Workspace, "Ada")
+	boss, _ := adminWithPasskey(t, s, s.Workspace, "Boss")
+	lost, d := adminWithPasskey(t, s, s.Workspace, "Ada")
 	m := place(t, s, s.Workspace, "Ada")
 	token := invite(t, s, boss.actor(s.Workspace), m.ID)
 	if !lost.in() {
@@ -167,8 +167,8 @@ func TestRecovery(t *testing.T) {
 func TestSessionsEnd(t *testing.T) {
 	t.Parallel()
 	s := keystiletest.New(t, keystiletest.PublicURL(public))
-	here, d := newAdmin(t, s, s.Workspace, "Ada")
-	foreign, _ := newAdmin(t, s, s.Workspace, "Bob")
+	here, d := adminWithPasskey(t, s, s.Workspace, "Ada")
+	foreign, _ := adminWithPasskey(t, s, s.Workspace, "Bob")
 	there, third := newGuest(t, s), newGuest(t, s)
 	there.must(there.signIn(d), http.StatusSeeOther)
 	third.must(third.signIn(d), http.StatusSeeOther)
@@ -251,7 +251,7 @@ func TestRoleChangedMidSession(t *testing.T) {
 	t.Parallel()
 	s := keystiletest.New(t, keystiletest.PublicURL(public))
 	ctx := t.Context()
-	g, _ := newAdmin(t, s, s.Workspace, "Ada")
+	g, _ := adminWithPasskey(t, s, s.Workspace, "Ada")
 	a := g.actor(s.Workspace) // of a request under way
 	g.must(g.get("/w/"+s.Workspace+"/keys/new"), http.StatusOK)
 	role := "viewer"

@@ -62,7 +62,6 @@ type view struct {
 	DocsURL      string
 	Title        string
 	Known        bool            // somebody is signed in
-	Account      string          // who, for the link to their account; "" where there is none
 	Session      keyring.Session // whose
 	Workspace    keystile.Workspace
 	Base         string // path of the workspace's pages
@@ -110,11 +109,6 @@ func (v *visit) show(status int, name, title string, page any) {
 		Product: p.Product, Logo: p.Branding.Logo, SupportEmail: p.Branding.SupportEmail, DocsURL: p.Branding.DocsURL,
 		Title: title, Known: v.known(), Session: v.session, Workspace: v.workspace, Path: v.r.URL.Path, Nav: v.nav(),
 		Embedded: v.session.Kind == keyring.SessionPortal, Done: done(v.r.URL.Query().Get("done")), Page: page,
-	}
-	if v.known() && v.session.Kind != keyring.SessionPortal {
-		if data.Account = v.session.Name(); data.Account == "" {
-			data.Account = "Account"
-		}
 	}
 	if v.workspace.ID != "" {
 		data.Base = v.base()
@@ -177,8 +171,6 @@ func done(name string) string {
 		return "Deleted. All of them are refused from now on."
 	case "ended":
 		return "Ended."
-	case "passkey":
-		return "Passkey added. Sign in with it from now on."
 	case "invited":
 		return "Invited."
 	case "removed":
@@ -187,6 +179,8 @@ func done(name string) string {
 		return "Suspended. All keys of the workspace are refused from now on."
 	case "resumed":
 		return "Resumed. Keys are accepted again."
+	case "passkey":
+		return "Passkey added. Sign in with it from now on."
 	case "reviewed":
 		return "Review noted."
 	}

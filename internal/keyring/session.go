@@ -159,6 +159,12 @@ func (c *change) enter(s Session, workspaceID string) (Actor, error) {
 	return a, nil
 }
 
+// suspended refuses everyone but the operator, as the API refuses the keys.
+func suspended(name string) error {
+	return keystile.NewError(keystile.CodeWorkspaceSuspended, "The workspace "+name+" is suspended.",
+		"Ask whoever runs this service what has to happen before it is resumed.")
+}
+
 // place is the membership by which a person acts in a workspace, with its
 // role. The operators' own role reaches further than one in the workspace
 // itself; only makes that of the workspace count alone.
@@ -197,12 +203,6 @@ func memberName(personID string, m store.Membership) string {
 		}
 	}
 	return personID
-}
-
-// suspended refuses everyone but the operator, as the API refuses the keys.
-func suspended(workspace string) error {
-	return keystile.NewError(keystile.CodeWorkspaceSuspended, "The workspace "+workspace+" is suspended: its keys and its pages are closed.",
-		"Ask whoever runs this service what has to happen before it is resumed.")
 }
 
 func personName(p keystile.Person) string {

@@ -29,10 +29,10 @@ var requirements = map[string][]string{ //nolint:gochecknoglobals // a constant
 // elsewhere are the rows of which nothing can be shown over the API today,
 // and what they wait for.
 var elsewhere = map[string]string{ //nolint:gochecknoglobals // a constant
-	"VX1": "words on pages; comes with the dashboard",
-	"IP2": "words on pages; comes with the dashboard",
-	"IP3": "words on pages; comes with the dashboard",
-	"VZ1": "words on pages; comes with the dashboard",
+	"VX1": "words on pages; shown in internal/dashboard",
+	"IP2": "words on pages; shown in internal/dashboard",
+	"IP3": "words on pages; shown in internal/dashboard",
+	"VZ1": "words on pages; shown in internal/dashboard",
 	"VQ3": "comes with webhook secrets",
 	"VQ7": "comes with webhook secrets",
 }
