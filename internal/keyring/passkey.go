@@ -197,6 +197,9 @@ func (k *Keyring) RenamePasskey(ctx context.Context, s Session, id, name string)
 
 // RemovePasskey takes one of one's own passkeys out of use.
 func (k *Keyring) RemovePasskey(ctx context.Context, s Session, id string) error {
+	if err := checkID("pk_", id); err != nil {
+		return err
+	}
 	if err := k.mayKeepPasskeys(s); err != nil {
 		return err
 	}
