@@ -76,12 +76,6 @@ await walk(async (house, page) => {
   await page.getByText("Production Server v2").first().waitFor();
   await house.shoot("ipaware-audit");
 
-  // IP8: the workspace's whitelist; what would lock its editor out is asked about.
-  await page.getByRole("link", { name: "Settings" }).click();
-  await page.getByLabel(/addresses/i).fill("203.0.113.0/24\n2001:db8::/32");
-  await page.getByRole("button", { name: /save/i }).last().click();
-  await house.look("settings");
-
   // The invited member comes in, and sees what the role opens and no more.
   const other = await house.browser.newContext();
   const guest = await other.newPage();
@@ -93,4 +87,13 @@ await walk(async (house, page) => {
   const refused = await guest.goto(`${keys}/new`);
   assert.equal(refused.status(), 403);
   await guest.getByText("api.key.create").first().waitFor();
+
+  // IP8: the workspace's whitelist; what would lock its editor out is asked about.
+  await page.getByRole("link", { name: "Settings" }).click();
+  await page.getByLabel(/addresses/i).fill("203.0.113.0/24\n2001:db8::/32");
+  await page.getByRole("button", { name: /save/i }).last().click();
+  await house.look("settings");
+  const shut = await guest.goto(keys);
+  assert.equal(shut.status(), 403);
+  await guest.getByText("certain addresses only").waitFor();
 });

@@ -32,8 +32,11 @@ await walk(async (house, page) => {
   await dialog.getByRole("button", { name: "Done" }).click();
   await page.waitForURL(/\/keys$/);
   assert.ok(!(await page.content()).includes(secret), "the list shows the key");
+  // The browser would have to send the form again, and asks; whatever it shows
+  // is not the key.
   await page.goBack().catch(() => {});
-  assert.ok(!(await page.content()).includes(secret), "going back shows the key again");
+  await page.waitForTimeout(500);
+  assert.ok(!(await page.content().catch(() => "")).includes(secret), "going back shows the key again");
   await page.goto(`${given.url}/w/${given.workspace}/keys`);
   assert.equal((await house.verify(secret)).valid, true);
 
@@ -50,8 +53,9 @@ await walk(async (house, page) => {
   await row.getByRole("button", { name: /^Copy/ }).click();
   await page.getByRole("status").filter({ hasText: "Copied to the clipboard" }).waitFor();
   assert.equal(await house.clipboard(), preview);
-  const refused = await house.api("GET", "/v1/me", { key: encodeURI(preview) === preview ? preview : undefined, headers: {} });
-  assert.equal(refused.status, 401);
+  const told = await house.verify(preview);
+  assert.equal(told.code, "malformed");
+  assert.equal(told.hint, "masked_preview");
 
   // VZ2: with a key there, the button is called Create New API Key.
   await page.getByRole("button", { name: "Create New API Key" }).click();
