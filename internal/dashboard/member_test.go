@@ -129,7 +129,7 @@ func TestRemoveMember(t *testing.T) {
 			admin.get(base + "/members").shows("Bea")
 
 			admin.done(admin.post(path, form("keys", c.choice, "reason", c.reason))).shows("Removed.").hides("Bea")
-			bea.get(base + "/keys").is(http.StatusNotFound)
+			bea.get(base + "/keys").is(http.StatusSeeOther) // there is nowhere left to be signed in to
 			list, err := s.Operator.Keys(t.Context(), s.Workspace, keystile.ListKeys{})
 			if err != nil {
 				t.Fatal(err)
@@ -161,5 +161,5 @@ func TestRemoveMemberWithoutKeyPermission(t *testing.T) {
 	host.post(path, form("keys", "revoke")).is(http.StatusForbidden).shows("api.key.delete")
 	bea.get(base + "/keys").is(http.StatusOK).shows("Active")
 	host.done(host.post(path, form("keys", "keep")))
-	bea.get(base + "/keys").is(http.StatusNotFound)
+	bea.get(base + "/keys").is(http.StatusSeeOther) // there is nowhere left to be signed in to
 }
