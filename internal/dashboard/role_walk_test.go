@@ -440,7 +440,7 @@ func (w *roleWalk) audit(workspace string) (ids []string) {
 			w.Fatal(err)
 		}
 		for _, e := range list.Data {
-			if e.Action != "link.used" && e.Actor.Name != "test" && e.Actor.Name != "keystiletest" {
+			if e.Action != "link.used" && !strings.HasPrefix(e.Action, "session.") && e.Action != "member.joined" && e.Actor.Name != "test" && e.Actor.Name != "keystiletest" {
 				ids = append(ids, e.ID+" "+e.Action)
 			}
 		}
