@@ -38,6 +38,17 @@ func (s *idSource) next(prefix string, now time.Time) string {
 	return verify.EncodeID(prefix, id)
 }
 
+// timeless makes an ID that does not tell when it was made. People have one:
+// they are the same in all workspaces, and who invites someone must not see by
+// the age of the ID that another workspace did so before.
+func timeless(prefix string) string {
+	var id [16]byte
+	if _, err := rand.Read(id[:]); err != nil {
+		panic("keyring: the system has no randomness: " + err.Error())
+	}
+	return verify.EncodeID(prefix, id)
+}
+
 // checkID tells a well-formed ID of a kind of object from anything else.
 // Whatever is not one is answered like an object that does not exist.
 func checkID(prefix, id string) error {
