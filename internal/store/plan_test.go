@@ -185,9 +185,9 @@ func scansNothing(t *testing.T, tx *sql.Tx, p planned, s store.Statement) {
 }
 
 // fewRows is how many rows a call may touch that is for a page or an object.
-// There are twenty times as many in the workspace that is asked about, and as
+// There are sixteen times as many in the workspace that is asked about, and as
 // many again in others.
-const fewRows, filledRows = 250, 10_000
+const fewRows, filledRows = 250, 8000
 
 // plan is a node of https://www.postgresql.org/docs/15/sql-explain.html
 type plan struct {
