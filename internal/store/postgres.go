@@ -70,7 +70,7 @@ func openPostgres(ctx context.Context, o Options) (*Store, error) {
 		timeline: `('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint`,
 	}
 	// A store that has never been used has no former timeline.
-	if _, err := w.ExecContext(ctx, `UPDATE change_head h SET timeline = `+d.timeline+` WHERE timeline = 0`); err != nil {
+	if _, err := w.ExecContext(ctx, `UPDATE change_head h SET timeline = `+d.timeline+` WHERE timeline = 0`); err != nil { //nolint:gosec // the expression is a constant of this file
 		return fail(unreachable(err))
 	}
 	return &Store{

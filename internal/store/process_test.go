@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -275,7 +276,7 @@ func twoProcesses(t *testing.T, f *fixture) {
 	if len(theirs) != each {
 		t.Errorf("the child process wrote %d keys of %d", len(theirs), each)
 	}
-	checkLog(t, f.Store, append(own, theirs...))
+	checkLog(t, f.Store, slices.Concat(own, theirs))
 }
 
 // TestWriteFails is a disk that fails while a transaction is written: whether
