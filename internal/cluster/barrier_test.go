@@ -114,7 +114,7 @@ func TestP1RevokedMeansRevoked(t *testing.T) {
 						p := h.add(made.Secret)
 						if !made.Pending {
 							for _, s := range servers {
-								s.mustAccept(made.Secret)
+								s.mustKnow(made.Secret)
 							}
 						}
 						revoker.revoke(made.Key.ID)
@@ -314,7 +314,7 @@ func TestAdminBesideServers(t *testing.T) {
 				p := h.add(made.Secret)
 				if !made.Pending {
 					for _, s := range servers {
-						s.mustAccept(made.Secret)
+						s.mustKnow(made.Secret)
 					}
 				}
 				if err := revoke(made); err != nil {

@@ -48,7 +48,7 @@ func TestNothingIsLeftRunning(t *testing.T) {
 				}
 			}
 			gone()
-			for range 3 {
+			for range 2 {
 				s := start(t, o, fast)
 				s.revoke(s.create("key").Key.ID)
 				if n, _ := mine(); n == 0 {
