@@ -108,7 +108,7 @@ func TestP1RevokedMeansRevoked(t *testing.T) {
 			var workers sync.WaitGroup
 			for w := range 4 {
 				workers.Go(func() {
-					for round := range 12 {
+					for round := range 6 {
 						maker, revoker := servers[(w+round)%len(servers)], servers[(w*round+1)%len(servers)]
 						made := maker.create(fmt.Sprintf("%d of %d", round, w))
 						p := h.add(made.Secret)

@@ -49,7 +49,7 @@ func TestStartDuringChanges(t *testing.T) {
 		defer mu.Unlock()
 		return len(kept) >= 5 && h.asked.Load() > 0
 	})
-	for range 4 {
+	for range 3 {
 		mu.Lock()
 		before := make([]string, 0, len(kept))
 		for _, secret := range kept {
@@ -271,7 +271,7 @@ func TestManyChangesAtOnce(t *testing.T) {
 // can be seen in its index, however much it was.
 func TestVisibleBeforeAcknowledged(t *testing.T) {
 	t.Parallel()
-	const many = 300 // one step of the log; publishing it takes a while
+	const many = 150 // one step of the log; publishing it takes a while
 	o := store.Options{Dir: t.TempDir(), Serve: true}
 	s := start(t, o, 1)
 	made := make([]keystile.CreatedKey, many)
@@ -285,7 +285,7 @@ func TestVisibleBeforeAcknowledged(t *testing.T) {
 	}
 	makers.Wait()
 	db := beside(t, o)
-	for round := range 4 {
+	for round := range 3 {
 		state := 2 - round%2*2 // revoked, and back
 		tx, err := db.BeginTx(t.Context(), nil)
 		if err != nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"flag"
 	"io"
 	"log/slog"
 	"net"
@@ -25,7 +26,15 @@ import (
 	"github.com/keystile/keystile/internal/verify"
 )
 
-func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
+// TestMain lets more tests run side by side than there are processors: most
+// of the time they wait for leases to end.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := flag.Set("test.parallel", "6"); err != nil {
+		panic(err)
+	}
+	os.Exit(pgtest.Main(m))
+}
 
 // fast is the factor by which most tests hurry: 3 s of barrier, 2.4 s of lease.
 const fast = 5
