@@ -238,9 +238,9 @@ func TestManyChangesAtOnce(t *testing.T) {
 	for name, o := range map[string]store.Options{"sqlite": {Dir: t.TempDir(), Serve: true}, "postgres": {URL: pgtest.New(t)}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := start(t, o, fast)
+			s := start(t, o, 1)
 			made := s.create("key")
-			beside := admin(t, o, func() bool { return true })
+			beside := admin(t, o, 1, func() bool { return true })
 			other, err := store.Open(t.Context(), store.Options{Dir: o.Dir, URL: o.URL})
 			if err != nil {
 				t.Fatal(err)
