@@ -247,7 +247,7 @@ func TestManyChangesAtOnce(t *testing.T) {
 			}
 			defer other.Close()
 			seq, err := other.Write(t.Context(), func(tx *store.Tx) error {
-				for range 2500 {
+				for range 1100 {
 					if err := tx.LogChange(store.ChangeNoop, ""); err != nil {
 						return err
 					}
