@@ -184,14 +184,14 @@ func (s *Server) bind() error {
 	if path := s.config.VerifySocket; path != "" {
 		l, err := listenUnix(path)
 		if err != nil {
-			return fmt.Errorf("cannot listen on the socket %s: %s", path, inner(err))
+			return fmt.Errorf("cannot listen on the socket %s: %s; choose another path with --verify-socket", path, inner(err))
 		}
 		s.listeners = append(s.listeners, listener{l, newHTTP(nil, nil), false})
 	}
 	if address := s.config.MetricsListen; address != "" {
 		l, err := net.Listen("tcp", address)
 		if err != nil {
-			return fmt.Errorf("cannot listen on %s for metrics: %s", address, inner(err))
+			return fmt.Errorf("cannot listen on %s for metrics: %s; choose another address with --metrics-listen", address, inner(err))
 		}
 		mux := http.NewServeMux()
 		mux.Handle("GET /metrics", s.metrics.handler())
