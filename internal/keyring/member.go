@@ -181,7 +181,7 @@ func (c *change) person(in keystile.Person) (p keystile.Person, err error) {
 			return p, err
 		}
 	}
-	p.ID = c.k.ids.next("per_", c.now)
+	p.ID = timeless("per_")
 	return p, c.InsertPerson(p, c.now.UnixMilli())
 }
 

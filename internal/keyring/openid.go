@@ -33,7 +33,7 @@ func (k *Keyring) SignInOpenID(ctx context.Context, id OpenID, invite string, cu
 	_, err = k.write(ctx, Actor{party: keystile.Party{Kind: "person"}, origin: o}, func(c *change) error {
 		person, err := c.PersonBySubject(id.Issuer, id.Subject)
 		if errors.Is(err, store.ErrNotFound) && invite != "" {
-			person = keystile.Person{ID: c.k.ids.next("per_", c.now), Issuer: id.Issuer, Subject: id.Subject}
+			person = keystile.Person{ID: timeless("per_"), Issuer: id.Issuer, Subject: id.Subject}
 			person.Name, _ = text("name", id.Name, maxName) // one that is unfit is none
 			person.Email, _ = text("email", id.Email, maxEmail)
 			err = c.InsertPerson(person, c.now.UnixMilli())
