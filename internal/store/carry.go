@@ -13,7 +13,7 @@ type Carried struct {
 	Keys           int64 `json:"keys"`            // ended, disabled or narrowed
 	WebhookSecrets int64 `json:"webhook_secrets"` // ended
 	Workspaces     int64 `json:"workspaces"`      // suspended or narrowed
-	Deleted        int64 `json:"deleted"`         // keys, workspaces, roles, members, endpoints and webhook secrets
+	Deleted        int64 `json:"deleted"`         // keys, workspaces, roles, members, passkeys, endpoints and webhook secrets
 	Audit          int64 `json:"audit"`           // entries
 }
 
@@ -119,7 +119,7 @@ func (c *carrier) remove() error {
 	if _, err := c.exec(`CREATE TEMP TABLE gone (id TEXT PRIMARY KEY)`); err != nil {
 		return err
 	}
-	for _, table := range []string{"workspaces", "roles", "members", "keys", "webhook_secrets", "endpoints"} {
+	for _, table := range []string{"workspaces", "roles", "members", "passkeys", "keys", "webhook_secrets", "endpoints"} {
 		if err := c.add(&c.count.Deleted, `INSERT INTO gone SELECT t.id FROM main.`+table+` t
 			WHERE NOT EXISTS (SELECT 1 FROM former.`+table+` f WHERE f.id = t.id)
 			AND ($1 = 1 OR EXISTS (SELECT 1 FROM former.audit a WHERE a.object_id = t.id
@@ -136,6 +136,7 @@ func (c *carrier) remove() error {
 		`DELETE FROM usage WHERE key_id IN (SELECT id FROM gone)`,
 		`DELETE FROM webhook_secret_use WHERE webhook_secret_id IN (SELECT id FROM gone)`,
 		`DELETE FROM deliveries WHERE endpoint_id IN (SELECT id FROM gone)`,
+		`DELETE FROM passkeys WHERE id IN (SELECT id FROM gone)`,
 	} {
 		if _, err := c.exec(q); err != nil {
 			return err
@@ -151,17 +152,24 @@ func (c *carrier) remove() error {
 	return err
 }
 
-// replace takes over who may do what: roles, members and endpoints as the
-// former store has them, unless it is known that the backup is newer.
+// replace takes over who may do what: roles, members, passkeys and endpoints
+// as the former store has them, unless it is known that the backup is newer.
 func (c *carrier) replace() error {
-	for _, t := range []struct{ table, where string }{
+	type part struct{ table, where string }
+	parts := []part{
 		{"people", ``},
 		{"roles", ` WHERE f.workspace_id IN (SELECT id FROM workspaces) AND NOT EXISTS
 			(SELECT 1 FROM main.roles m WHERE m.id = f.id AND m.updated_at > f.updated_at)`},
 		{"members", ` WHERE f.workspace_id IN (SELECT id FROM workspaces)`},
 		{"endpoints", ` WHERE f.workspace_id IN (SELECT id FROM workspaces) AND NOT EXISTS
 			(SELECT 1 FROM main.endpoints m WHERE m.id = f.id AND m.updated_at > f.updated_at)`},
-	} {
+	}
+	if c.descends {
+		// Those that a link of recovery took away have no entry of their own:
+		// another store could bring them back.
+		parts = append(parts, part{"passkeys", ``})
+	}
+	for _, t := range parts {
 		list, err := c.shared(t.table)
 		if err != nil {
 			return err
@@ -229,6 +237,7 @@ func (c *carrier) webhookSecrets() error {
 func (c *carrier) tidy() error {
 	queries := []string{
 		`DELETE FROM members WHERE person_id NOT IN (SELECT id FROM people)`,
+		`DELETE FROM passkeys WHERE person_id NOT IN (SELECT id FROM people)`,
 		`DROP TABLE temp.gone`, `DROP TABLE temp.touched`,
 	}
 	for _, table := range []string{"keys", "webhook_secrets"} {

@@ -54,7 +54,7 @@ const restoreWait = 15 * time.Second
 
 // Restore replaces everything in a store by what a backup holds, except that
 // what was taken away since stays away: see [Carried]. It begins a new epoch:
-// links, answers kept for repeated requests and leases end. All of it happens,
+// links, sessions, answers kept for repeated requests and leases end. All of it happens,
 // or nothing does, whenever the process is killed. The entry, whose ID, actor
 // and workspace the caller sets, goes into the audit log.
 //
@@ -361,7 +361,7 @@ func (tx *Tx) alone(nodes []Node, timeline string) error {
 func (tx *Tx) copyFormer(path string) error {
 	return writeFile(tx.ctx, path, func(to *Tx, conn *sql.Conn) error {
 		for _, name := range []string{
-			"settings", "change_head", "workspaces", "roles", "people", "members", "keys", "webhook_secrets", "endpoints", "audit",
+			"settings", "change_head", "workspaces", "roles", "people", "passkeys", "members", "keys", "webhook_secrets", "endpoints", "audit",
 		} {
 			c, err := to.columnsOf(name)
 			if err == nil {

@@ -87,7 +87,7 @@ func TestRestoreAll(t *testing.T) {
 					t.Errorf("the change log goes on at %+v after %+v; the backup had come to %d", after, before, b.Seq)
 				}
 				db := target.raw(t)
-				for _, table := range []string{"links", "idempotency", "nodes"} {
+				for _, table := range []string{"links", "sessions", "idempotency", "nodes"} {
 					if n := number(t, db, `SELECT COUNT(*) FROM `+table); n != 0 {
 						t.Errorf("%d rows in %s", n, table)
 					}
@@ -123,6 +123,8 @@ func fill(t testing.TB, f *fixture) {
 			tx.InsertEvent(store.Event{ID: id("evt_", 1), WorkspaceID: acme, Type: "key.created", At: noon, Data: "Grüße\n\"'"}),
 			tx.AddUses(append(uses(1), uses(2)...)),
 			tx.InsertLink(store.Link{Digest: digest(1), WorkspaceID: acme, Purpose: "operator", CreatedAt: noon, ExpiresAt: noon}),
+			tx.InsertSession(store.Session{Digest: digest(1), ID: id("ses_", 1), Kind: "link", CreatedAt: noon, FreshAt: noon, ExpiresAt: noon}),
+			tx.InsertPasskey(passkey(1)),
 			tx.LogChange(store.ChangeKey, keyID(1)), tx.SetSetting("profile", "product: Test"),
 		)
 	})
@@ -142,6 +144,14 @@ func fill(t testing.TB, f *fixture) {
 		if _, err := db.ExecContext(t.Context(), s); err != nil {
 			t.Fatalf("%s: %v", s, err)
 		}
+	}
+}
+
+// passkey is one of the person who is the first member.
+func passkey(n int) store.Passkey {
+	return store.Passkey{
+		ID: id("pk_", n), CredentialID: []byte{0, byte(n), 255}, PersonID: member(acme, 1).Person.ID,
+		Name: "Laptop", Credential: "{}", CreatedAt: noon,
 	}
 }
 
@@ -169,6 +179,7 @@ func TestRestoreCarries(t *testing.T) {
 			write(t, f.Store, func(tx *store.Tx) error {
 				return errors.Join(tx.InsertKey(key(other, 20)), tx.InsertRole(writer), tx.InsertRole(former), tx.InsertWorkspace(workspace("ws_gone")),
 					tx.InsertKey(key("ws_gone", 21)), addMember(tx, member(acme, 1)), addMember(tx, member(acme, 2)),
+					tx.InsertPasskey(passkey(1)), tx.InsertPasskey(passkey(2)),
 					tx.AddUses(uses(5)), tx.LogChange(store.ChangeNoop, ""))
 			})
 			for _, s := range secrets() {
@@ -199,6 +210,8 @@ func TestRestoreCarries(t *testing.T) {
 				return errors.Join(tx.DeleteKey(all(), keyID(5)), tx.InsertKey(key(acme, 40)), tx.UpdateRole(all(), writer),
 					tx.DeleteRole(all(), former.ID), tx.InsertRole(same), tx.UpdateWorkspace(all(), suspended), gone,
 					tx.UpdateMemberRole(all(), id("mem_", 1), "role_viewer"), tx.DeleteMember(all(), id("mem_", 2)),
+					tx.DeletePasskey(passkey(1).PersonID, passkey(1).ID), tx.InsertPasskey(passkey(3)),
+					tx.UpdatePasskey(passkey(2).ID, "used", later),
 					tx.InsertAudit(auditEntry(acme, 5)), tx.LogChange(store.ChangeNoop, ""))
 			})
 			if _, err := f.raw(t).ExecContext(t.Context(), `UPDATE webhook_secrets SET state = 2, revoked_at = 9 WHERE id = 'whs_1'`); err != nil {
@@ -207,7 +220,7 @@ func TestRestoreCarries(t *testing.T) {
 
 			for _, round := range []string{"the first time", "the second time"} {
 				r := f.restore(t, path)
-				if !r.Complete || len(r.LookAt) != 0 || r.Carried == nil || r.Carried.Keys != 5 || r.Carried.Deleted != 5 ||
+				if !r.Complete || len(r.LookAt) != 0 || r.Carried == nil || r.Carried.Keys != 5 || r.Carried.Deleted != 6 ||
 					r.Carried.Workspaces != 1 || r.Carried.WebhookSecrets != 1 || r.Carried.Audit < 1 {
 					t.Errorf("%s: complete %t, look at %v, carried %+v", round, r.Complete, r.LookAt, r.Carried)
 				}
@@ -253,6 +266,10 @@ func checkCarried(t *testing.T, f *fixture, later time.Time) {
 		`SELECT COUNT(*) FROM roles`:                                            2,
 		`SELECT COUNT(*) FROM roles WHERE id = '` + id("role_", 3) + `'`:        1,
 		`SELECT COUNT(*) FROM members`:                                          1,
+		`SELECT COUNT(*) FROM passkeys`:                                         2,
+		`SELECT COUNT(*) FROM passkeys WHERE id = '` + passkey(1).ID + `'`:      0,
+		`SELECT COUNT(*) FROM passkeys WHERE id = '` + passkey(3).ID + `'`:      1,
+		`SELECT COUNT(*) FROM passkeys WHERE credential = 'used'`:               1,
 		`SELECT COUNT(*) FROM members WHERE role_id = 'role_viewer'`:            1,
 		`SELECT COUNT(*) FROM webhook_secrets WHERE id = 'whs_1' AND state = 2`: 1,
 		`SELECT COUNT(*) FROM webhook_secrets WHERE id = 'whs_2' AND state = 0`: 1,

@@ -22,18 +22,19 @@ import (
 // kept are the tables that a backup holds, each behind those it refers to.
 func kept() []string {
 	return []string{
-		"settings", "workspaces", "roles", "people", "members", "keys", "key_use", "usage", "key_sources",
+		"settings", "workspaces", "roles", "people", "passkeys", "members", "keys", "key_use", "usage", "key_sources",
 		"audit", "events", "endpoints", "webhook_secrets", "webhook_secret_use", "deliveries",
 	}
 }
 
 // leftOut are the tables that a backup does not hold and a restore empties:
-// nothing in them may outlive the store it was made in. Links let someone in.
+// nothing in them may outlive the store it was made in. Links and sessions let
+// someone in.
 // The change log and the nodes belong to one history, which a restore ends.
 // Answers kept for repeated requests tell of the last day, which a restore
 // takes back.
 func leftOut() []string {
-	return []string{"links", "nodes", "idempotency", "changes", "change_head"}
+	return []string{"links", "sessions", "nodes", "idempotency", "changes", "change_head"}
 }
 
 // columns are a table and its columns, in the order of the schema.
