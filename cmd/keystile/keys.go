@@ -45,6 +45,7 @@ func (f secretFlag) print(a *app, made keystile.CreatedKey) error {
 		err = printJSON(a.stdout, made)
 	case f.SecretOnly:
 		_, err = fmt.Fprintln(a.stdout, made.Secret)
+		fmt.Fprintf(a.stderr, "keystile: created %s (%s)\n", made.Key.ID, printable(made.Key.Name))
 	default:
 		_, err = fmt.Fprintf(a.stdout, "Created %s (%s).\n\n  %s\n\nThis is the key. It is shown now and never again: copy it to where it is needed.\n",
 			made.Key.ID, printable(made.Key.Name), made.Secret)
@@ -135,8 +136,12 @@ func (c *keysListCmd) Run(ctx context.Context, a *app) error {
 		if k.LastUse != nil {
 			used = minute(k.LastUse.At)
 		}
+		status := string(k.Status)
+		if k.ReplacedBy != "" && k.Status == keystile.StatusActive {
+			status += ", replaced"
+		}
 		rows = append(rows, []string{
-			k.ID, k.Name, k.Preview, string(k.Status), k.Role, k.Environment, minute(k.CreatedAt), used, minutePtr(k.ExpiresAt),
+			k.ID, k.Name, k.Preview, status, k.Role, k.Environment, minute(k.CreatedAt), used, minutePtr(k.ExpiresAt),
 		})
 	}
 	return printTable(a.stdout, rows)
@@ -318,7 +323,35 @@ func (c *keysRotateCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	return c.print(a, made)
+	if err := c.print(a, made); err != nil {
+		return err
+	}
+	switch text := c.rest(made); {
+	case a.json:
+	case c.SecretOnly:
+		fmt.Fprintf(a.stderr, "keystile: the %s\n", text)
+	default:
+		fmt.Fprintf(a.stdout, "The %s\n", text)
+	}
+	return nil
+}
+
+// rest says what becomes of the old key. The replacement has the end that the
+// old one had before its rotation.
+func (c *keysRotateCmd) rest(made keystile.CreatedKey) string {
+	until := made.Key.ExpiresAt
+	if c.Overlap != nil {
+		if *c.Overlap == 0 {
+			return fmt.Sprintf("old key, %s, is revoked.", c.ID)
+		}
+		if at := made.Key.CreatedAt.Add(time.Duration(*c.Overlap)); until == nil || at.Before(*until) {
+			until = &at
+		}
+	}
+	if until == nil {
+		return fmt.Sprintf("old key, %s, stays valid until you revoke it: keystile keys revoke %s", c.ID, c.ID)
+	}
+	return fmt.Sprintf("old key, %s, stays valid until %s, unless you revoke it sooner: keystile keys revoke %s", c.ID, minute(*until), c.ID)
 }
 
 // askAboutKey asks whether something may be done to a key, and names it.
