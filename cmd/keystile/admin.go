@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"os/user"
 	"strings"
 	"time"
@@ -117,6 +118,9 @@ type adminLinkCmd struct {
 
 // Run prints the link and nothing else.
 func (c *adminLinkCmd) Run(ctx context.Context, a *app) (err error) {
+	if u, err := url.Parse(c.PublicURL); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" {
+		return usage(errors.New("--public-url must be a URL without a path, such as https://keys.example.com"))
+	}
 	k, end, err := openKeyring(ctx, c.storeFlags)
 	if err != nil {
 		return err

@@ -167,7 +167,7 @@ func (f *file) checkRoles(p *Profile) error {
 			if p.PermissionKnown(pattern) {
 				continue
 			}
-			if near := p.nearestPermission(pattern); near != "" {
+			if near := p.NearestPermission(pattern); near != "" {
 				return f.faultAt(at, path, "unknown permission %s; did you mean %s?", quote(pattern), quote(near))
 			}
 			return f.faultAt(at, path, "unknown permission %s; list it under permissions, or remove it here", quote(pattern))

@@ -93,9 +93,9 @@ func (p *Profile) PermissionKnown(pattern string) bool {
 	return false
 }
 
-// nearestPermission returns what a role's author most likely meant by a
-// pattern that is not known, or "".
-func (p *Profile) nearestPermission(pattern string) string {
+// NearestPermission returns what most likely was meant by a pattern that is
+// not known, or "".
+func (p *Profile) NearestPermission(pattern string) string {
 	var known []string
 	for _, info := range p.PermissionCatalogue() {
 		known = append(known, info.Name)
