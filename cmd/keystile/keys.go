@@ -100,7 +100,14 @@ func (c *keysCreateCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	return c.print(a, made)
+	if err := c.print(a, made); err != nil || a.json {
+		return err
+	}
+	// Who may not see the workspace is told by the first refusal.
+	if w, err := client.Workspace(ctx, made.Key.WorkspaceID); err == nil && w.Suspended {
+		fmt.Fprintf(a.stderr, "keystile: the workspace is suspended: the key is refused until 'keystile workspaces resume %s'\n", w.ID)
+	}
+	return nil
 }
 
 type keysListCmd struct {
@@ -129,6 +136,9 @@ func (c *keysListCmd) Run(ctx context.Context, a *app) error {
 	}
 	if a.json {
 		return printJSON(a.stdout, keys)
+	}
+	if len(keys.Data) == 0 {
+		return printNone(a.stdout, "keys", c.Query != "" || c.Status != "all")
 	}
 	rows := [][]string{{"KEY ID", "NAME", "PREVIEW", "STATUS", "ROLE", "ENVIRONMENT", "CREATED", "LAST USED", "EXPIRES"}}
 	for _, k := range keys.Data {

@@ -75,6 +75,9 @@ func (c *workspacesListCmd) Run(ctx context.Context, a *app) error {
 	if a.json {
 		return printJSON(a.stdout, all)
 	}
+	if len(all.Data) == 0 {
+		return printNone(a.stdout, "workspaces", c.Query != "")
+	}
 	rows := [][]string{{"WORKSPACE", "NAME", "PLAN", "STATUS", "ACTIVE KEYS", "CREATED"}}
 	for _, w := range all.Data {
 		rows = append(rows, []string{w.ID, w.Name, w.Plan, workspaceStatus(w), strconv.Itoa(w.ActiveKeys), minute(w.CreatedAt)})

@@ -300,7 +300,7 @@ func (k *Keyring) UpdateRole(ctx context.Context, a Actor, id string, in keystil
 				return err
 			}
 		}
-		if err := c.mayShape(before.Permissions); err != nil {
+		if err := c.mayShape(before.Permissions); err != nil || in == (keystile.RolePatch{}) {
 			return err
 		}
 		if in.Permissions != nil {

@@ -164,6 +164,10 @@ func (k *Keyring) UpdateWorkspace(ctx context.Context, a Actor, id string, in ke
 		if err := c.updateWorkspace(&w, in); err != nil {
 			return err
 		}
+		out = w
+		if in == (keystile.WorkspacePatch{}) {
+			return k.countKeys(c.Tx, &out)
+		}
 		w.UpdatedAt = c.now
 		c.narrows = true
 		if err := c.Tx.UpdateWorkspace(a.workspaceScope(), w); err != nil {
