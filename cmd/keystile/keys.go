@@ -16,6 +16,7 @@ type keysCmd struct {
 	Create  keysCreateCmd  `cmd:"" help:"Make a key and print it, this once."`
 	List    keysListCmd    `cmd:"" help:"List the keys of a workspace."`
 	Show    keysShowCmd    `cmd:"" help:"Show all about a key but its secret."`
+	Edit    keysEditCmd    `cmd:"" help:"Change the name, role, allowlist or other fields of a key."`
 	Disable keysDisableCmd `cmd:"" help:"Refuse a key until it is enabled again."`
 	Enable  keysEnableCmd  `cmd:"" help:"Let a disabled key in again."`
 	Rotate  keysRotateCmd  `cmd:"" help:"Make a replacement for a key and print it, this once."`
@@ -70,10 +71,10 @@ type keysCreateCmd struct {
 	workspaceFlag
 	Name        string            `help:"What the key is for." required:"" placeholder:"TEXT"`
 	Role        string            `help:"Role of the key; without it the profile's default." placeholder:"ROLE"`
-	Permission  []string          `help:"Narrow the role to this permission; may be repeated." placeholder:"NAME"`
+	Permission  list              `help:"Narrow the role to this permission; may be repeated." placeholder:"NAME,..."`
 	Environment string            `help:"Environment of the key; without it the profile's first." placeholder:"NAME"`
 	Expires     *moment           `help:"For how long the key is good, such as 24h or 90d, or until when (RFC 3339); without it for ever." placeholder:"WHEN"`
-	Allow       []string          `help:"Address or CIDR range that the key may be used from; may be repeated." placeholder:"CIDR"`
+	Allow       list              `help:"Address or CIDR range that the key may be used from; may be repeated." placeholder:"CIDR,..."`
 	Metadata    map[string]string `help:"A word on the key for your own programs; may be repeated." placeholder:"NAME=TEXT" mapsep:"none"`
 	Owner       string            `help:"Who or what the key belongs to in your product." placeholder:"TEXT"`
 	Description string            `help:"Where the key is used." placeholder:"TEXT"`
@@ -94,7 +95,7 @@ func (c *keysCreateCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	made, err := client.CreateKey(ctx, workspace, keystile.CreateKey{
-		Name: c.Name, Description: c.Description, Role: c.Role, Permissions: c.Permission, Environment: c.Environment,
+		Name: c.Name, Description: c.Description, Role: c.Role, Permissions: keystile.Permissions(c.Permission), Environment: c.Environment,
 		ExpiresAt: c.Expires.time(), IPAllowlist: c.Allow, Metadata: c.Metadata, Owner: c.Owner,
 	})
 	if err != nil {
