@@ -6,6 +6,7 @@ help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## The static binary, ./keystile
+	@echo "building ./keystile; the first time takes some minutes, since every dependency is compiled"
 	CGO_ENABLED=0 go build -trimpath -o keystile ./cmd/keystile
 
 run: ## A server with its data in ./keystile-data

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"os/user"
 	"strings"
 	"time"
@@ -74,15 +75,15 @@ func operator() keyring.Actor {
 
 type adminKeyCmd struct {
 	storeFlags
-	Workspace string        `help:"Workspace of the key; without it the operator's own." placeholder:"ID"`
-	Role      string        `help:"Role of the key; without it operator, or admin in another workspace." placeholder:"ROLE"`
-	Expires   time.Duration `help:"For how long the key is good; ${default} without it." default:"24h" placeholder:"DURATION"`
+	Workspace string `help:"Workspace of the key; without it the operator's own." placeholder:"ID"`
+	Role      string `help:"Role of the key; without it operator, or admin in another workspace." placeholder:"ROLE"`
+	Expires   span   `help:"For how long the key is good, such as 1h or 90d; ${default} without it." default:"24h" placeholder:"DURATION"`
 }
 
 // Run prints the key and nothing else.
 func (c *adminKeyCmd) Run(ctx context.Context, a *app) (err error) {
-	if c.Expires <= 0 {
-		return usage(errors.New("--expires must be more than 0, such as 24h"))
+	if c.Expires == 0 {
+		return usage(errors.New("--expires must be more than 0, such as 24h or 90d"))
 	}
 	k, end, err := openKeyring(ctx, c.storeFlags)
 	if err != nil {
@@ -99,7 +100,7 @@ func (c *adminKeyCmd) Run(ctx context.Context, a *app) (err error) {
 			role = profile.RoleOperator
 		}
 	}
-	expires := time.Now().Add(c.Expires)
+	expires := time.Now().Add(time.Duration(c.Expires))
 	made, _, err := k.CreateKey(ctx, operator(), workspace, keystile.CreateKey{
 		Name: "Made by keystile admin key", Role: role, ExpiresAt: &expires,
 	}, keyring.Idempotency{})
@@ -122,6 +123,9 @@ type adminLinkCmd struct {
 
 // Run prints the link and nothing else.
 func (c *adminLinkCmd) Run(ctx context.Context, a *app) (err error) {
+	if u, err := url.Parse(c.PublicURL); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" {
+		return usage(errors.New("--public-url must be a URL without a path, such as https://keys.example.com"))
+	}
 	k, end, err := openKeyring(ctx, c.storeFlags)
 	if err != nil {
 		return err

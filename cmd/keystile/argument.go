@@ -75,6 +75,22 @@ func (s *span) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// list is a flag with one or more words: separated by commas, and repeated. An
+// empty one is refused, since a variable that is not set would otherwise lift
+// a restriction that was meant.
+type list []string
+
+// UnmarshalText adds the words of one flag.
+func (l *list) UnmarshalText(text []byte) error {
+	for word := range strings.SplitSeq(string(text), ",") {
+		if word = strings.TrimSpace(word); word == "" {
+			return errors.New("a value is empty: give one, or leave the flag out")
+		}
+		*l = append(*l, word)
+	}
+	return nil
+}
+
 // parseDuration reads Go's form, and whole days as profiles have them: 90d.
 func parseDuration(s string) (time.Duration, bool) {
 	if digits, ok := strings.CutSuffix(s, "d"); ok {

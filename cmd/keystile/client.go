@@ -2,10 +2,13 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/keystile/keystile"
@@ -101,19 +104,49 @@ func (a *app) message(err error) string {
 	if p.Status == 401 && a.credential != "" {
 		b.WriteString("the key in " + a.credential + " is refused: ")
 	}
-	b.WriteString(p.Title + ": " + detail(p))
+	b.WriteString(p.Title + ": " + detail(p, flagFor))
+	if slices.Equal(p.Fixes, keystile.NewError(keystile.CodeInvalidField, "").Fixes) {
+		return b.String() // they speak of a request, which nobody here has seen
+	}
 	for _, fix := range p.Fixes {
 		b.WriteString("\n  - " + fix)
 	}
 	return b.String()
 }
 
-// detail is what was wrong, and with which fields, on one line.
-func detail(p *keystile.Error) string {
+// flagFor is the flag that a field of a request came from.
+func flagFor(field string) string {
+	name := strings.TrimPrefix(strings.TrimPrefix(field, "body."), "query.")
+	if at := strings.IndexAny(name, "[."); at >= 0 {
+		name = name[:at]
+	}
+	switch name {
+	case "name", "description", "role", "environment", "metadata", "owner", "overlap", "rollback", "reason", "plan", "workspace", "ip":
+		return "--" + name
+	case "permissions", "permission":
+		return "--permission"
+	case "expires_at":
+		return "--expires"
+	case "ip_allowlist":
+		return "--allow"
+	case "suspended_reason":
+		return "--reason"
+	case "q":
+		return "--query"
+	}
+	return field
+}
+
+// columnFor is the column of a file to import that a field came from.
+func columnFor(field string) string { return strings.TrimPrefix(field, "body.") }
+
+// detail is what was wrong, and with what, on one line. Called names what the
+// user gave for a field of the request.
+func detail(p *keystile.Error, called func(field string) string) string {
 	var parts []string
 	said := false
 	for _, f := range p.Fields {
-		parts = append(parts, strings.TrimPrefix(f.Field, "body.")+": "+f.Detail)
+		parts = append(parts, called(f.Field)+": "+f.Detail)
 		said = said || f.Detail == p.Detail || f.Field+": "+f.Detail == p.Detail
 	}
 	if p.Detail != "" && !said {
@@ -130,6 +163,12 @@ func (a *app) noAnswer(err error) string {
 	}
 	if errors.Is(err, context.Canceled) {
 		return "interrupted before " + a.server + " answered: what was asked for may have happened or not"
+	}
+	if errors.Is(err, http.ErrSchemeMismatch) {
+		return a.server + " answered without TLS: give the URL with http://, or have the server serve TLS"
+	}
+	if bad, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return fmt.Sprintf("this machine does not trust the certificate of %s: %v; give the name that it is made out to in the URL, or name the file with the certificate of whoever issued it in the variable SSL_CERT_FILE", a.server, bad.Err)
 	}
 	if dial, ok := errors.AsType[*net.OpError](err); ok && dial.Op == "dial" {
 		return fmt.Sprintf("cannot reach the server at %s: %v; start it, or name another with --url or KEYSTILE_URL", a.server, dial.Err)

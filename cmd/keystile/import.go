@@ -124,7 +124,7 @@ func fatalToImport(ofLine, err error) bool {
 // lineDetail is what was wrong with a line, on one line.
 func lineDetail(err error) string {
 	if p, ok := errors.AsType[*keystile.Error](err); ok {
-		return detail(p)
+		return detail(p, columnFor)
 	}
 	return oneLine(err)
 }

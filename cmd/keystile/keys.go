@@ -16,6 +16,7 @@ type keysCmd struct {
 	Create  keysCreateCmd  `cmd:"" help:"Make a key and print it, this once."`
 	List    keysListCmd    `cmd:"" help:"List the keys of a workspace."`
 	Show    keysShowCmd    `cmd:"" help:"Show all about a key but its secret."`
+	Edit    keysEditCmd    `cmd:"" help:"Change the name, role, allowlist or other fields of a key."`
 	Disable keysDisableCmd `cmd:"" help:"Refuse a key until it is enabled again."`
 	Enable  keysEnableCmd  `cmd:"" help:"Let a disabled key in again."`
 	Rotate  keysRotateCmd  `cmd:"" help:"Make a replacement for a key and print it, this once."`
@@ -45,6 +46,7 @@ func (f secretFlag) print(a *app, made keystile.CreatedKey) error {
 		err = printJSON(a.stdout, made)
 	case f.SecretOnly:
 		_, err = fmt.Fprintln(a.stdout, made.Secret)
+		fmt.Fprintf(a.stderr, "keystile: created %s (%s)\n", made.Key.ID, printable(made.Key.Name))
 	default:
 		_, err = fmt.Fprintf(a.stdout, "Created %s (%s).\n\n  %s\n\nThis is the key. It is shown now and never again: copy it to where it is needed.\n",
 			made.Key.ID, printable(made.Key.Name), made.Secret)
@@ -69,10 +71,10 @@ type keysCreateCmd struct {
 	workspaceFlag
 	Name        string            `help:"What the key is for." required:"" placeholder:"TEXT"`
 	Role        string            `help:"Role of the key; without it the profile's default." placeholder:"ROLE"`
-	Permission  []string          `help:"Narrow the role to this permission; may be repeated." placeholder:"NAME"`
+	Permission  list              `help:"Narrow the role to this permission; may be repeated." placeholder:"NAME,..."`
 	Environment string            `help:"Environment of the key; without it the profile's first." placeholder:"NAME"`
 	Expires     *moment           `help:"For how long the key is good, such as 24h or 90d, or until when (RFC 3339); without it for ever." placeholder:"WHEN"`
-	Allow       []string          `help:"Address or CIDR range that the key may be used from; may be repeated." placeholder:"CIDR"`
+	Allow       list              `help:"Address or CIDR range that the key may be used from; may be repeated." placeholder:"CIDR,..."`
 	Metadata    map[string]string `help:"A word on the key for your own programs; may be repeated." placeholder:"NAME=TEXT" mapsep:"none"`
 	Owner       string            `help:"Who or what the key belongs to in your product." placeholder:"TEXT"`
 	Description string            `help:"Where the key is used." placeholder:"TEXT"`
@@ -93,13 +95,20 @@ func (c *keysCreateCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	made, err := client.CreateKey(ctx, workspace, keystile.CreateKey{
-		Name: c.Name, Description: c.Description, Role: c.Role, Permissions: c.Permission, Environment: c.Environment,
+		Name: c.Name, Description: c.Description, Role: c.Role, Permissions: keystile.Permissions(c.Permission), Environment: c.Environment,
 		ExpiresAt: c.Expires.time(), IPAllowlist: c.Allow, Metadata: c.Metadata, Owner: c.Owner,
 	})
 	if err != nil {
 		return err
 	}
-	return c.print(a, made)
+	if err := c.print(a, made); err != nil || a.json {
+		return err
+	}
+	// Who may not see the workspace is told by the first refusal.
+	if w, err := client.Workspace(ctx, made.Key.WorkspaceID); err == nil && w.Suspended {
+		fmt.Fprintf(a.stderr, "keystile: the workspace is suspended: the key is refused until 'keystile workspaces resume %s'\n", w.ID)
+	}
+	return nil
 }
 
 type keysListCmd struct {
@@ -129,14 +138,21 @@ func (c *keysListCmd) Run(ctx context.Context, a *app) error {
 	if a.json {
 		return printJSON(a.stdout, keys)
 	}
+	if len(keys.Data) == 0 {
+		return printNone(a.stdout, "keys", c.Query != "" || c.Status != "all")
+	}
 	rows := [][]string{{"KEY ID", "NAME", "PREVIEW", "STATUS", "ROLE", "ENVIRONMENT", "CREATED", "LAST USED", "EXPIRES"}}
 	for _, k := range keys.Data {
 		used := "never"
 		if k.LastUse != nil {
 			used = minute(k.LastUse.At)
 		}
+		status := string(k.Status)
+		if k.ReplacedBy != "" && k.Status == keystile.StatusActive {
+			status += ", replaced"
+		}
 		rows = append(rows, []string{
-			k.ID, k.Name, k.Preview, string(k.Status), k.Role, k.Environment, minute(k.CreatedAt), used, minutePtr(k.ExpiresAt),
+			k.ID, k.Name, k.Preview, status, k.Role, k.Environment, minute(k.CreatedAt), used, minutePtr(k.ExpiresAt),
 		})
 	}
 	return printTable(a.stdout, rows)
@@ -318,7 +334,35 @@ func (c *keysRotateCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	return c.print(a, made)
+	if err := c.print(a, made); err != nil {
+		return err
+	}
+	switch text := c.rest(made); {
+	case a.json:
+	case c.SecretOnly:
+		fmt.Fprintf(a.stderr, "keystile: the %s\n", text)
+	default:
+		fmt.Fprintf(a.stdout, "The %s\n", text)
+	}
+	return nil
+}
+
+// rest says what becomes of the old key. The replacement has the end that the
+// old one had before its rotation.
+func (c *keysRotateCmd) rest(made keystile.CreatedKey) string {
+	until := made.Key.ExpiresAt
+	if c.Overlap != nil {
+		if *c.Overlap == 0 {
+			return fmt.Sprintf("old key, %s, is revoked.", c.ID)
+		}
+		if at := made.Key.CreatedAt.Add(time.Duration(*c.Overlap)); until == nil || at.Before(*until) {
+			until = &at
+		}
+	}
+	if until == nil {
+		return fmt.Sprintf("old key, %s, stays valid until you revoke it: keystile keys revoke %s", c.ID, c.ID)
+	}
+	return fmt.Sprintf("old key, %s, stays valid until %s, unless you revoke it sooner: keystile keys revoke %s", c.ID, minute(*until), c.ID)
 }
 
 // askAboutKey asks whether something may be done to a key, and names it.

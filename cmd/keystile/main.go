@@ -23,9 +23,9 @@ type cli struct {
 	JSON bool `help:"Print JSON for programs instead of text for people."`
 
 	Serve      serveCmd      `cmd:"" help:"Run the server."`
-	Keys       keysCmd       `cmd:"" help:"Create, list, show, revoke, rotate, delete and import keys."`
+	Keys       keysCmd       `cmd:"" help:"Create, list, show, edit, rotate, revoke, delete and import keys."`
 	Verify     verifyCmd     `cmd:"" help:"Check a key."`
-	Workspaces workspacesCmd `cmd:"" help:"Create, list, show, suspend, resume and delete workspaces."`
+	Workspaces workspacesCmd `cmd:"" help:"Create, list, show, edit, suspend, resume and delete workspaces."`
 	Admin      adminCmd      `cmd:"" help:"Make a key or a sign-in link on the store itself, beside a running server."`
 	Backup     backupCmd     `cmd:"" help:"Write a backup of the store, beside a running server, or check one."`
 	Restore    restoreCmd    `cmd:"" help:"Replace the store by a backup."`

@@ -32,6 +32,15 @@ func printTable(w io.Writer, rows [][]string) error {
 	return t.Flush()
 }
 
+// printNone writes that a list is empty, and whether that is for want of a match.
+func printNone(w io.Writer, nouns string, narrowed bool) error {
+	if narrowed {
+		nouns += " that match"
+	}
+	_, err := fmt.Fprintf(w, "No %s.\n", nouns)
+	return err
+}
+
 // printFields writes one object, a field a line, without those that are empty.
 func printFields(w io.Writer, fields [][2]string) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)

@@ -23,7 +23,7 @@ import (
 )
 
 type scanCmd struct {
-	profileFlag
+	Config string   `help:"Profile of the product, for its prefix. Without it a built-in one." env:"KEYSTILE_CONFIG" placeholder:"FILE"`
 	Staged bool     `help:"Look at the lines that the next git commit adds, as a pre-commit hook does; paths narrow them down."`
 	Paths  []string `arg:"" optional:"" name:"path" help:"Files and directories to look into; - is standard input."`
 }

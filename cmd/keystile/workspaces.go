@@ -13,6 +13,7 @@ type workspacesCmd struct {
 	Create  workspacesCreateCmd  `cmd:"" help:"Make a workspace."`
 	List    workspacesListCmd    `cmd:"" help:"List the workspaces."`
 	Show    workspacesShowCmd    `cmd:"" help:"Show a workspace."`
+	Edit    workspacesEditCmd    `cmd:"" help:"Change the name, plan or allowlist of a workspace."`
 	Suspend workspacesSuspendCmd `cmd:"" help:"Refuse all keys of a workspace until it is resumed."`
 	Resume  workspacesResumeCmd  `cmd:"" help:"Let the keys of a suspended workspace in again."`
 	Delete  workspacesDeleteCmd  `cmd:"" help:"Remove a workspace and all that is in it, for good."`
@@ -74,6 +75,9 @@ func (c *workspacesListCmd) Run(ctx context.Context, a *app) error {
 	}
 	if a.json {
 		return printJSON(a.stdout, all)
+	}
+	if len(all.Data) == 0 {
+		return printNone(a.stdout, "workspaces", c.Query != "")
 	}
 	rows := [][]string{{"WORKSPACE", "NAME", "PLAN", "STATUS", "ACTIVE KEYS", "CREATED"}}
 	for _, w := range all.Data {

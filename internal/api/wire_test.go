@@ -133,6 +133,32 @@ func TestBadRequests(t *testing.T) {
 	})
 }
 
+// TestEmptyEdit: an edit that names no field changes nothing, and nothing is
+// noted; one that names a bad overlap is told the limit as people write it.
+func TestEmptyEdit(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, s *keystiletest.Server) {
+		h := newHouse(t, s)
+		ws := h.workspace()
+		key := h.key(ws, "service").Key
+		role := want[keystile.Role](t, h.do("POST", "/v1/workspaces/"+ws+"/roles", fields{"name": "Reader", "permissions": []string{"read"}}), 201)
+		entries := len(h.audit(ws, ""))
+		time.Sleep(2 * time.Millisecond) // times are kept in milliseconds
+		space := want[keystile.Workspace](t, h.do("GET", "/v1/workspaces/"+ws, nil), 200)
+		for _, body := range []any{fields{}, fields{"name": nil}} {
+			same(t, "key", want[keystile.Key](t, h.do("PATCH", "/v1/keys/"+key.ID, body), 200).UpdatedAt, key.UpdatedAt)
+			same(t, "workspace", want[keystile.Workspace](t, h.do("PATCH", "/v1/workspaces/"+ws, body), 200), space)
+			same(t, "role", want[keystile.Role](t, h.do("PATCH", "/v1/roles/"+role.ID, body), 200), role)
+		}
+		same(t, "entries of the log", len(h.audit(ws, "")), entries)
+
+		e := wantProblem(t, h.do("POST", "/v1/keys/"+key.ID+"/rotate", fields{"overlap": "721h"}), 422, keystile.CodeInvalidField)
+		if !strings.Contains(e.Detail, "from 0s to 720h, ") {
+			t.Errorf("limit of the overlap: %s", e.Detail)
+		}
+	})
+}
+
 // TestUnknownPathNamesTheDocumentation: where the profile says where it is.
 func TestUnknownPathNamesTheDocumentation(t *testing.T) {
 	t.Parallel()

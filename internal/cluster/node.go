@@ -245,7 +245,7 @@ func (n *Node) load(ctx context.Context) error {
 	n.index.Store(index)
 	n.acked, n.owes = head.Seq, false
 	n.reached(head.Seq, head.Token)
-	n.log.Info("index loaded", "keys", index.Len(), "seq", head.Seq, "took", time.Since(begin).Round(time.Millisecond))
+	n.log.Info("index loaded", "keys", index.Len(), "seq", head.Seq, "seconds", time.Since(begin).Round(time.Millisecond).Seconds())
 	return nil
 }
 

@@ -138,7 +138,7 @@ func (d *Door) done(r *http.Request, in *request, out *response, took time.Durat
 		return
 	}
 	d.Log.LogAttrs(r.Context(), level, "answered", slog.String("request_id", in.id), slog.String("route", route),
-		slog.Int("status", status), slog.Duration("took", took), slog.String("address", in.origin.Address.String()),
+		slog.Int("status", status), slog.Float64("seconds", took.Seconds()), slog.String("address", in.origin.Address.String()),
 		slog.String("key_id", in.actor.Party().ID))
 }
 

@@ -28,7 +28,9 @@ const (
 	// They are in every answer about the key, twice in an entry of the audit
 	// log, and hundreds of these are on a page.
 	maxMetadataSize = 8 << 10
-	maxLife         = 100 * 365 * 24 * time.Hour
+	// maxNames is how many names an error lists.
+	maxNames = 50
+	maxLife  = 100 * 365 * 24 * time.Hour
 	// DefaultLimit and MaxLimit bound the length of a page.
 	DefaultLimit = 50
 	MaxLimit     = 200
@@ -101,11 +103,13 @@ func allowlist(field string, list []string) ([]string, error) {
 		p, err := parsePrefix(strings.TrimSpace(s))
 		at := field + "[" + strconv.Itoa(i) + "]"
 		if err != nil {
-			return nil, badField(at, "It is not an IP address such as 203.0.113.7, or a CIDR range such as 203.0.113.0/24 or 2001:db8::/32.")
+			return nil, badField(at, entryName(s, i)+" is not an IP address such as 203.0.113.7, or a CIDR range such as 203.0.113.0/24 or 2001:db8::/32.")
 		}
-		// A prefix never has a zone: it would be lost, not kept.
-		if strings.Contains(s, "%") || p.Addr().Is4In6() {
-			return nil, badField(at, "Write IPv4 addresses as 203.0.113.7, and IPv6 addresses without a zone.")
+		switch {
+		case strings.Contains(s, "%"): // a prefix never has a zone: it would be lost, not kept
+			return nil, badField(at, "Write IPv6 addresses without a zone, which is what stands behind the %.")
+		case p.Addr().Is4In6():
+			return nil, badField(at, entryName(s, i)+" is an IPv4 address in the form of an IPv6 address. Write it as 203.0.113.7.")
 		}
 		tidy := p.String()
 		if p.IsSingleIP() {
@@ -116,6 +120,17 @@ func allowlist(field string, list []string) ([]string, error) {
 		}
 	}
 	return out, nil
+}
+
+// entryName is what an error calls an entry of an allowlist. One that does not
+// look like an address may be anything, a secret among it: it is not repeated.
+func entryName(s string, i int) string {
+	const longest = len("ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255/128")
+	strange := func(r rune) bool { return !strings.ContainsRune("0123456789abcdefABCDEF.:/", r) }
+	if len(s) > longest || !strings.ContainsAny(s, ".:/") || strings.ContainsFunc(s, strange) {
+		return "Entry " + strconv.Itoa(i+1)
+	}
+	return s
 }
 
 // narrower tells whether every address that after admits, before admits too.
@@ -174,13 +189,33 @@ func (k *Keyring) permissions(field string, list keystile.Permissions) (keystile
 	var out keystile.Permissions
 	for i, p := range list {
 		if !k.profile.PermissionKnown(p) {
-			return nil, badField(field+"["+strconv.Itoa(i)+"]", "There is no permission of this name. GET /v1/plans lists them all.")
+			return nil, badField(field+"["+strconv.Itoa(i)+"]", k.noPermission(p))
 		}
 		if !slices.Contains(out, p) {
 			out = append(out, p)
 		}
 	}
 	return out, nil
+}
+
+// noPermission says what there is instead of a permission that is not known.
+func (k *Keyring) noPermission(pattern string) string {
+	if near := k.profile.NearestPermission(pattern); near != "" {
+		return "There is no permission of this name; did you mean " + near + "?"
+	}
+	var known []string
+	for _, info := range k.profile.PermissionCatalogue() {
+		known = append(known, info.Name)
+	}
+	return "There is no permission of this name. There is: " + names(known) + "."
+}
+
+// names lists what could be named instead, as far as one reads on.
+func names(known []string) string {
+	if more := len(known) - maxNames; more > 0 {
+		return strings.Join(known[:maxNames], ", ") + " and " + strconv.Itoa(more) + " more"
+	}
+	return strings.Join(known, ", ")
 }
 
 func metadata(field string, m map[string]string) (map[string]string, error) {

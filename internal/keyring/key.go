@@ -379,6 +379,9 @@ func (c *change) saveKey(action, reason string, before, after *store.Key) error 
 // force when it returns.
 func (k *Keyring) UpdateKey(ctx context.Context, a Actor, id string, in keystile.KeyPatch) (keystile.Key, error) {
 	return k.changeKey(ctx, a, id, []string{"api.key.update"}, func(c *change, key *store.Key, role keystile.Role) error {
+		if in == (keystile.KeyPatch{}) {
+			return nil
+		}
 		before := *key
 		var err error
 		if in.Name != nil {

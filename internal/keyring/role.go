@@ -59,9 +59,27 @@ func (c *change) roleOf(workspaceID, name string) (keystile.Role, error) {
 		r, err = c.Role(scope, name)
 	}
 	if errors.Is(err, store.ErrNotFound) {
-		return r, badField("body.role", "The workspace has no role of this name.")
+		return r, c.noRole(workspaceID)
 	}
 	return r, err
+}
+
+// noRole refuses a role that a workspace does not have, and names those that
+// the actor may see there.
+func (c *change) noRole(workspaceID string) error {
+	roles := c.k.BuiltInRoles(workspaceID)
+	if c.actor.May("api.role.view") {
+		own, err := c.Roles(store.OneWorkspace(workspaceID), workspaceID, "", maxNames)
+		if err != nil {
+			return err
+		}
+		roles = append(roles, own...)
+	}
+	var known []string
+	for _, r := range roles {
+		known = append(known, r.Name)
+	}
+	return badField("body.role", "The workspace has no role of this name. There is: "+names(known)+".")
 }
 
 // roleByID is the role that a key or member has. A role that is gone, such as
@@ -344,7 +362,7 @@ func (k *Keyring) UpdateRole(ctx context.Context, a Actor, id string, in keystil
 				return err
 			}
 		}
-		if err := c.mayShape(before.Permissions); err != nil {
+		if err := c.mayShape(before.Permissions); err != nil || in == (keystile.RolePatch{}) {
 			return err
 		}
 		if in.Permissions != nil {

@@ -2,6 +2,7 @@ package keyring
 
 import (
 	"context"
+	"strconv"
 	"time"
 
 	"github.com/keystile/keystile"
@@ -99,9 +100,17 @@ func (c *change) overlap(s string) (d time.Duration, named bool, err error) {
 	d, err = time.ParseDuration(s)
 	most := c.k.profile.Keys.MaxOverlap
 	if err != nil || d < 0 || d > most {
-		return 0, false, badField("body.overlap", "It must be a duration from 0s to "+most.String()+", such as 24h. Leave it out to keep the old key until it is revoked.")
+		return 0, false, badField("body.overlap", "It must be a duration from 0s to "+hours(most)+", such as 24h. Leave it out to keep the old key until it is revoked.")
 	}
 	return d, true, nil
+}
+
+// hours writes a duration as people do: 720h, where Go writes 720h0m0s.
+func hours(d time.Duration) string {
+	if d%time.Hour == 0 {
+		return strconv.Itoa(int(d/time.Hour)) + "h"
+	}
+	return d.String()
 }
 
 // rotatable fails unless the key is active and stands at the end of its line.

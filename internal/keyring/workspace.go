@@ -33,6 +33,15 @@ func (k *Keyring) planOf(ws keystile.Workspace) profile.Plan {
 	return p
 }
 
+// noPlan refuses a plan that the profile does not have.
+func (k *Keyring) noPlan() error {
+	var known []string
+	for _, p := range k.profile.Plans {
+		known = append(known, p.Name)
+	}
+	return badField("body.plan", "There is no plan of this name. There is: "+names(known)+".")
+}
+
 func planLimit(plan, noun string, most int, fixes ...string) error {
 	return keystile.NewError(keystile.CodePlanLimit,
 		"The plan "+plan+" allows "+strconv.Itoa(most)+" "+noun+" in a workspace.",
@@ -63,7 +72,7 @@ func (c *change) createWorkspace(in keystile.CreateWorkspace) (w keystile.Worksp
 	if w.Plan == "" {
 		w.Plan = c.k.profile.DefaultPlan
 	} else if _, ok := c.k.profile.Plan(w.Plan); !ok {
-		return w, badField("body.plan", "There is no plan of this name. GET /v1/plans lists them.")
+		return w, c.k.noPlan()
 	}
 	if err := c.InsertWorkspace(w); err != nil {
 		return w, err
@@ -155,6 +164,10 @@ func (k *Keyring) UpdateWorkspace(ctx context.Context, a Actor, id string, in ke
 		if err := c.updateWorkspace(&w, in); err != nil {
 			return err
 		}
+		out = w
+		if in == (keystile.WorkspacePatch{}) {
+			return k.countKeys(c.Tx, &out)
+		}
 		w.UpdatedAt = c.now
 		c.narrows = true
 		if err := c.Tx.UpdateWorkspace(a.workspaceScope(), w); err != nil {
@@ -213,7 +226,7 @@ func (c *change) updateWorkspace(w *keystile.Workspace, in keystile.WorkspacePat
 			return err
 		}
 		if _, ok := c.k.profile.Plan(*in.Plan); !ok {
-			return badField("body.plan", "There is no plan of this name. GET /v1/plans lists them.")
+			return c.k.noPlan()
 		}
 		w.Plan = *in.Plan
 	}
@@ -224,7 +237,8 @@ func (c *change) updateWorkspace(w *keystile.Workspace, in keystile.WorkspacePat
 		return err
 	}
 	if w.Operator {
-		return keystile.NewError(keystile.CodeConflict, "The operator's own workspace can't be suspended.")
+		return keystile.NewError(keystile.CodeConflict, "The operator's own workspace can't be suspended: nobody could manage Keystile any more.",
+			"Revoke or disable the keys in it that must not work.")
 	}
 	if in.Suspended != nil {
 		w.Suspended = *in.Suspended
@@ -254,7 +268,8 @@ func (k *Keyring) DeleteWorkspace(ctx context.Context, a Actor, id string) error
 			return err
 		}
 		if w.Operator {
-			return keystile.NewError(keystile.CodeConflict, "The operator's own workspace can't be deleted.")
+			return keystile.NewError(keystile.CodeConflict, "The operator's own workspace can't be deleted: nobody could manage Keystile any more.",
+				"Revoke the keys in it that are not needed.")
 		}
 		c.narrows = true
 		if err := c.recordWorkspace("workspace.deleted", "", &w, nil); err != nil {

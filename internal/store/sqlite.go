@@ -12,7 +12,8 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
-	_ "modernc.org/sqlite" // the driver
+	"modernc.org/sqlite" // the driver
+	sqlite3 "modernc.org/sqlite/lib"
 )
 
 const (
@@ -137,6 +138,19 @@ func openSQLite(ctx context.Context, o Options) (*Store, error) {
 	return s, nil
 }
 
+// unreadable says which file it is that SQLite can't make sense of. Other
+// errors pass through.
+func unreadable(err error, path string) error {
+	var lite *sqlite.Error
+	if errors.As(err, &lite) {
+		switch lite.Code() & 0xff {
+		case sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT:
+			return fmt.Errorf("%w: %s is no SQLite database, or a damaged one; restore a backup over it with 'keystile restore', or name another directory with --data", ErrUnavailable, path)
+		}
+	}
+	return err
+}
+
 // openSQLiteFile opens one database file, without the locks of a directory.
 func openSQLiteFile(ctx context.Context, path string) (*Store, error) {
 	// SQLite makes a missing file with the process's umask. Make it first.
@@ -157,7 +171,7 @@ func openSQLiteFile(ctx context.Context, path string) (*Store, error) {
 	}
 	w.SetMaxOpenConns(1)
 	if err := migrateSQLite(ctx, w, path); err != nil {
-		return nil, errors.Join(err, w.Close())
+		return nil, errors.Join(unreadable(err, path), w.Close())
 	}
 	pool := func(n int) *sql.DB {
 		db, opened := sql.Open("sqlite", sqliteURL(path, true))
