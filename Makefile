@@ -1,6 +1,6 @@
 # make help lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-short lint fmt fuzz bench dist tools clean
+.PHONY: help build run test test-short lint fmt screenshots fuzz bench dist tools clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ lint: ## golangci-lint, with the layer rule
 
 fmt: ## Formats the Go files and sorts their imports
 	@scripts/lint.sh fmt
+
+screenshots: tools ## Pictures of the pages into docs/screenshots, by walking through the manuals
+	@rm -rf docs/screenshots && KEYSTILE_SCREENSHOTS=$(CURDIR)/docs/screenshots go test -count=1 -run TestWalk ./internal/dashboard
 
 fuzz: ## Every fuzz target for FUZZTIME (10s)
 	@scripts/fuzz.sh

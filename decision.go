@@ -7,8 +7,9 @@ type VerifyRequest struct {
 	Key string `json:"key" maxLength:"512" doc:"The key as the caller presented it"`
 	// Permission asks whether the key may do something as well.
 	Permission string `json:"permission,omitempty" maxLength:"128" doc:"Refuse unless the key carries it"`
-	// Workspace refuses the key of any other workspace.
-	Workspace string `json:"workspace,omitempty" maxLength:"64" doc:"Refuse unless the key belongs to it"`
+	// Workspace refuses the key of any other workspace. Keys of the operator's own,
+	// ws_operator, are refused unless it is named here.
+	Workspace string `json:"workspace,omitempty" maxLength:"64" doc:"Refuse unless the key belongs to it; keys of ws_operator are refused unless it is named"`
 	// IP is the address of whoever presented the key. A key or workspace with
 	// an allowlist is refused without it.
 	IP string `json:"ip,omitempty" maxLength:"64" doc:"Address of whoever presented the key"`

@@ -26,6 +26,7 @@ missing() {
 	have make || echo make
 	have node || echo nodejs # an OpenID provider to sign in with: npm's oidc-provider
 	have npm || echo npm     # which installs it, see scripts/npm.sh
+	have chromium || [ -x "${KEYSTILE_TEST_CHROMIUM:-}" ] || echo chromium # the manuals are followed in a browser
 }
 
 if ! have go; then
@@ -33,8 +34,15 @@ if ! have go; then
 	exit 1
 fi
 
-# npm's packages go into the user's cache, once.
-npm_packages() { "$(dirname "$0")/npm.sh" oidc-provider 8.8.1 >/dev/null; }
+# npm's packages: the provider's go into the user's cache, once; those of the
+# browser's walks are the ones that their lock file names.
+npm_packages() {
+	"$(dirname "$0")/npm.sh" oidc-provider 8.8.1 >/dev/null
+	local walks
+	walks=$(dirname "$0")/../internal/dashboard/browser
+	[ "$walks/node_modules/.package-lock.json" -nt "$walks/package-lock.json" ] ||
+		npm ci --prefix "$walks" --ignore-scripts --no-audit --no-fund --loglevel=error >&2
+}
 
 wanted=$(missing | tr '\n' ' ')
 if [ -z "$wanted" ]; then

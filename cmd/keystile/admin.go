@@ -23,19 +23,24 @@ type adminCmd struct {
 
 // openKeyring opens the rules on a store beside running servers.
 func openKeyring(ctx context.Context, f storeFlags) (*keyring.Keyring, func() error, error) {
-	p, err := profile.Load(f.Config)
-	if err != nil {
-		return nil, nil, usage(err)
+	var given *profile.Profile
+	if f.Config != "" {
+		var err error
+		if given, err = profile.Load(f.Config); err != nil {
+			return nil, nil, usage(err)
+		}
 	}
 	o := server.StoreOptions(f.Data, f.Database)
 	s, err := openStore(ctx, o)
 	if err != nil {
 		return nil, nil, err
 	}
-	if f.Config == "" {
-		if p, err = keyring.StoredProfile(ctx, s); err != nil {
-			return nil, nil, errors.Join(err, s.Close())
+	p, _, err := keyring.ProfileFor(ctx, s, given)
+	if err != nil {
+		if given != nil {
+			err = usage(fmt.Errorf("%s: %w", f.Config, err))
 		}
+		return nil, nil, errors.Join(err, s.Close())
 	}
 	running := func() bool { return true }
 	if o.Dir != "" {

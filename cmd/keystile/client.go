@@ -114,7 +114,7 @@ func detail(p *keystile.Error) string {
 	said := false
 	for _, f := range p.Fields {
 		parts = append(parts, strings.TrimPrefix(f.Field, "body.")+": "+f.Detail)
-		said = said || f.Detail == p.Detail
+		said = said || f.Detail == p.Detail || f.Field+": "+f.Detail == p.Detail
 	}
 	if p.Detail != "" && !said {
 		parts = append([]string{p.Detail}, parts...)

@@ -278,7 +278,7 @@ func setColumn(k *keystile.CreateKey, heading, cell string) error {
 	default:
 		name, ok := strings.CutPrefix(heading, "metadata.")
 		if !ok || name == "" {
-			return fmt.Errorf("there is no column %q: see keystile keys import --help", heading)
+			return fmt.Errorf("%q is no heading that is known here; put commas between headings, and see keystile keys import --help", heading)
 		}
 		if cell == "" {
 			return nil

@@ -90,7 +90,7 @@ func main() {
 }
 
 type profileFlag struct {
-	Config string `help:"Profile of the product. Without it a built-in one; admin takes the one that the store was last served with." env:"KEYSTILE_CONFIG" placeholder:"FILE"`
+	Config string `help:"Profile of the product. Without it serve and admin take the one that the store was last served with, and a built-in one if there is none." env:"KEYSTILE_CONFIG" placeholder:"FILE"`
 }
 
 // run is main with everything handed in, and returns the exit status.

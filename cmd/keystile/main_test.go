@@ -39,7 +39,8 @@ func TestMain(m *testing.M) {
 //	capture NAME [REGEXP]       puts stdout, or the first group of the expression in it, into a variable
 //	serve ARGUMENTS…            starts keystile serve, waits until it listens, and sets KEYSTILE_URL;
 //	                            what it prints goes into the file served
-//	unserve [SIGNAL]            stops it with INT or TERM, after which it must end with 0
+//	unserve [SIGNAL]            stops it with INT or TERM, after which it must end with 0;
+//	                            what it logged goes into the file served.log
 //	freeport NAME               puts a free port of this machine into a variable
 //	postgres NAME               puts the URL of an empty PostgreSQL database into a variable
 func TestScript(t *testing.T) {
@@ -181,6 +182,7 @@ func unserve(ts *testscript.TestScript, _ bool, args []string) {
 	<-r.copied
 	err := r.cmd.Wait()
 	ts.Logf("[server]\n%s", r.stderr.String())
+	ts.Check(os.WriteFile(ts.MkAbs("served.log"), r.stderr.Bytes(), 0o600))
 	r.cmd = nil
 	if err != nil {
 		ts.Fatalf("the server did not end in good order: %v", err)

@@ -12,9 +12,9 @@ import (
 
 type verifyCmd struct {
 	clientFlags
-	Permission string   `help:"Refuse the key unless it carries this permission." placeholder:"NAME"`
-	Workspace  string   `help:"Refuse the key unless it belongs to this workspace." placeholder:"ID"`
-	IP         string   `help:"Address of whoever presented the key; a key with an allowlist is refused without it." name:"ip" placeholder:"ADDRESS"`
+	Permission *string  `help:"Refuse the key unless it carries this permission." placeholder:"NAME"`
+	Workspace  *string  `help:"Refuse the key unless it belongs to this workspace." placeholder:"ID"`
+	IP         *string  `help:"Address of whoever presented the key; a key with an allowlist is refused without it." name:"ip" placeholder:"ADDRESS"`
 	From       []string `arg:"" optional:"" name:"-" help:"Standard input, where the key comes from with or without it."`
 }
 
@@ -36,6 +36,18 @@ func (c *verifyCmd) Run(ctx context.Context, a *app) error {
 	if len(c.From) > 1 || len(c.From) == 1 && c.From[0] != "-" {
 		return usage(errors.New("the key to check is no argument, since others could read it there: pass it on standard input, as in 'keystile verify < FILE'"))
 	}
+	permission, err := asked("--permission", c.Permission)
+	if err != nil {
+		return err
+	}
+	workspace, err := asked("--workspace", c.Workspace)
+	if err != nil {
+		return err
+	}
+	ip, err := asked("--ip", c.IP)
+	if err != nil {
+		return err
+	}
 	client, err := c.client(a)
 	if err != nil {
 		return err
@@ -44,17 +56,30 @@ func (c *verifyCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	decision, err := client.Verify(ctx, keystile.VerifyRequest{Key: key, Permission: c.Permission, Workspace: c.Workspace, IP: c.IP})
+	decision, err := client.Verify(ctx, keystile.VerifyRequest{Key: key, Permission: permission, Workspace: workspace, IP: ip})
 	if err != nil {
 		return err
 	}
-	if err := printDecision(a, decision, c.Permission); err != nil {
+	if err := printDecision(a, decision, permission); err != nil {
 		return err
 	}
 	if !decision.Valid {
 		return exitError{code: exitFailed}
 	}
 	return nil
+}
+
+// asked is the value of a flag, "" for one that is not there. A flag that is
+// there and empty is a variable that was not set: the check that was meant must
+// not quietly be left out.
+func asked(flag string, value *string) (string, error) {
+	switch {
+	case value == nil:
+		return "", nil
+	case *value == "":
+		return "", usage(fmt.Errorf("%s is empty: give it a value, or leave it out to check the key without it", flag))
+	}
+	return *value, nil
 }
 
 // readKey reads the one key on standard input. Spaces in it stay, since the

@@ -222,7 +222,15 @@ func TestEveryRouteAsksForItsPermission(t *testing.T) {
 			if op.id == "createRole" {
 				body = map[string]any{"name": h.name("Made"), "permissions": []string{"read"}}
 			}
-			return call(t, h.Server, a.secret, op.method, strings.Replace(op.path, "{id}", id, 1), body)
+			path := strings.Replace(op.path, "{id}", id, 1)
+			if op.id == "forwardAuth" {
+				ws := a.home
+				if a.name == "operator" {
+					ws = "ws_operator"
+				}
+				path += "?workspace=" + ws // without it the operator's keys are refused
+			}
+			return call(t, h.Server, a.secret, op.method, path, body)
 		}
 		t.Run(op.id, func(t *testing.T) {
 			h.t = t
@@ -295,6 +303,56 @@ func TestBuiltInRoles(t *testing.T) {
 	for _, r := range want[keystile.List[keystile.Role]](t, call(t, h.Server, admin, "GET", "/v1/workspaces/"+h.Workspace+"/roles", nil), 200).Data {
 		if len(r.Permissions) == 0 || strings.HasPrefix(strings.Join(r.Permissions, " "), "platform.") {
 			t.Errorf("a tenant is shown %v", r)
+		}
+	}
+}
+
+// TestOperatorKeyIsNoCustomers: a key of the operator's workspace carries every
+// permission of the product, and lets nobody into the product.
+func TestOperatorKeyIsNoCustomers(t *testing.T) {
+	t.Parallel()
+	s := keystiletest.New(t)
+	key := s.OperatorKey
+	d := want[keystile.Decision](t, call(t, s, key, "POST", "/v1/verify", keystile.VerifyRequest{Key: key}), 200)
+	if d.Valid || d.Code != keystile.CodeWrongWorkspace {
+		t.Errorf("verify: %+v", d)
+	}
+	batch := want[keystile.DecisionBatch](t, call(t, s, key, "POST", "/v1/verify/batch", keystile.VerifyBatch{Requests: []keystile.VerifyRequest{
+		{Key: key}, {Key: key, Workspace: "ws_operator"},
+	}}), 200).Decisions
+	if len(batch) != 2 || batch[0].Code != keystile.CodeWrongWorkspace || !batch[1].Valid {
+		t.Errorf("batch: %+v", batch)
+	}
+	wantProblem(t, call(t, s, key, "GET", "/v1/forward-auth", nil), 403, keystile.CodeWrongWorkspace)
+	if a := call(t, s, key, "GET", "/v1/forward-auth?workspace=ws_operator", nil); a.status != 200 {
+		t.Errorf("forward-auth that names the workspace: %s", a)
+	}
+	if self := want[keystile.Self](t, call(t, s, key, "GET", "/v1/me", nil), 200); !self.Valid {
+		t.Errorf("me: %+v", self)
+	}
+}
+
+// TestUnknownPermissionIsRefused: a misspelt permission is not one that every
+// key with "*" carries.
+func TestUnknownPermissionIsRefused(t *testing.T) {
+	t.Parallel()
+	s := keystiletest.New(t)
+	key := s.Key(s.Workspace, keystile.CreateKey{Name: "Wide", Role: "admin"}).Secret
+	for _, c := range []struct{ permission, near string }{{"raed", "read"}, {"api.key.veiw", "api.key.view"}, {"no.such.thing", ""}, {"wrong.*", ""}} {
+		q := keystile.VerifyRequest{Key: key, Permission: c.permission}
+		good := keystile.VerifyRequest{Key: key, Permission: "read"}
+		e := wantProblem(t, call(t, s, key, "POST", "/v1/verify", q), 422, keystile.CodeInvalidField)
+		f := wantProblem(t, call(t, s, key, "POST", "/v1/verify/batch", keystile.VerifyBatch{Requests: []keystile.VerifyRequest{good, q}}), 422, keystile.CodeInvalidField)
+		g := wantProblem(t, call(t, s, key, "GET", "/v1/forward-auth?permission="+c.permission, nil), 403, keystile.CodeInvalidField)
+		for at, e := range map[string]keystile.Error{"body.permission": e, "body.requests[1].permission": f, "permission": g} {
+			if len(e.Fields) != 1 || e.Fields[0].Field != at || !strings.HasSuffix(e.Fields[0].Detail, "?") == (c.near != "") || !strings.Contains(e.Detail, c.near) {
+				t.Errorf("%s: %+v", c.permission, e)
+			}
+		}
+	}
+	for _, p := range []string{"", "read", "api.key.view", "api.*"} {
+		if d := want[keystile.Decision](t, call(t, s, key, "POST", "/v1/verify", keystile.VerifyRequest{Key: key, Permission: p}), 200); !d.Valid {
+			t.Errorf("%q: %+v", p, d)
 		}
 	}
 }

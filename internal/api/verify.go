@@ -107,6 +107,9 @@ func (a *API) decide(who asker, at string, q keystile.VerifyRequest, now time.Ti
 	if len(q.Permission) > maxPermission {
 		return answered{}, field(at+".permission", "It is longer than any permission.")
 	}
+	if detail := a.unknownPermission(q.Permission); detail != "" {
+		return answered{}, field(at+".permission", detail)
+	}
 	index, ok := a.door.Index()
 	if !ok {
 		return answered{}, entry.Unavailable()
@@ -120,6 +123,20 @@ func (a *API) decide(who asker, at string, q keystile.VerifyRequest, now time.Ti
 	}
 	a.door.Count(result, code, asked, entry.CleanUserAgent(q.UserAgent))
 	return out, nil
+}
+
+// unknownPermission says what is wrong with a permission that was asked for; ""
+// when there is one of that name, or none was asked for. A role with "*" would
+// carry a misspelt name like any other.
+func (a *API) unknownPermission(name string) string {
+	p := a.door.Profile
+	if name == "" || p.PermissionKnown(name) {
+		return ""
+	}
+	if near := p.NearestPermission(name); near != "" {
+		return "The product has no permission of this name. Did you mean " + near + "?"
+	}
+	return "The product has no permission of this name."
 }
 
 func field(name, detail string) *keystile.Error {
@@ -248,7 +265,7 @@ func (a *API) forwardAuth(w http.ResponseWriter, r *http.Request) {
 		refuse(problem)
 		return
 	}
-	permission, workspace, problem := forwardQuery(r.URL.RawQuery)
+	permission, workspace, problem := a.forwardQuery(r.URL.RawQuery)
 	if problem != nil {
 		refuse(problem)
 		return
@@ -281,10 +298,10 @@ func (a *API) forwardAuth(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusOK)
 }
 
-// forwardQuery reads what a gateway's configuration asks for. A parameter
-// that is misspelt, empty or there twice refuses everyone: a check that was
+// forwardQuery reads what a gateway's configuration asks for. A parameter or
+// permission that is misspelt, empty or there twice refuses everyone: a check that was
 // meant must not quietly be left out.
-func forwardQuery(raw string) (permission, workspace string, problem *keystile.Error) {
+func (a *API) forwardQuery(raw string) (permission, workspace string, problem *keystile.Error) {
 	wrong := func(detail string) (string, string, *keystile.Error) {
 		p := keystile.NewError(keystile.CodeInvalidRequest, detail, "Correct the gateway's configuration: forward-auth takes permission and workspace, each once.")
 		p.Status = http.StatusForbidden
@@ -312,6 +329,11 @@ func forwardQuery(raw string) (permission, workspace string, problem *keystile.E
 	}
 	if len(permission) > maxPermission {
 		return wrong("The forward-auth address names a permission that is longer than any.")
+	}
+	if detail := a.unknownPermission(permission); detail != "" {
+		p := field("permission", detail)
+		p.Status = http.StatusForbidden // a gateway would make an error of its own of 422
+		return "", "", p
 	}
 	return permission, workspace, nil
 }

@@ -108,13 +108,13 @@ func TestP1RevokedMeansRevoked(t *testing.T) {
 			var workers sync.WaitGroup
 			for w := range 4 {
 				workers.Go(func() {
-					for round := range 12 {
+					for round := range 6 {
 						maker, revoker := servers[(w+round)%len(servers)], servers[(w*round+1)%len(servers)]
 						made := maker.create(fmt.Sprintf("%d of %d", round, w))
 						p := h.add(made.Secret)
 						if !made.Pending {
 							for _, s := range servers {
-								s.mustAccept(made.Secret)
+								s.mustKnow(made.Secret)
 							}
 						}
 						revoker.revoke(made.Key.ID)
@@ -266,7 +266,7 @@ func TestBarrierTellsFailure(t *testing.T) {
 }
 
 // admin opens the rules beside running servers, as the admin verbs do.
-func admin(t testing.TB, o store.Options, running func() bool) *keyring.Keyring {
+func admin(t testing.TB, o store.Options, factor time.Duration, running func() bool) *keyring.Keyring {
 	t.Helper()
 	o.Serve, o.MustExist = false, o.Dir != ""
 	s, err := store.Open(t.Context(), o)
@@ -274,7 +274,7 @@ func admin(t testing.TB, o store.Options, running func() bool) *keyring.Keyring 
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.Close() })
-	return keyring.New(s, profile.Default(), cluster.HurriedAdminBarrier(s, fast, running))
+	return keyring.New(s, profile.Default(), cluster.HurriedAdminBarrier(s, factor, running))
 }
 
 // TestAdminBesideServers: what an admin verb has changed is in force when it
@@ -296,7 +296,7 @@ func TestAdminBesideServers(t *testing.T) {
 				servers = append(servers, start(t, c.o, fast))
 			}
 			running := func() bool { return c.o.URL != "" || store.ServerRunning(c.o.Dir) }
-			k, last := admin(t, c.o, running), servers[len(servers)-1]
+			k, last := admin(t, c.o, fast, running), servers[len(servers)-1]
 			create := func() keystile.CreatedKey {
 				made, _, err := k.CreateKey(t.Context(), operator(), last.only, keystile.CreateKey{Name: "Admin's"}, keyring.Idempotency{})
 				if err != nil {
@@ -314,7 +314,7 @@ func TestAdminBesideServers(t *testing.T) {
 				p := h.add(made.Secret)
 				if !made.Pending {
 					for _, s := range servers {
-						s.mustAccept(made.Secret)
+						s.mustKnow(made.Secret)
 					}
 				}
 				if err := revoke(made); err != nil {

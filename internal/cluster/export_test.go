@@ -15,6 +15,8 @@ func hurried(factor time.Duration) times {
 	for _, d := range []*time.Duration{&t.wait, &t.lease, &t.renewEvery, &t.renewLimit, &t.createWait, &t.stepLimit, &t.loadLimit} {
 		*d /= factor
 	}
+	// How long an answer may take is the machine's business, and it may be slow.
+	t.renewLimit, t.stepLimit, t.loadLimit = max(t.renewLimit, 1500*time.Millisecond), max(t.stepLimit, 4*time.Second), time.Minute
 	return t
 }
 

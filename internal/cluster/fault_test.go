@@ -20,7 +20,7 @@ import (
 func TestP1UnderFaults(t *testing.T) {
 	t.Parallel()
 	const hurry = 12 // a barrier of 1.25 s, a lease of 1 s
-	const steps = 40
+	const steps = 24
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))

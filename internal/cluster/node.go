@@ -158,13 +158,14 @@ func (n *Node) Start(ctx context.Context) error {
 }
 
 // join loads the index and takes a lease. A log that was trimmed in between,
-// while nobody knew of this node, costs another load.
+// while nobody knew of this node, or an answer that was late, costs another
+// load.
 func (n *Node) join(ctx context.Context) (head int64, err error) {
 	for range 3 {
 		if err := n.load(ctx); err != nil {
 			return 0, err
 		}
-		if head, err = n.renew(ctx); !errors.Is(err, store.ErrHistory) {
+		if head, err = n.renew(ctx); err == nil || ctx.Err() != nil {
 			break
 		}
 	}

@@ -30,7 +30,10 @@ func (b *book) set(change func(*store.Roster)) {
 }
 
 func (b *book) list(ctx context.Context) (store.Roster, error) {
-	if sleep(ctx, b.took); ctx.Err() != nil {
+	b.mu.Lock()
+	took := b.took
+	b.mu.Unlock()
+	if sleep(ctx, took); ctx.Err() != nil {
 		return store.Roster{}, ctx.Err()
 	}
 	b.mu.Lock()
@@ -95,12 +98,12 @@ func TestWhoIsWaitedFor(t *testing.T) {
 		},
 		{
 			name: "a database that goes away proves nothing", nodes: []store.Node{node("a", 6)},
-			later:  func(b *book) { b.err = errors.New("gone") },
+			later:  func(b *book) { b.mu.Lock(); defer b.mu.Unlock(); b.err = errors.New("gone") },
 			behind: true, least: full, most: full,
 		},
 		{
 			name: "a database that does not answer holds nobody up for longer", nodes: []store.Node{node("a", 6)},
-			later:  func(b *book) { b.took = time.Hour },
+			later:  func(b *book) { b.mu.Lock(); defer b.mu.Unlock(); b.took = time.Hour },
 			behind: true, least: full, most: full,
 		},
 		{name: "another timeline, whatever the rows say", moved: true, behind: true, least: full, most: full},
@@ -204,7 +207,7 @@ func TestListsAreSharedAndFresh(t *testing.T) {
 		all.Wait()
 		time.Sleep(2 * time.Second) // the one that nobody waits for any more
 		// A database that does not answer is given up.
-		r.read = func(ctx context.Context) (store.Roster, error) { <-ctx.Done(); return store.Roster{}, ctx.Err() }
+		r = newRoster(func(ctx context.Context) (store.Roster, error) { <-ctx.Done(); return store.Roster{}, ctx.Err() }, time.Minute)
 		if _, err := r.list(t.Context()); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("a database that does not answer: %v", err)
 		}

@@ -181,7 +181,7 @@ func (d *Door) authenticate(r *http.Request, accept []string, count func(verify.
 		return verify.Result{}, Unavailable()
 	}
 	in := from(r.Context())
-	q := verify.Query{Secret: secret, Address: in.origin.Address, Now: time.Now()}
+	q := verify.Query{Secret: secret, Own: true, Address: in.origin.Address, Now: time.Now()}
 	result := index.Decide(q)
 	count(result, result.Code, q, in.origin.UserAgent)
 	if result.Code != keystile.CodeValid {

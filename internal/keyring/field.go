@@ -101,7 +101,7 @@ func allowlist(field string, list []string) ([]string, error) {
 		p, err := parsePrefix(strings.TrimSpace(s))
 		at := field + "[" + strconv.Itoa(i) + "]"
 		if err != nil {
-			return nil, badField(at, "It is not an IP address or a CIDR range such as 203.0.113.0/24 or 2001:db8::/32.")
+			return nil, badField(at, "It is not an IP address such as 203.0.113.7, or a CIDR range such as 203.0.113.0/24 or 2001:db8::/32.")
 		}
 		// A prefix never has a zone: it would be lost, not kept.
 		if strings.Contains(s, "%") || p.Addr().Is4In6() {

@@ -17,11 +17,12 @@ import (
 	"github.com/keystile/keystile"
 	"github.com/keystile/keystile/internal/profile"
 	"github.com/keystile/keystile/internal/store"
+	"github.com/keystile/keystile/internal/verify"
 )
 
 // OperatorWorkspace is the ID of the operator's own workspace. Roles with
 // power over all workspaces exist only there.
-const OperatorWorkspace = "ws_operator"
+const OperatorWorkspace = verify.OperatorWorkspace
 
 // Barrier waits until the change at seq is in force on every node. A change
 // that narrows access waits for all of them; another one waits a moment at

@@ -6,15 +6,12 @@ import (
 	"time"
 
 	"github.com/keystile/keystile"
-	"github.com/keystile/keystile/internal/profile"
 	"github.com/keystile/keystile/internal/store"
 	"github.com/keystile/keystile/internal/verify"
 )
 
 // What Keystile does by itself, or for the operator at the command line.
 
-// settingProfile holds the text of the profile that the servers were last started with.
-const settingProfile = "profile"
 
 // Start makes what a new store needs: the operator's workspace and a first
 // one for a tenant. It tells whether the store was new, and the ID of the one
@@ -52,43 +49,6 @@ func (c *change) firstWorkspaces() error {
 	}
 	_, err := c.createWorkspace(keystile.CreateWorkspace{Name: "Default"})
 	return err
-}
-
-// noteProfile keeps the profile that the servers run with, and logs a change
-// when it is another than before: its roles may permit less.
-func (c *change) noteProfile() error {
-	before, err := c.Setting(settingProfile)
-	if ignoreNotFound(err) != nil {
-		return err
-	}
-	text := c.k.profile.Source()
-	if before == text {
-		return nil
-	}
-	if err := c.SetSetting(settingProfile, text); err != nil {
-		return err
-	}
-	c.narrows = true
-	return c.record(entry{workspaceID: OperatorWorkspace, action: "profile.changed", kind: store.ChangeProfile,
-		objectName: c.k.profile.Product})
-}
-
-// StoredProfile is the profile that the last server on this store was started
-// with, and the built-in one for a store that never had a server. Commands
-// beside a server use it, so that their keys are keys of the same product.
-func StoredProfile(ctx context.Context, s *store.Store) (*profile.Profile, error) {
-	var text string
-	err := s.Read(ctx, func(tx *store.Tx) (err error) {
-		text, err = tx.Setting(settingProfile)
-		return err
-	})
-	if errors.Is(err, store.ErrNotFound) {
-		return profile.Default(), nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	return profile.Parse("the profile in the store", []byte(text))
 }
 
 // OnlyWorkspace is the ID of the only workspace of a tenant, "" if there are

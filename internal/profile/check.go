@@ -138,6 +138,7 @@ func (f *file) checkPermissions(p *Profile) error {
 			}
 		}
 	}
+	p.names = p.permissionNames()
 	return nil
 }
 
@@ -167,7 +168,7 @@ func (f *file) checkRoles(p *Profile) error {
 			if p.PermissionKnown(pattern) {
 				continue
 			}
-			if near := p.nearestPermission(pattern); near != "" {
+			if near := p.NearestPermission(pattern); near != "" {
 				return f.faultAt(at, path, "unknown permission %s; did you mean %s?", quote(pattern), quote(near))
 			}
 			return f.faultAt(at, path, "unknown permission %s; list it under permissions, or remove it here", quote(pattern))

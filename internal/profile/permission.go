@@ -74,8 +74,11 @@ func (p *Profile) PermissionCatalogue() []keystile.PermissionInfo {
 // management or of the platform, or is a wildcard that matches at least one.
 // "*" is always known: it stands for whatever the product has.
 func (p *Profile) PermissionKnown(pattern string) bool {
-	if pattern == "*" {
+	if pattern == "*" || p.names[pattern] {
 		return true
+	}
+	if !strings.Contains(pattern, "*") {
+		return false
 	}
 	set := keystile.Permissions{pattern}
 	for _, own := range p.Permissions {
@@ -93,9 +96,24 @@ func (p *Profile) PermissionKnown(pattern string) bool {
 	return false
 }
 
-// nearestPermission returns what a role's author most likely meant by a
-// pattern that is not known, or "".
-func (p *Profile) nearestPermission(pattern string) string {
+// permissionNames holds the names that PermissionKnown is asked for with every
+// check of a key.
+func (p *Profile) permissionNames() map[string]bool {
+	names := map[string]bool{}
+	for _, own := range p.Permissions {
+		names[own.Name] = true
+	}
+	for _, list := range [][]keystile.PermissionInfo{ManagementPermissions(), PlatformPermissions()} {
+		for _, info := range list {
+			names[info.Name] = true
+		}
+	}
+	return names
+}
+
+// NearestPermission returns what someone most likely meant by a pattern that
+// is not known, or "".
+func (p *Profile) NearestPermission(pattern string) string {
 	var known []string
 	for _, info := range p.PermissionCatalogue() {
 		known = append(known, info.Name)

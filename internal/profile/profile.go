@@ -73,6 +73,7 @@ type Profile struct {
 
 	format keystile.Format
 	source string
+	names  map[string]bool // of all permissions
 }
 
 // Branding is how the pages look and whom they name.

@@ -27,7 +27,7 @@ const DefaultDir = "./keystile-data"
 
 // Config says how a server runs. What it serves is in the profile.
 type Config struct {
-	ProfilePath string // "" for the built-in profile
+	ProfilePath string // "" for the one that the store was last served with, or the built-in one
 	Dir         string // data directory of the embedded database
 	DatabaseURL string // PostgreSQL instead
 	Listen      string
@@ -149,5 +149,11 @@ func reason(err error) string {
 	return strings.Join(strings.Fields(s), " ")
 }
 
-// loadProfile reads the profile that the configuration names.
-func (c *Config) loadProfile() (*profile.Profile, error) { return profile.Load(c.ProfilePath) }
+// loadProfile reads the profile that the configuration names; nil when it
+// names none.
+func (c *Config) loadProfile() (*profile.Profile, error) {
+	if c.ProfilePath == "" {
+		return nil, nil //nolint:nilnil // no profile is no error
+	}
+	return profile.Load(c.ProfilePath)
+}

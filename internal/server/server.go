@@ -71,7 +71,8 @@ func Open(ctx context.Context, c Config) (_ *Server, err error) {
 		return nil, err
 	}
 	s := &Server{config: c, uses: verify.NewRecorder(), metrics: newMetrics()}
-	if s.profile, err = c.loadProfile(); err != nil {
+	given, err := c.loadProfile()
+	if err != nil {
 		return nil, err
 	}
 	// A port that is taken should be found out before a database is made.
@@ -97,6 +98,9 @@ func Open(ctx context.Context, c Config) (_ *Server, err error) {
 			err = errors.Join(err, s.store.Close())
 		}
 	}()
+	if err := s.chooseProfile(ctx, given); err != nil {
+		return nil, err
+	}
 	s.keyring = keyring.New(s.store, s.profile, func(ctx context.Context, seq int64, narrows bool) (bool, error) {
 		return s.node.Barrier(ctx, seq, narrows)
 	})
@@ -135,6 +139,23 @@ func Open(ctx context.Context, c Config) (_ *Server, err error) {
 		l.http.ErrorLog = quietLog(c.Log)
 	}
 	return s, nil
+}
+
+// chooseProfile takes the profile that the configuration names, or the one
+// that the store remembers.
+func (s *Server) chooseProfile(ctx context.Context, given *profile.Profile) error {
+	p, remembered, err := keyring.ProfileFor(ctx, s.store, given)
+	if err != nil {
+		if given != nil {
+			err = fmt.Errorf("%s: %w", s.config.ProfilePath, err)
+		}
+		return err
+	}
+	if remembered {
+		s.config.Log.Info("no --config: going on with the profile that this store was last served with", "product", p.Product, "prefix", p.Prefix)
+	}
+	s.profile = p
+	return nil
 }
 
 // routes joins what the parts serve. The socket, where verify is open, has no
@@ -184,14 +205,14 @@ func (s *Server) bind() error {
 	if path := s.config.VerifySocket; path != "" {
 		l, err := listenUnix(path)
 		if err != nil {
-			return fmt.Errorf("cannot listen on the socket %s: %s", path, inner(err))
+			return fmt.Errorf("cannot listen on the socket %s: %s; choose another path with --verify-socket", path, inner(err))
 		}
 		s.listeners = append(s.listeners, listener{l, newHTTP(nil, nil), false})
 	}
 	if address := s.config.MetricsListen; address != "" {
 		l, err := net.Listen("tcp", address)
 		if err != nil {
-			return fmt.Errorf("cannot listen on %s for metrics: %s", address, inner(err))
+			return fmt.Errorf("cannot listen on %s for metrics: %s; choose another address with --metrics-listen", address, inner(err))
 		}
 		mux := http.NewServeMux()
 		mux.Handle("GET /metrics", s.metrics.handler())

@@ -247,6 +247,5 @@ func TestOpenRefuses(t *testing.T) {
 		if strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: the error shows a password: %v", c.name, err)
 		}
-		t.Logf("%s: %v", c.name, err)
 	}
 }

@@ -23,7 +23,7 @@ func openPostgres(ctx context.Context, o Options) (*Store, error) {
 	config, err := pgx.ParseConfig(o.URL)
 	if err != nil {
 		// The driver's error may quote the URL, and the URL holds a password.
-		return nil, fmt.Errorf("%w: the database URL cannot be read", ErrUnavailable)
+		return nil, fmt.Errorf("%w: what was given is no URL such as postgres://keystile@db.example.com/keystile", ErrUnavailable)
 	}
 	if config.ConnectTimeout == 0 {
 		config.ConnectTimeout = connectTimeout

@@ -62,7 +62,8 @@ const restoreWait = 15 * time.Second
 // does, and with ErrHeld while a server or another program uses the store. To
 // tell that none does, it waits on PostgreSQL until a node that does not leave
 // must have lost its lease. A SQLite database that was there is kept under
-// another name.
+// another name; on Unix its owner and group, or those of the directory, get the
+// new one.
 func Restore(ctx context.Context, o Options, path string, entry keystile.AuditEntry) (r Restored, err error) {
 	if r.Backup, err = ReadBackup(ctx, path); err != nil {
 		return r, err // before anything is made or waited for
@@ -95,7 +96,13 @@ func restoreSQLite(ctx context.Context, o Options, path string, entry keystile.A
 	}()
 	current := filepath.Join(dir, sqliteFile)
 	next := current + ".restoring"
-	former := ""
+	former, owner := "", dir
+	if _, err := os.Stat(current); err == nil {
+		owner = current
+	}
+	if err := ownLike(owner, held.open.Path(), held.server.Path()); err != nil {
+		return r, err
+	}
 	if info, err := os.Stat(current); err == nil && info.Size() > 0 {
 		former = current
 		// Brings an older schema up to date. What cannot be opened so, a newer
@@ -106,6 +113,9 @@ func restoreSQLite(ctx context.Context, o Options, path string, entry keystile.A
 	}
 	defer os.Remove(next) //nolint:errcheck // gone when all went well
 	if r, err = prepare(ctx, path, next, former, entry); err != nil {
+		return r, err
+	}
+	if err := ownLike(owner, next); err != nil {
 		return r, err
 	}
 	if former != "" {
@@ -127,8 +137,10 @@ func setAside(path, aside string) error {
 	for _, suffix := range []string{"", "-wal"} {
 		// The log is empty and gone unless the database could not be opened.
 		err := os.Link(path+suffix, aside+suffix)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			err = copyFile(path+suffix, aside+suffix) // some file systems know no links
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // some file systems know no links
+			if err = copyFile(path+suffix, aside+suffix); err == nil {
+				err = ownLike(path, aside+suffix)
+			}
 		}
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err

@@ -96,7 +96,6 @@ func groupCommit(t *testing.T, f *fixture) {
 	}
 	// How many had queued when the writer was let go is up to the scheduler.
 	n := commits(t, f) - before
-	t.Logf("%d calls, %d commits", calls, n)
 	if n > calls/4 || n < told.Load() || told.Load() == 0 {
 		t.Errorf("%d calls took %d commits; OnCommit was called %d times", calls, n, told.Load())
 	}
@@ -291,5 +290,4 @@ func closeFinishes(t *testing.T, f *fixture) {
 		t.Error("nothing was handed in before Close")
 	}
 	checkLog(t, open(t, f.options), written)
-	t.Logf("%d of %d were handed in before Close", len(written), calls)
 }

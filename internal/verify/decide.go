@@ -12,13 +12,22 @@ import (
 // hashed at most, where imported keys make it worth a look.
 const maxSecret = 512
 
+// OperatorWorkspace is the ID of the operator's own workspace, whose keys
+// manage Keystile and are none of the product's.
+const OperatorWorkspace = "ws_operator"
+
 // Query asks whether a key is good.
 type Query struct {
-	Secret     string     // the key as it was presented
-	Permission string     // refuse unless the key carries it; empty: not asked
-	Workspace  string     // ID; refuse the key of another one; empty: not asked
-	Address    netip.Addr // of whoever presented the key; invalid when it is not known
-	Now        time.Time  // what expires_at is compared with; without it every key that has one is over
+	Secret     string // the key as it was presented
+	Permission string // refuse unless the key carries it; empty: not asked
+	// Workspace is an ID: the key of another one is refused. Empty: not asked,
+	// and the key of any workspace but [OperatorWorkspace] is taken.
+	Workspace string
+	// Own tells that the key is presented to Keystile itself, where the keys of
+	// the operator's workspace are good without being asked for.
+	Own     bool
+	Address netip.Addr // of whoever presented the key; invalid when it is not known
+	Now     time.Time  // what expires_at is compared with; without it every key that has one is over
 }
 
 // Result is the answer to a Query. All that its methods return belongs to the
@@ -78,13 +87,22 @@ func (r *Result) judge(q *Query) {
 		r.Code = keystile.CodeExpired
 	case !allows(r.workspace.Allow, address), r.extra != nil && !allows(r.extra.allow, address):
 		r.Code, r.noAddress = keystile.CodeIPNotAllowed, !address.IsValid()
-	case q.Workspace != "" && q.Workspace != r.workspace.ID:
+	case !q.takes(r.workspace.ID):
 		r.Code = keystile.CodeWrongWorkspace
 	case !r.may(q.Permission):
 		r.Code, r.permission = keystile.CodeInsufficientPermission, q.Permission
 	default:
 		r.Code = keystile.CodeValid
 	}
+}
+
+// takes tells whether the asker takes keys of a workspace. An operator's key
+// holds "*", and would be good for every customer's data.
+func (q *Query) takes(workspace string) bool {
+	if q.Workspace == "" {
+		return q.Own || workspace != OperatorWorkspace
+	}
+	return q.Workspace == workspace
 }
 
 // may tells whether the key carries the permission. Without a role it is not

@@ -501,3 +501,29 @@ func TestDecideAllocatesNothing(t *testing.T) {
 		}
 	}
 }
+
+// The operator's keys manage Keystile. They are no customer's, and good where
+// they are asked for by name, or presented to Keystile itself.
+func TestOperatorKey(t *testing.T) {
+	secret := mint(t)
+	k := newKey(1, secret)
+	k.WorkspaceID = verify.OperatorWorkspace
+	x := newIndex(t)
+	x.Apply(verify.Batch{Workspaces: []verify.Workspace{{ID: verify.OperatorWorkspace}}, Keys: []verify.Key{k}})
+	for _, c := range []struct {
+		query verify.Query
+		want  keystile.Code
+	}{
+		{verify.Query{}, keystile.CodeWrongWorkspace},
+		{verify.Query{Permission: "stock.read"}, keystile.CodeWrongWorkspace},
+		{verify.Query{Workspace: acme}, keystile.CodeWrongWorkspace},
+		{verify.Query{Workspace: acme, Own: true}, keystile.CodeWrongWorkspace},
+		{verify.Query{Workspace: verify.OperatorWorkspace}, keystile.CodeValid},
+		{verify.Query{Own: true}, keystile.CodeValid},
+	} {
+		c.query.Secret, c.query.Now = secret, noon
+		if r := x.Decide(c.query); r.Code != c.want {
+			t.Errorf("%+v is %s, want %s", c.query, r.Code, c.want)
+		}
+	}
+}
