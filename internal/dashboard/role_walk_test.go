@@ -442,9 +442,14 @@ func (w *roleWalk) leaks(who string, p *page) {
 	}
 }
 
-// audit is what was done in a workspace.
+// audit is what was done in a workspace, but that those who are at home there
+// sign in and out, and what the test itself did.
 func (w *roleWalk) audit(workspace string) (ids []string) {
 	w.Helper()
+	mark := ours
+	if workspace == w.theirs {
+		mark = theirs
+	}
 	q := keyring.AuditQuery{Limit: keyring.MaxLimit}
 	for {
 		list, err := w.server.Keyring().Audit(context.Background(), keyring.Operator("test"), workspace, q)
@@ -452,7 +457,7 @@ func (w *roleWalk) audit(workspace string) (ids []string) {
 			w.Fatal(err)
 		}
 		for _, e := range list.Data {
-			own := e.Action == "link.used" || e.Action == "member.joined" || strings.HasPrefix(e.Action, "session.")
+			own := strings.Contains(e.Actor.Name, mark) && (e.Action == "member.joined" || e.Action == "session.began" || e.Action == "session.ended")
 			if !own && e.Actor.Name != "test" && e.Actor.Name != "keystiletest" {
 				ids = append(ids, e.ID+" "+e.Action)
 			}
