@@ -119,7 +119,7 @@ func (m *Middleware) decide(r *http.Request, permission string) (Decision, *Erro
 	decision, err := m.verifier.Verify(r.Context(), ask)
 	if err != nil {
 		if !errors.Is(err, context.Canceled) { // the client has gone: nothing is wrong
-			m.options.Logger.ErrorContext(r.Context(), "keystile: refusing a request, since its key could not be checked", "error", err)
+			m.options.Logger.ErrorContext(r.Context(), whyUnchecked(err), "error", err)
 		}
 		return Decision{}, NewError(CodeUnavailable, "The key could not be checked just now.",
 			"Send the request again after the seconds that the header Retry-After names.")
@@ -128,6 +128,16 @@ func (m *Middleware) decide(r *http.Request, permission string) (Decision, *Erro
 		return Decision{}, problem
 	}
 	return decision, nil
+}
+
+// whyUnchecked is the log's line about a key that could not be checked. An
+// error about the verifier's own key would read as one about the caller's.
+func whyUnchecked(err error) string {
+	if p, ok := errors.AsType[*Error](err); ok && (p.Status == http.StatusUnauthorized || p.Status == http.StatusForbidden) {
+		return "keystile: refusing every request, since this program's own key, with which it asks about others, was refused: " +
+			"give the client a key that may verify, such as one with the role verifier"
+	}
+	return "keystile: refusing a request, since its key could not be checked"
 }
 
 // maxUserAgent is how much of a user agent [VerifyRequest] takes, in bytes.

@@ -151,6 +151,10 @@ func TestMiddleware(t *testing.T) {
 			if logged := log.Len() > 0; logged != (test.err != nil) {
 				t.Errorf("logged: %s", &log)
 			}
+			own := test.err != nil && errors.As(test.err, new(*keystile.Error))
+			if told := strings.Contains(log.String(), "this program's own key"); told != own {
+				t.Errorf("logged: %s", &log)
+			}
 			if test.status == http.StatusNoContent {
 				if identity.KeyID != "key_1" || identity.WorkspaceID != "ws_1" {
 					t.Errorf("the handler sees %+v", identity)

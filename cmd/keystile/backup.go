@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"strconv"
 
+	"github.com/alecthomas/kong"
+
 	"github.com/keystile/keystile/internal/keyring"
 	"github.com/keystile/keystile/internal/server"
 	"github.com/keystile/keystile/internal/store"
@@ -17,6 +19,27 @@ import (
 type storeLocation struct {
 	Data     string `help:"Data directory of the embedded database; ${default} without it." default:"./keystile-data" env:"KEYSTILE_DATA" placeholder:"DIR"`
 	Database string `help:"PostgreSQL instead of the embedded database." env:"KEYSTILE_DATABASE" placeholder:"URL"`
+}
+
+// oneStore fails when --data is on the command line and there is a database
+// too, which would be taken instead. In the environment both may be set: there
+// the directory is what an image or a unit sets for whoever names no database.
+func oneStore(k *kong.Context) error {
+	data, database := "", ""
+	for _, p := range k.Path {
+		if p.Flag != nil && p.Flag.Name == "data" {
+			data = p.Flag.Target.String()
+		}
+	}
+	for _, f := range k.Flags() {
+		if f.Name == "database" {
+			database = f.Target.String()
+		}
+	}
+	if data == "" || data == server.DefaultDir || database == "" {
+		return nil
+	}
+	return fmt.Errorf("--data %s and a PostgreSQL database (--database or KEYSTILE_DATABASE) are both named; leave one of them out", data)
 }
 
 // storeFlags name a profile and a store. Verbs that open the store itself have them.
@@ -35,8 +58,8 @@ type backupCmd struct {
 // Help is the long help of the verb.
 func (c *backupCmd) Help() string {
 	return `Works beside a running server and shows one moment of the store. The file is read
-back and checked before it gets its name. It holds no key and no master key, but
-digests and who did what: keep it like the database.`
+back and checked before it gets its name. It holds no key, but digests and who did
+what: keep it like the database.`
 }
 
 // Run writes a backup, or checks one.

@@ -110,6 +110,10 @@ func run(ctx context.Context, args []string, a *app) (code int) {
 		fmt.Fprintf(a.stderr, "keystile: %s; try %s --help\n", masked(oneLine(err)), called(err))
 		return exitUsage
 	}
+	if err := oneStore(k); err != nil {
+		fmt.Fprintln(a.stderr, "keystile:", err)
+		return exitUsage
+	}
 	a.json = c.JSON
 	a.profile = func() (*profile.Profile, error) { return profile.Load(c.Scan.Config) }
 	err = k.Run()

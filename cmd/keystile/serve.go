@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
@@ -56,7 +55,10 @@ func (c *serveCmd) Run(ctx context.Context, a *app) error {
 	if s.Insecure() {
 		log.Warn("keys travel in the clear: serve TLS with --tls-cert and --tls-key, or through a proxy and say so with --public-url")
 	}
-	fmt.Fprintf(a.stdout, "Keystile listens on %s\n", s.URL())
+	fmt.Fprintf(a.stdout, "Keystile listens on %s\n", s.LocalURL())
+	if s.URL() != s.LocalURL() {
+		fmt.Fprintf(a.stdout, "People and clients reach it at %s\n", s.URL())
+	}
 	if s.Fresh {
 		// Whoever is told to stop just now has still made a store, and the one
 		// chance to print its link.
@@ -78,7 +80,10 @@ func (c *serveCmd) Run(ctx context.Context, a *app) error {
 // run as they are pasted into one shell.
 func (c *serveCmd) welcome(w io.Writer, s *server.Server, link string) {
 	admin := c.command("admin", "key", "--expires", "1h")
-	url := s.URL()
+	url := s.LocalURL() // the way there from outside may not be open yet
+	if c.TLSCert != "" {
+		url = s.URL() // the certificate is for that name
+	}
 	fmt.Fprintf(w, "\nSign in within 15 minutes, once:\n  %s\n", link)
 	where := "into another terminal"
 	if c.Database != "" {
@@ -116,18 +121,12 @@ func (c *serveCmd) command(args ...string) string {
 	return strings.Join(words, " ")
 }
 
-// program is the shortest name of this program that a shell finds.
+// program is the path of this program. Its name alone may be known to the
+// shell that started it, and to no other.
 func program() string {
 	self, err := os.Executable()
 	if err != nil {
 		return "keystile"
-	}
-	if found, err := exec.LookPath("keystile"); err == nil {
-		a, errA := os.Stat(found)
-		b, errB := os.Stat(self)
-		if errA == nil && errB == nil && os.SameFile(a, b) {
-			return "keystile"
-		}
 	}
 	return self
 }

@@ -344,8 +344,13 @@ func TestUnknownPermissionIsRefused(t *testing.T) {
 		e := wantProblem(t, call(t, s, key, "POST", "/v1/verify", q), 422, keystile.CodeInvalidField)
 		f := wantProblem(t, call(t, s, key, "POST", "/v1/verify/batch", keystile.VerifyBatch{Requests: []keystile.VerifyRequest{good, q}}), 422, keystile.CodeInvalidField)
 		g := wantProblem(t, call(t, s, key, "GET", "/v1/forward-auth?permission="+c.permission, nil), 403, keystile.CodeInvalidField)
-		for at, e := range map[string]keystile.Error{"body.permission": e, "body.requests[1].permission": f, "permission": g} {
-			if len(e.Fields) != 1 || e.Fields[0].Field != at || !strings.HasSuffix(e.Fields[0].Detail, "?") == (c.near != "") || !strings.Contains(e.Detail, c.near) {
+		for at, e := range map[string]keystile.Error{"body.permission": e, "body.requests[1].permission": f} {
+			if len(e.Fields) != 1 || e.Fields[0].Field != at {
+				t.Errorf("%s: %+v", c.permission, e)
+			}
+		}
+		for _, e := range []keystile.Error{e, f, g} {
+			if strings.HasSuffix(e.Detail, "?") != (c.near != "") || !strings.Contains(e.Detail, c.near) {
 				t.Errorf("%s: %+v", c.permission, e)
 			}
 		}

@@ -331,8 +331,10 @@ func (a *API) forwardQuery(raw string) (permission, workspace string, problem *k
 		return wrong("The forward-auth address names a permission that is longer than any.")
 	}
 	if detail := a.unknownPermission(permission); detail != "" {
-		p := field("permission", detail)
-		p.Status = http.StatusForbidden // a gateway would make an error of its own of 422
+		// Not 422, of which a gateway would make an error of its own.
+		p := keystile.NewError(keystile.CodeInvalidField, "The forward-auth address names a permission. "+detail,
+			"Correct the permission in the gateway's configuration.")
+		p.Status = http.StatusForbidden
 		return "", "", p
 	}
 	return permission, workspace, nil

@@ -72,6 +72,7 @@ func TestBadRequests(t *testing.T) {
 			{name: "no permission", method: "POST", path: create, body: fields{"name": "x", "permissions": []string{}}, status: 422, code: keystile.CodeInvalidField, field: "body.permissions"},
 			{name: "empty edit of permissions", method: "PATCH", path: key, body: fields{"permissions": []string{}}, status: 422, code: keystile.CodeInvalidField, field: "body.permissions"},
 			{name: "unknown permission", method: "POST", path: create, body: fields{"name": "x", "permissions": []string{"fly"}}, status: 422, code: keystile.CodeInvalidField, field: "body.permissions[0]"},
+			{name: "empty role in an edit", method: "PATCH", path: key, body: fields{"role": ""}, status: 422, code: keystile.CodeInvalidField, field: "body.role"},
 			{name: "narrowed and whole", method: "PATCH", path: key, body: fields{"permissions": []string{"read"}, "whole_role": true}, status: 422, code: keystile.CodeInvalidField, field: "body.whole_role"},
 			{name: "much metadata", method: "POST", path: create, body: fields{"name": "x", "metadata": metadata}, status: 422, code: keystile.CodeInvalidField, field: "body.metadata"},
 			{name: "large metadata", method: "POST", path: create, body: fields{"name": "x", "metadata": large}, status: 422, code: keystile.CodeInvalidField, field: "body.metadata"},

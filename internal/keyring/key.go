@@ -422,6 +422,9 @@ func (c *change) updateAccess(key *store.Key, role keystile.Role, in keystile.Ke
 	}
 	before, beforeRole := *key, role
 	if in.Role != nil {
+		if *in.Role == "" { // which a new key may say for the default role
+			return badField("body.role", "It is empty. Name a role, or leave it out to keep the one that the key has.")
+		}
 		if role, err = c.roleOf(key.WorkspaceID, *in.Role); err != nil {
 			return err
 		}

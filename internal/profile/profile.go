@@ -3,7 +3,7 @@
 // pages use. It reads a profile, checks it whole, and answers questions about
 // it.
 //
-// How the process runs (addresses, database, master key) is not part of a
+// How the process runs (addresses, database) is not part of a
 // profile: the same profile serves one machine or twenty. No SQL, no HTTP and
 // nothing that changes while the server runs belongs here.
 package profile

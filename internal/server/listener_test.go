@@ -217,7 +217,7 @@ func TestVerifySocket(t *testing.T) {
 		}
 		return r
 	}
-	ask := keystile.VerifyRequest{Key: operator}
+	ask := keystile.VerifyRequest{Key: operator, Workspace: "ws_operator"}
 	if d := want[keystile.Decision](t, on("POST", "/v1/verify", nil, ask), http.StatusOK); !d.Valid {
 		t.Errorf("%+v", d)
 	}

@@ -237,7 +237,7 @@ func TestForwardAuthProblem(t *testing.T) {
 		"wrong key":           {"", bearer("x"), 401, true},
 		"other scheme":        {"", headers("Authorization", "Basic x"), 401, true},
 		"permission":          {"?permission=read", bearer(narrow), 403, true},
-		"wide permission":     {"?permission=" + strings.Repeat("%F0%9F%94%91", 32), bearer(narrow), 403, false},
+		"wide permission":     {"?permission=" + strings.Repeat("%F0%9F%94%91", 32), bearer(narrow), 403, true},
 		"long permission":     {"?permission=" + strings.Repeat("p", 5000), bearer(operator), 403, true},
 		"line breaks":         {"?permission=a%0d%0aX-Evil:%201%7f%00", bearer(narrow), 403, true},
 		"unreadable query":    {"?permission=%zz", bearer(narrow), 403, true},

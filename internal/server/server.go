@@ -268,6 +268,11 @@ func (s *Server) URL() string {
 	if s.config.PublicURL != "" {
 		return s.config.PublicURL
 	}
+	return s.LocalURL()
+}
+
+// LocalURL is where the main listener listens, without a trailing slash.
+func (s *Server) LocalURL() string {
 	scheme := "http"
 	if s.listeners[0].tls {
 		scheme = "https"
