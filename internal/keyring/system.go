@@ -12,7 +12,6 @@ import (
 
 // What Keystile does by itself, or for the operator at the command line.
 
-
 // Start makes what a new store needs: the operator's workspace and a first
 // one for a tenant. It tells whether the store was new, and the ID of the one
 // workspace of a tenant if there is exactly one. It also takes note of roles
