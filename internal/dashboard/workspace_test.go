@@ -83,7 +83,7 @@ func TestAllowlistIP8(t *testing.T) {
 		admin.done(admin.post(base+"/settings", form("name", "Default", "ip_allowlist", list))).shows("Saved.")
 	}
 	bad := admin.post(base+"/settings", form("name", "Renamed", "ip_allowlist", "127.0.0.1\nhome")).is(http.StatusUnprocessableEntity).
-		shows("not an IP address or a CIDR range")
+		shows("not an IP address such as 203.0.113.7, or a CIDR range")
 	if got := bad.text("textarea"); got != "127.0.0.1 home" || bad.value("name") != "Renamed" {
 		t.Errorf("what was typed is gone: %q", got)
 	}
