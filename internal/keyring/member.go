@@ -159,10 +159,10 @@ func (c *change) person(in keystile.Person) (p keystile.Person, err error) {
 			return p, badField("body.person.email", "It is not an e-mail address such as ada@example.com.")
 		}
 	}
-	if p.Issuer, err = text("body.person.issuer", in.Issuer, maxSubject); err != nil {
+	if p.Issuer, err = identifier("body.person.issuer", in.Issuer, maxSubject); err != nil {
 		return p, err
 	}
-	if p.Subject, err = text("body.person.subject", in.Subject, maxSubject); err != nil {
+	if p.Subject, err = identifier("body.person.subject", in.Subject, maxSubject); err != nil {
 		return p, err
 	}
 	if p.Subject == "" && p.Issuer != "" {

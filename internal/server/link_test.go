@@ -40,8 +40,8 @@ func TestWrongLinkNeverWrites(t *testing.T) {
 			t.Fatal(err)
 		}
 		response.Body.Close()
-		if response.StatusCode != http.StatusNotFound {
-			t.Errorf("%s of a wrong link while the database is held: status %d, want 404", method, response.StatusCode)
+		if response.StatusCode != http.StatusUnauthorized {
+			t.Errorf("%s of a wrong link while the database is held: status %d, want 401", method, response.StatusCode)
 		}
 	}
 }

@@ -323,7 +323,7 @@ func TestSignInLink(t *testing.T) {
 	get := func(link string, want int) reply {
 		t.Helper()
 		r := call(t, "GET", link, nil, nil)
-		if r.status != want || r.header.Get("Referrer-Policy") != "no-referrer" || !strings.Contains(r.header.Get("Cache-Control"), "no-store") {
+		if r.status != want || r.header.Get("Referrer-Policy") != "same-origin" || !strings.Contains(r.header.Get("Cache-Control"), "no-store") {
 			t.Fatalf("%d with %v, want %d", r.status, r.header, want)
 		}
 		return r
@@ -346,7 +346,7 @@ func TestSignInLink(t *testing.T) {
 		switch s := <-statuses; s {
 		case http.StatusOK, http.StatusSeeOther:
 			won++
-		case http.StatusNotFound:
+		case http.StatusUnauthorized:
 		default:
 			t.Errorf("status %d", s)
 		}
@@ -354,15 +354,15 @@ func TestSignInLink(t *testing.T) {
 	if won != 1 {
 		t.Errorf("the link worked %d times", won)
 	}
-	get(first, http.StatusNotFound)
-	get(first[:len(first)-1], http.StatusNotFound)
+	get(first, http.StatusUnauthorized)
+	get(first[:len(first)-1], http.StatusUnauthorized)
 	get(second, http.StatusOK)
 
 	n := &tenant{T: t, dir: dir}
 	n.sql(`UPDATE links SET expires_at = expires_at WHERE expires_at - created_at = 900000 AND used_at = 0`) // fails unless it is so
 	n.sql(`UPDATE links SET expires_at = expires_at - 900000 WHERE used_at = 0`)
-	get(second, http.StatusNotFound)
-	if r := call(t, "POST", second, nil, nil); r.status != http.StatusNotFound {
+	get(second, http.StatusUnauthorized)
+	if r := call(t, "POST", second, nil, nil); r.status != http.StatusUnauthorized {
 		t.Errorf("a link after its end: %d", r.status)
 	}
 	if strings.Contains(p.stderr.String(), token) {

@@ -26,12 +26,16 @@ type leak struct {
 	texts map[string]string // what must not be found, and what it is
 }
 
-func (l *leak) add(what, secret string) {
+// add takes a key.
+func (l *leak) add(what, secret string) { l.addToken(what, body(secret), secret) }
+
+// addToken takes a secret and its random part.
+func (l *leak) addToken(what, random, secret string) {
 	if l.texts == nil {
 		l.texts = map[string]string{}
 	}
 	digest := sha256.Sum256([]byte(secret))
-	l.texts[body(secret)[:33]] = what // the random part; the rest follows from it
+	l.texts[random[:33]] = what // the random part; the rest follows from it
 	for name, form := range map[string]string{
 		"raw": string(digest[:]), "hex": hex.EncodeToString(digest[:]), "HEX": strings.ToUpper(hex.EncodeToString(digest[:])),
 		"base64": base64.RawStdEncoding.EncodeToString(digest[:]), "base64url": base64.RawURLEncoding.EncodeToString(digest[:]),
@@ -95,7 +99,7 @@ func TestSecretsNeverLeave(t *testing.T) {
 	d.leak.database(t, filepath.Join(dir, "keystile.db"))
 	var forms []string
 	for form, what := range d.leak.texts {
-		if !strings.HasSuffix(what, "raw") { // which keys.digest holds
+		if !strings.HasSuffix(what, "raw") { // which the digests of keys and links are
 			forms = append(forms, form)
 		}
 	}
@@ -165,6 +169,12 @@ func (d *drive) succeed() {
 	made := want[keystile.CreatedKey](d, call(d, "POST", d.server.URL+d.keys(), h, `{"name": "idempotent"}`), 201)
 	d.leak.add("idempotent", made.Secret)
 	d.send("POST", d.keys(), h, `{"name": "idempotent"}`)
+
+	portal := "/v1/workspaces/" + d.id + "/portal-sessions"
+	link := want[keystile.PortalSession](d, call(d, "POST", d.server.URL+portal, operator, `{"person": {"subject": "u-1"}, "role": "viewer"}`), 201)
+	token := link.URL[strings.LastIndexByte(link.URL, '/')+1:]
+	d.leak.addToken("a portal's link", token, token)
+	d.seen["POST "+d.pattern(portal)]++
 
 	for _, c := range []struct {
 		method, path string
@@ -330,7 +340,7 @@ func (l *leak) database(t testing.TB, path string) {
 	cells := 0
 	for _, table := range names(t, db, `SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'`) {
 		for _, column := range names(t, db, `SELECT name FROM pragma_table_info('`+table+`')`) {
-			if table == "keys" && column == "digest" {
+			if column == "digest" && (table == "keys" || table == "links") {
 				continue
 			}
 			for _, cell := range names(t, db, `SELECT CAST("`+column+`" AS BLOB) FROM "`+table+`"`) {
