@@ -271,9 +271,25 @@ func state(fields map[string]any) string {
 
 // harmless keeps a cell from being a formula: names are chosen by whoever
 // makes a key, and a spreadsheet would run them for whoever opens the file.
+// Where lists are parted by semicolons it takes those within a cell for the
+// end of it, so that what follows one must not begin a formula either.
 func harmless(cell string) string {
-	if cell != "" && strings.ContainsRune("=+-@\t\r\n＝＋－＠", []rune(cell)[0]) {
-		return "'" + cell
+	var out strings.Builder
+	begins := true
+	for _, r := range cell {
+		switch {
+		case strings.ContainsRune(";\t\r\n", r):
+			if out.Len() == 0 && r != ';' {
+				out.WriteByte('\'')
+			}
+			begins = true
+		case begins && strings.ContainsRune("=+-@＝＋－＠", r):
+			out.WriteByte('\'')
+			begins = false
+		case r != ' ' && r != '"':
+			begins = false
+		}
+		out.WriteRune(r)
 	}
-	return cell
+	return out.String()
 }

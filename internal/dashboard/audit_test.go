@@ -149,7 +149,7 @@ func download(b *browser, path, kind, ending string) string {
 func TestAuditExportHarmless(t *testing.T) {
 	s := keystiletest.New(t)
 	b, _ := member(t, s, s.Workspace, "Ada", "viewer")
-	names := []string{`=HYPERLINK("http://evil.example","x")`, "+1+1", "-2+3", "@SUM(A1)", "＝1+1", "harmless = yes"}
+	names := []string{`=HYPERLINK("http://evil.example","x")`, "+1+1", "-2+3", "@SUM(A1)", "＝1+1", "harmless = yes", "a;=1+1;b", "Win; x64", "b; \"@SUM(A1)"}
 	for _, name := range names {
 		s.Key(s.Workspace, keystile.CreateKey{Name: name})
 	}
@@ -167,7 +167,8 @@ func TestAuditExportHarmless(t *testing.T) {
 			}
 		}
 	}
-	want := []string{"harmless = yes", "'＝1+1", "'@SUM(A1)", "'-2+3", "'+1+1", `'=HYPERLINK("http://evil.example","x")`}
+	// A spreadsheet that expects semicolons makes cells of what is between them.
+	want := []string{"b; \"'@SUM(A1)", "Win; x64", "a;'=1+1;b", "harmless = yes", "'＝1+1", "'@SUM(A1)", "'-2+3", "'+1+1", `'=HYPERLINK("http://evil.example","x")`}
 	if !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}

@@ -155,6 +155,37 @@ func TestFreshForKeys(t *testing.T) {
 	}
 }
 
+// What makes more of a key, or brings one back, hands out access as a new one
+// does: whoever has a stale session and a weak key must not get a strong one.
+func TestFreshForMoreOfAKey(t *testing.T) {
+	dir := t.TempDir()
+	s := keystiletest.New(t, keystiletest.Dir(dir))
+	v := admin(t, s)
+	id := s.Key(s.Workspace, keystile.CreateKey{Name: "Weak", Role: "developer", Permissions: keystile.Permissions{"read"}, IPAllowlist: []string{"192.0.2.1"}}).Key.ID
+	rewrite(t, dir, `UPDATE sessions SET fresh_at = fresh_at - 86400000`)
+	at := "/w/" + s.Workspace + "/keys/" + id
+	form := func(changed ...string) []string {
+		version := v.open(at + "/edit").wants(http.StatusOK).field("version")
+		return append(changed, "version", version)
+	}
+	for name, sent := range map[string][]string{
+		"role":        {"name", "Weak", "role", "admin", "ip_allowlist", "192.0.2.1", "narrow", "1", "permissions[]", "read"},
+		"permissions": {"name", "Weak", "role", "developer", "ip_allowlist", "192.0.2.1"},
+		"addresses":   {"name", "Weak", "role", "developer", "ip_allowlist", "", "narrow", "1", "permissions[]", "read"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v.post(at+"/edit", form(sent...)...).wants(http.StatusUnauthorized).says("fresh sign-in")
+		})
+	}
+	v.done(at+"/edit", form("name", "Renamed", "role", "developer", "ip_allowlist", "192.0.2.1", "narrow", "1", "permissions[]", "read")...)
+	v.done(at + "/disable")
+	v.post(at + "/enable").wants(http.StatusUnauthorized).says("fresh sign-in")
+	k := keys(t, s)[0]
+	if k.Name != "Renamed" || k.Role != "developer" || len(k.Permissions) != 1 || len(k.IPAllowlist) != 1 || k.Status != keystile.StatusDisabled {
+		t.Errorf("the key is %+v", k)
+	}
+}
+
 // manyKeys fills the first workspace.
 func manyKeys(t testing.TB, s *keystiletest.Server, dir string, n int) {
 	t.Helper()

@@ -68,6 +68,9 @@ func (v *visit) saveKey() error {
 			"Compare what you typed with the key's page, and save again.")))
 	}
 	patch, err := patchOf(asForm(k), f)
+	if err == nil && reaches(patch) && !v.keyring().Fresh(v.session) {
+		return v.editForm(k, f, v.door.Problem(v.r.Context(), v.signInAgain()))
+	}
 	if err == nil {
 		_, err = v.keyring().UpdateKey(v.r.Context(), v.actor, k.ID, patch)
 	}
@@ -77,6 +80,12 @@ func (v *visit) saveKey() error {
 		return err
 	}
 	return v.to(v.cameFrom() + "?done=saved")
+}
+
+// reaches tells whether a change is to what a key opens, or from where. That
+// can make more of it, and then hands out access as a new key does.
+func reaches(p keystile.KeyPatch) bool {
+	return p.Role != nil || p.Permissions != nil || p.WholeRole || p.IPAllowlist != nil
 }
 
 // patchOf is what differs between the form as shown and as sent.

@@ -57,6 +57,7 @@ func (v *visit) typed() accessForm {
 		Allowlist: form("ip_allowlist"), Expires: form("expires"), Narrow: form("narrow") != "",
 	}
 	f.Chosen = v.r.Form["permissions[]"]
+	f.Chosen = f.Chosen[:min(len(f.Chosen), maxTicks)]
 	return f
 }
 

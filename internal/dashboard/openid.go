@@ -143,6 +143,11 @@ func (v *visit) acceptAtProvider() error {
 	if _, err := v.keyring().Link(v.r.Context(), token); err != nil {
 		return v.badLink(err)
 	}
+	// The provider may vouch without asking, and who comes from elsewhere has
+	// not read what they would join. Old browsers don't say where from.
+	if site := v.r.Header.Get("Sec-Fetch-Site"); site != "" && site != "same-origin" {
+		return v.to("/link/" + token)
+	}
 	return v.leave(going{Next: "/", Invite: keyring.InviteRef(token)})
 }
 

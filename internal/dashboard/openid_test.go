@@ -451,3 +451,25 @@ func TestOpenIDProviderDown(t *testing.T) {
 		t.Error("offers what there is not")
 	}
 }
+
+// A page of another site, or an address in a mail, makes nobody accept an
+// invitation at the provider, who would vouch without asking: only the link's
+// own page leads there.
+func TestInvitationIsAcceptedOnItsPageOnly(t *testing.T) {
+	t.Parallel()
+	l := newLiar(t)
+	s := keystiletest.New(t, keystiletest.PublicURL(public), keystiletest.OpenID(l.issuer, clientID, clientSecret))
+	path := "/link/" + invite(t, s, keyring.Operator("test"), memberOf(t, s, s.Workspace, "Ada", "viewer").ID)
+	g := newGuest(t, s)
+	g.away(path + "/openid") // the provider is known from here on
+	for _, site := range []string{"cross-site", "same-site", "none"} {
+		g := newGuest(t, s)
+		g.header.Set("Sec-Fetch-Site", site)
+		g.must(g.get(path+"/openid"), http.StatusSeeOther, path)
+		if len(g.cookies) > 0 {
+			t.Errorf("%s: a sign-in is under way", site)
+		}
+	}
+	g.header.Set("Sec-Fetch-Site", "same-origin")
+	g.away(path + "/openid")
+}

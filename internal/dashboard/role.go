@@ -163,11 +163,18 @@ func (v *visit) roleForm(page rolePage, chosen keystile.Permissions) error {
 	return nil
 }
 
+// maxTicks bounds how many permissions a form may name: each is compared with
+// each. It is more than the keyring takes for a role or a key.
+const maxTicks = 400
+
 // rolePosted reads the form of a role.
 func (v *visit) rolePosted() (name, description string, permissions keystile.Permissions) {
 	name, description = v.r.PostFormValue("name"), v.r.PostFormValue("description")
 	ticked := v.r.PostForm["permission"] //nolint:forbidigo // the form's fields, not the function of that name
-	for _, p := range ticked {           // what another tick has in it says nothing more
+	if len(ticked) > maxTicks {          // no browser with our form; the keyring refuses so many
+		return name, description, ticked[:maxTicks]
+	}
+	for _, p := range ticked { // what another tick has in it says nothing more
 		if !slices.ContainsFunc(ticked, func(q string) bool { return q != p && keystile.Permissions{q}.Allow(p) }) {
 			permissions = append(permissions, p)
 		}

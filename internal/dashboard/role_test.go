@@ -1,7 +1,9 @@
 package dashboard_test
 
 import (
+	"fmt"
 	"net/http"
+	"net/url"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -118,5 +120,26 @@ func TestRoleWithinOnesOwnIP6(t *testing.T) {
 	b.done(b.post(base+"/roles", form("name", "Small", "permission", "read"))).shows("Small").hides("Grown", "Mine")
 	if row := b.get(base + "/roles").row("strong"); len(forms(row)) != 0 {
 		t.Errorf("a role beyond one's own is offered to be changed: %s", text(row))
+	}
+}
+
+// A form with thousands of ticks costs no more than one with some, and comes
+// back as a page that a browser can show.
+func TestRoleFormIsBounded(t *testing.T) {
+	s := keystiletest.New(t)
+	base := "/w/" + s.Workspace
+	b, _ := member(t, s, s.Workspace, "Ada", "admin")
+	many := make([]string, 2500)
+	for i := range many {
+		many[i] = fmt.Sprintf("p%04d", i)
+	}
+	for path, f := range map[string]url.Values{
+		base + "/roles": {"name": {"Wide"}, "permission": many},
+		base + "/keys":  {"name": {"Wide"}, "narrow": {"1"}, "permissions[]": many},
+	} {
+		p := b.post(path, f).is(http.StatusUnprocessableEntity)
+		if len(p.body) > 100_000 {
+			t.Errorf("%s: the page has %d bytes", path, len(p.body))
+		}
 	}
 }

@@ -56,7 +56,7 @@ func routes() []route {
 		{pattern: "POST /w/{workspace}/keys/{key}/delete", serve: (*visit).deleteKey, member: true, needs: "api.key.delete", fresh: true},
 		{pattern: "GET /w/{workspace}/keys/{key}/disable", serve: (*visit).disableKeyPage, member: true, needs: "api.key.update"},
 		{pattern: "POST /w/{workspace}/keys/{key}/disable", serve: (*visit).disableKey, member: true, needs: "api.key.update"},
-		{pattern: "POST /w/{workspace}/keys/{key}/enable", serve: (*visit).enableKey, member: true, needs: "api.key.update"},
+		{pattern: "POST /w/{workspace}/keys/{key}/enable", serve: (*visit).enableKey, member: true, needs: "api.key.update", fresh: true},
 		{pattern: "POST /w/{workspace}/keys/{key}/review", serve: (*visit).reviewKey, member: true, needs: "api.key.update"},
 		{pattern: "GET /w/{workspace}/hygiene", serve: (*visit).showHygiene, member: true, needs: "api.key.view"},
 		{pattern: "GET /w/{workspace}/integrations", serve: (*visit).listThirdParties, member: true},
@@ -86,7 +86,7 @@ func routes() []route {
 		{pattern: "POST /w/{workspace}/settings/plan", serve: (*visit).updatePlan, member: true, needs: "platform.workspace.update"},
 		{pattern: "GET /w/{workspace}/settings/suspend", serve: (*visit).confirmSuspend, member: true, needs: "platform.workspace.suspend"},
 		{pattern: "POST /w/{workspace}/settings/suspend", serve: (*visit).suspendWorkspace, member: true, needs: "platform.workspace.suspend"},
-		{pattern: "POST /w/{workspace}/settings/resume", serve: (*visit).resumeWorkspace, member: true, needs: "platform.workspace.suspend"},
+		{pattern: "POST /w/{workspace}/settings/resume", serve: (*visit).resumeWorkspace, member: true, needs: "platform.workspace.suspend", fresh: true},
 
 		{pattern: "GET /w/{workspace}/plans", serve: (*visit).showPlans, member: true, needs: "api.workspace.view"},
 		{pattern: "GET /w/{workspace}/usage", serve: (*visit).showUsage, member: true, needs: "api.usage.view"},

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/netip"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/keystile/keystile"
@@ -76,7 +77,8 @@ func portalOf(in keystile.CreatePortalSession, by maker) ([]byte, error) {
 	}
 	if in.ReturnURL != "" {
 		u, err := url.Parse(in.ReturnURL)
-		if err != nil || len(in.ReturnURL) > 500 || u.Host == "" || u.User != nil || (u.Scheme != "https" && (u.Scheme != "http" || !isLocal(u.Hostname()))) {
+		// The pages' content policy names the host; these would mean more there.
+		if err != nil || len(in.ReturnURL) > 500 || u.Host == "" || strings.ContainsAny(u.Host, "*;,'") || u.User != nil || (u.Scheme != "https" && (u.Scheme != "http" || !isLocal(u.Hostname()))) {
 			return nil, badField("body.return_url", "It must be an address of your product that begins with https://.")
 		}
 	}
