@@ -185,8 +185,15 @@ type device struct {
 }
 
 func newDevice() *device {
+	// The package drops leading zeros of a public key's coordinates, which real
+	// authenticators don't: one key of 128 would be refused, and rightly so.
+	const whole = 77 // bytes of a P-256 key in COSE form
+	key := virtualwebauthn.NewCredential(virtualwebauthn.KeyTypeEC2)
+	for len(key.Key.AttestationData()) != whole {
+		key = virtualwebauthn.NewCredential(virtualwebauthn.KeyTypeEC2)
+	}
 	return &device{
-		auth: virtualwebauthn.NewAuthenticator(), key: virtualwebauthn.NewCredential(virtualwebauthn.KeyTypeEC2),
+		auth: virtualwebauthn.NewAuthenticator(), key: key,
 		rp: virtualwebauthn.RelyingParty{ID: "keys.example.test", Name: "Keystile", Origin: public},
 	}
 }
