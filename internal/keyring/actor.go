@@ -25,8 +25,8 @@ func (o Origin) address() string {
 }
 
 // Actor is who acts, with what it may do. Its fields can't be set from
-// outside this package: an Actor comes from a checked key, or is the operator
-// at the command line. The zero Actor may do nothing.
+// outside this package: an Actor comes from a checked key or from a session,
+// or is the operator at the command line. The zero Actor may do nothing.
 type Actor struct {
 	party       keystile.Party
 	workspace   string

@@ -48,8 +48,7 @@ type Backup struct {
 // while other processes go on writing to the store. The file is a SQLite
 // database, whatever the store is, and can be restored into either. It shows
 // one moment of the store, is read back and checked before it gets its name,
-// and can be read by its owner alone: it holds digests, though no key and
-// never the master key.
+// and can be read by its owner alone: it holds digests, though no key.
 //
 // It fails with ErrExists when there is a file of that name, unless overwrite
 // is set; the old file stays until the new one takes its place.
