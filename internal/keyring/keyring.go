@@ -137,13 +137,18 @@ func (c *change) record(e entry) error {
 	if object == nil {
 		object = e.before
 	}
-	if err := c.InsertEvent(store.Event{
-		ID: c.k.ids.next("evt_", c.now), WorkspaceID: e.workspaceID, Type: e.action, ObjectID: e.objectID, At: c.now,
-		Data: map[string]any{string(e.kind): object},
-	}); err != nil {
+	if err := c.tell(e.workspaceID, e.action, e.objectID, map[string]any{string(e.kind): object}); err != nil {
 		return err
 	}
 	return c.LogChange(e.kind, e.objectID)
+}
+
+// tell puts an event into the outbox. The data is what receivers read, and
+// carries no secret.
+func (c *change) tell(workspaceID, event, objectID string, data map[string]any) error {
+	return c.InsertEvent(store.Event{
+		ID: c.k.ids.next("evt_", c.now), WorkspaceID: workspaceID, Type: event, ObjectID: objectID, At: c.now, Data: data,
+	})
 }
 
 // recheck fails unless the actor's key is still what it was when its request
