@@ -97,7 +97,7 @@ func TestChangeRoleIP6(t *testing.T) {
 	bea.get(base + "/keys/new").is(http.StatusOK)
 
 	// The picker holds what the host may give, and the rule holds without it.
-	offered := host.get(base+"/members/new").is(http.StatusOK).find("option")
+	offered := host.get(base + "/members/new").is(http.StatusOK).find("option")
 	for _, o := range offered {
 		if name := attribute(o, "value"); name == "admin" || name == "developer" {
 			t.Errorf("the role %q is offered to someone who does not hold it", name)

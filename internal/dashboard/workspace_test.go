@@ -97,7 +97,7 @@ func TestAllowlistIP8(t *testing.T) {
 
 	// The operator is not bound, and puts it right without a warning.
 	op := operator(t, s)
-	op.get(base+"/settings").is(http.StatusOK).shows("192.0.2.0/24").holds("Renamed")
+	op.get(base + "/settings").is(http.StatusOK).shows("192.0.2.0/24").holds("Renamed")
 	op.done(base+"/settings", "name", "Renamed", "ip_allowlist", "192.0.2.0/24 198.51.100.7").shows("198.51.100.7")
 	op.done(base+"/settings", "name", "Renamed", "ip_allowlist", "")
 	admin.get(base + "/settings").is(http.StatusOK)
