@@ -154,10 +154,12 @@ func TestRemoveMember(t *testing.T) {
 func TestRemoveMemberWithoutKeyPermission(t *testing.T) {
 	s := keystiletest.New(t)
 	base := "/w/" + s.Workspace
-	customRole(t, s, s.Workspace, "host", "api.member.*", "api.key.view")
+	customRole(t, s, s.Workspace, "host", "api.member.*", "api.key.view", "api.key.create", "api.key.grant", "read")
+	customRole(t, s, s.Workspace, "plain", "read")
+	customRole(t, s, s.Workspace, "maker", "api.key.view", "api.key.create", "read")
 	host, _ := member(t, s, s.Workspace, "Hal", "host")
-	bea, m := member(t, s, s.Workspace, "Bea", "developer")
-	bea.post(base+"/keys", "nonce", "1", "name", "Bea's").is(http.StatusCreated)
+	bea, m := member(t, s, s.Workspace, "Bea", "maker")
+	bea.post(base+"/keys", "nonce", "1", "name", "Bea's", "role", "plain").is(http.StatusCreated)
 	path := base + "/members/" + m.ID + "/remove"
 	host.get(path).is(http.StatusOK).shows("Bea's", "Keep them").lacks(`value="revoke"`)
 	host.post(path, "keys", "revoke").is(http.StatusForbidden).shows("api.key.delete")

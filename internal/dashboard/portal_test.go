@@ -103,6 +103,38 @@ func TestPortalSession(t *testing.T) {
 	wantAudited(t, s, s.Workspace, "portal.created .*Eve", "session.began Eve  portal", "session.ended Eve")
 }
 
+// TestPortalManagesNoMembers: whom the product sends is the product's to say. An
+// identity that a portal session made would outlive it, and so would one that
+// is made with a key of the same powers.
+func TestPortalManagesNoMembers(t *testing.T) {
+	t.Parallel()
+	s := keystiletest.New(t, keystiletest.PublicURL(public))
+	g, base := newBrowser(t, s), "/w/"+s.Workspace
+	m := newMember(t, s, s.Workspace, "Bea", "viewer")
+	g.post(portal(t, s, keystile.CreatePortalSession{Person: keystile.Person{Subject: "u", Name: "Eve"}, Role: "admin"})).is(http.StatusSeeOther)
+
+	g.get(base+"/members").is(http.StatusOK).shows("Bea").lacks("Invite member", "Remove</button>")
+	for _, path := range []string{"/members/new", "/members/" + m.ID + "/role", "/members/" + m.ID + "/link", "/members/" + m.ID + "/remove"} {
+		g.get(base + path).is(http.StatusForbidden).shows("came from your product")
+	}
+	for _, path := range []string{"/members", "/members/" + m.ID + "/role", "/members/" + m.ID + "/link", "/members/" + m.ID + "/remove"} {
+		g.post(base+path, "name", "Mallory", "role", "viewer", "keys", "keep").is(http.StatusForbidden).shows("came from your product")
+	}
+	// What they can't do is not handed out either: to a key, or by a role.
+	g.post(base+"/keys", "name", "Deputy", "role", "admin").is(http.StatusForbidden)
+	g.post(base+"/roles", "name", "Deputy", "permission", "api.member.create").is(http.StatusForbidden)
+	g.post(base+"/roles", "name", "Deputy", "permission", "api.*").is(http.StatusForbidden)
+	// All else is an admin's.
+	g.post(base+"/keys", "name", "Reader", "role", "viewer").is(http.StatusCreated)
+	g.done(base+"/roles", "name", "Keys", "permission", "api.key.view", "permission", "api.key.create").shows("Keys")
+	g.done(base+"/settings", "name", "Renamed", "ip_allowlist", "")
+	g.get(base + "/audit").is(http.StatusOK)
+	list, err := s.Operator.Members(t.Context(), s.Workspace, keystile.Page{})
+	if err != nil || len(list.Data) != 2 {
+		t.Errorf("%v %+v", err, list.Data)
+	}
+}
+
 // TestPortalFramesOnlyWhereConfigured: no other page, and none without the list.
 func TestPortalFramesOnlyWhereConfigured(t *testing.T) {
 	t.Parallel()

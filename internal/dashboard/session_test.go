@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -200,6 +201,45 @@ func TestSessionsEnd(t *testing.T) {
 	for _, path := range []string{"/account/passkeys", "/account/passkeys/options", "/account/sign-out-everywhere", "/sign-out"} {
 		here.post(path).is(http.StatusUnauthorized)
 	}
+}
+
+// TestLinkSessionsEnd: who came by a link has no name, and still sees where else
+// a link of the same kind is signed in, and ends it from there.
+func TestLinkSessionsEnd(t *testing.T) {
+	t.Parallel()
+	s := keystiletest.New(t, keystiletest.PublicURL(public))
+	here, lost, third := operator(t, s), operator(t, s), operator(t, s)
+	bound, lostToo := admin(t, s), admin(t, s)
+	ada, _ := adminWithPasskey(t, s, s.Workspace, "Ada")
+	ends := func(b *browser) (paths []string) {
+		for _, f := range b.get("/account").is(http.StatusOK).find("form", "End") {
+			paths = append(paths, attribute(f, "action"))
+		}
+		return paths
+	}
+	operators, admins := ends(here), ends(bound)
+	if len(operators) != 2 || len(admins) != 1 || len(ends(ada)) != 0 {
+		t.Fatalf("%v of the operator's, %v of the workspace's, %v of Ada's", operators, admins, ends(ada))
+	}
+	for _, path := range append(slices.Clone(operators), admins...) {
+		ada.post(path).is(http.StatusNotFound)
+	}
+	bound.post(operators[0]).is(http.StatusNotFound)
+	here.post(admins[0]).is(http.StatusNotFound) // nor the other way: it is a customer's
+	here.done(operators[0])                      // the newest
+	if third.in() || !lost.in() || !here.in() {
+		t.Error("another session has ended than the one that was named")
+	}
+	here.post("/account/sign-out-everywhere").is(http.StatusSeeOther)
+	if here.in() || lost.in() || !bound.in() || !lostToo.in() || !ada.in() {
+		t.Error("signing out everywhere has not, or too much")
+	}
+	bound.post("/account/sign-out-everywhere").is(http.StatusSeeOther)
+	if bound.in() || lostToo.in() || !ada.in() {
+		t.Error("signing out everywhere has not, or too much")
+	}
+	wantAudited(t, s, keyring.OperatorWorkspace, "session.ended sign-in link .* everywhere")
+	wantAudited(t, s, s.Workspace, "session.ended sign-in link .* everywhere")
 }
 
 // TestSessionIsNotFixed: a cookie that was there before is worth nothing after,

@@ -3,6 +3,7 @@ package dashboard_test
 import (
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -101,6 +102,53 @@ func TestAllowlistIP8(t *testing.T) {
 	op.done(base+"/settings", "name", "Renamed", "ip_allowlist", "192.0.2.0/24 198.51.100.7").shows("198.51.100.7")
 	op.done(base+"/settings", "name", "Renamed", "ip_allowlist", "")
 	admin.get(base + "/settings").is(http.StatusOK)
+}
+
+// IP8: everyone is held to the list of the workspace that their place is in:
+// its members, whoever came by its admin's link, and the operators to that of
+// their own. The operator's link alone, which takes a command on the server,
+// is held to none: by it a list that locks everyone out is put right.
+func TestAllowlistOfOnesOwnPlaceIP8(t *testing.T) {
+	s := keystiletest.New(t, keystiletest.TrustedProxy("127.0.0.0/8"))
+	other := s.NewWorkspace("Other", "")
+	settings := func(workspace string) string { return "/w/" + workspace + "/settings" }
+	who := map[string]*browser{"link": operator(t, s), "admin's link": admin(t, s)}
+	who["member"], _ = member(t, s, s.Workspace, "Ada", "admin")
+	who["operator"], _ = member(t, s, keyring.OperatorWorkspace, "Olga", "operator")
+	for name, b := range who {
+		b.header.Set("X-Forwarded-For", "192.0.2.1")
+		b.get(settings(s.Workspace)).is(http.StatusOK)
+		if name == "operator" || name == "link" {
+			b.get(settings(other.ID)).is(http.StatusOK)
+		}
+	}
+	expect := func(list, workspace string, inside ...string) {
+		t.Helper()
+		for name, b := range who {
+			p := b.get(settings(workspace))
+			if (p.status == http.StatusOK) != slices.Contains(inside, name) {
+				t.Errorf("%s: %s: %d: %s", list, name, p.status, p.words())
+			} else if p.status != http.StatusOK && name != "member" && name != "admin's link" {
+				p.is(http.StatusForbidden).shows("from certain addresses only")
+			}
+		}
+	}
+	// A member and the admin's link are warned before they lock themselves out; the operator is not locked out.
+	for _, name := range []string{"member", "admin's link"} {
+		who[name].post(settings(s.Workspace), "name", "Default", "ip_allowlist", "198.51.100.0/24").is(http.StatusConflict).shows("You would lock yourself out")
+	}
+	who["operator"].done(settings(s.Workspace), "name", "Default", "ip_allowlist", "198.51.100.0/24")
+	expect("of the workspace", s.Workspace, "link", "operator")
+	who["operator"].done(settings(s.Workspace), "name", "Default", "ip_allowlist", "")
+	expect("none", s.Workspace, "link", "operator", "member", "admin's link")
+
+	own := settings(keyring.OperatorWorkspace)
+	warned := who["operator"].post(own, "name", "Operator", "ip_allowlist", "198.51.100.0/24").is(http.StatusConflict).shows("You would lock yourself out")
+	who["operator"].post(own, warned.hidden()...).is(http.StatusSeeOther)
+	expect("of the operators", s.Workspace, "link", "member", "admin's link")
+	expect("of the operators, elsewhere", other.ID, "link")
+	who["link"].done(own, "name", "Operator", "ip_allowlist", "")
+	expect("none", s.Workspace, "link", "operator", "member", "admin's link")
 }
 
 // VQ10: which plan and which role allows what, with what there is now.
