@@ -32,7 +32,7 @@ export class House {
     const house = new House();
     house.browser = await chromium.launch({
       executablePath: process.env.KEYSTILE_TEST_CHROMIUM || "/usr/bin/chromium",
-      args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
+      args: [`--host-resolver-rules=${Object.entries(given.hosts || {}).map(([name, at]) => `MAP ${name} ${at}`).join(", ")}`, "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
     });
     house.context = await house.browser.newContext({ viewport: { width: 1280, height: 800 }, reducedMotion: "reduce", ...options });
     await house.context.grantPermissions(["clipboard-read", "clipboard-write"], { origin: given.url });
@@ -40,8 +40,8 @@ export class House {
     return house;
   }
 
-  async newPage() {
-    const page = await this.context.newPage();
+  async newPage(context = this.context) {
+    const page = await context.newPage();
     page.setDefaultTimeout(15000);
     page.on("pageerror", (error) => this.faults.push(`script error on ${page.url()}: ${error}`));
     page.on("console", (message) => {
@@ -118,7 +118,7 @@ export class House {
 
   // api calls the server as a program would.
   async api(method, path, { key = given.operatorKey, body, headers = {} } = {}) {
-    const answer = await fetch(given.url + path, {
+    const answer = await fetch((given.api || given.url) + path, {
       method, headers: { ...(key ? { Authorization: `Bearer ${key}` } : {}), ...(body ? { "Content-Type": "application/json" } : {}), ...headers },
       body: body && JSON.stringify(body),
     });
