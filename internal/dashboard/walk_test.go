@@ -8,10 +8,15 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/keystile/keystile"
+	"github.com/keystile/keystile/internal/dashboard"
+	"github.com/keystile/keystile/internal/keyring"
 	"github.com/keystile/keystile/keystiletest"
 )
 
@@ -47,6 +52,34 @@ func TestWalkPasskeys(t *testing.T) {
 	dir := t.TempDir()
 	s := keystiletest.New(t, keystiletest.PublicURL(named), keystiletest.Dir(dir))
 	walk(t, s, "passkey.mjs", given{"url": named, "age": aging(t, dir)})
+}
+
+// TestWalkEveryPage looks at every page of the list of routes, and at what forms
+// and refusals show.
+func TestWalkEveryPage(t *testing.T) {
+	s := keystiletest.New(t, keystiletest.PublicURL(named), keystiletest.FlushInterval(time.Second),
+		keystiletest.ProfileText("product: Every Page\nprefix: ev\nthird_parties: [zapier]\n"))
+	var routes []string
+	for _, r := range dashboard.Routes() {
+		if path, ok := strings.CutPrefix(r.Pattern, "GET "); ok {
+			routes = append(routes, path)
+		}
+	}
+	links := []string{}
+	for range strings.Count(strings.Join(routes, " "), "{token}") {
+		links = append(links, path.Base(s.SignInLink("")))
+	}
+	walk(t, s, "pages.mjs", given{
+		"url": named, "routes": routes, "links": links, "secret": s.Key(s.Workspace, keystile.CreateKey{Name: "In use"}).Secret,
+		"viewer": named + "/link/" + invite(t, s, keyring.Operator("test"), newMember(t, s, s.Workspace, "Vera", "viewer")),
+	})
+}
+
+// TestWalkReaders: without JavaScript, in another time zone, and on a page that
+// is left open.
+func TestWalkReaders(t *testing.T) {
+	s := keystiletest.New(t, keystiletest.FlushInterval(time.Second))
+	walk(t, s, "reader.mjs", given{"second": s.SignInLink(s.Workspace), "third": s.SignInLink(s.Workspace)})
 }
 
 // aging is an address at which everyone's last proof becomes an old one.

@@ -72,7 +72,7 @@ export class House {
   // look checks what is on the screen now.
   async look(name, page = this.page) {
     this.#checked++;
-    await page.evaluate(axe + "\n;0");
+    if (!(await page.evaluate(() => "axe" in globalThis))) await page.evaluate(axe + "\n;0");
     const found = await page.evaluate(() => globalThis.axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"] }));
     for (const v of found.violations) {
       this.faults.push(`${name} (${new URL(page.url()).pathname}): ${v.id}: ${v.help}: ${v.nodes.slice(0, 3).map((n) => n.html.slice(0, 160)).join(" | ")}`);
@@ -142,6 +142,26 @@ export class House {
   row(text, page = this.page) {
     return page.getByRole("row").filter({ hasText: text });
   }
+}
+
+// get loads something as the page would, without going there.
+export const get = (page, path) => page.evaluate(async (p) => {
+  const answer = await fetch(p, { headers: { Accept: "text/html" } });
+  return { status: answer.status, type: answer.headers.get("content-type"), name: answer.headers.get("content-disposition"), text: await answer.text() };
+}, path);
+
+// device gives a page an authenticator that says yes: a phone in its owner's hand.
+export async function device(page, credentials = []) {
+  const cdp = await page.context().newCDPSession(page);
+  await cdp.send("WebAuthn.enable");
+  const { authenticatorId } = await cdp.send("WebAuthn.addVirtualAuthenticator", {
+    options: { protocol: "ctap2", transport: "internal", hasResidentKey: true, hasUserVerification: true, isUserVerified: true, automaticPresenceSimulation: true },
+  });
+  for (const credential of credentials) await cdp.send("WebAuthn.addCredential", { authenticatorId, credential });
+  return {
+    keys: async () => (await cdp.send("WebAuthn.getCredentials", { authenticatorId })).credentials,
+    lose: () => cdp.send("WebAuthn.clearCredentials", { authenticatorId }),
+  };
 }
 
 // walk runs one walk to its end, and ends the process with 1 if it fails.

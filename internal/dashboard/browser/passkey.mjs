@@ -1,21 +1,7 @@
 // Passkeys as people have them, with the browser's own authenticator: an
 // invitation, signing in, the proof that a sensitive page asks for, and the way
 // back for one whose passkey is lost.
-import { walk, given, assert } from "./house.mjs";
-
-// device gives a page an authenticator that says yes: a phone in its owner's hand.
-async function device(page, credentials = []) {
-  const cdp = await page.context().newCDPSession(page);
-  await cdp.send("WebAuthn.enable");
-  const { authenticatorId } = await cdp.send("WebAuthn.addVirtualAuthenticator", {
-    options: { protocol: "ctap2", transport: "internal", hasResidentKey: true, hasUserVerification: true, isUserVerified: true, automaticPresenceSimulation: true },
-  });
-  for (const credential of credentials) await cdp.send("WebAuthn.addCredential", { authenticatorId, credential });
-  return {
-    keys: async () => (await cdp.send("WebAuthn.getCredentials", { authenticatorId })).credentials,
-    lose: () => cdp.send("WebAuthn.clearCredentials", { authenticatorId }),
-  };
-}
+import { walk, device, given, assert } from "./house.mjs";
 
 await walk(async (house, boss) => {
   await house.signIn();
