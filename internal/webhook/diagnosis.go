@@ -15,7 +15,6 @@ import (
 	"crypto/sha512"
 	"encoding/base64"
 	"hash"
-	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -43,7 +42,7 @@ type Candidate struct {
 
 // Question is what is to be explained.
 type Question struct {
-	Headers http.Header
+	Headers map[string][]string // names in any case
 	Payload []byte
 	// Candidates are the workspace's secrets, the newest first.
 	Candidates []Candidate
@@ -64,6 +63,20 @@ type key struct {
 	stranger bool // and none of the workspace's
 }
 
+// Diagnosis is what was found out.
+type Diagnosis struct {
+	keystile.WebhookVerdict
+
+	// Proved: the webhook is good, and there is no doubt with which secret the
+	// receiver verifies it. While old and new secret both sign there is, unless
+	// the receiver's was told.
+	Proved bool
+}
+
+func conclude(secretID string, findings ...keystile.WebhookFinding) Diagnosis {
+	return Diagnosis{WebhookVerdict: keystile.NewWebhookVerdict(secretID, findings...)}
+}
+
 // fit is how a signature came to be.
 type fit struct {
 	key      key
@@ -76,12 +89,12 @@ type fit struct {
 // those the newest. It is valid exactly where [keystile.WebhookVerifier] accepts it with
 // a secret of the environment that is in use, and that is the receiver's, if
 // that was told.
-func Diagnose(q Question) keystile.WebhookVerdict {
+func Diagnose(q Question) Diagnosis {
 	keys := q.keys()
 	if q.Secret != "" {
 		own, problem := readSecret(q.Secret)
 		if problem != "" {
-			return keystile.NewWebhookVerdict("", found(keystile.WebhookMalformedSecret, problem))
+			return conclude("", found(keystile.WebhookMalformedSecret, problem))
 		}
 		own.stranger = true
 		if i := slices.IndexFunc(keys, func(k key) bool { return hmac.Equal(k.bytes, own.bytes) }); i >= 0 {
@@ -94,12 +107,13 @@ func Diagnose(q Question) keystile.WebhookVerdict {
 	keys = keys[:min(len(keys), maxCandidates)]
 	headers := readHeaders(q.Headers)
 	if len(keys) == 0 {
-		return keystile.NewWebhookVerdict("", append([]keystile.WebhookFinding{found(keystile.WebhookNoSecret, "")}, headers.findings...)...)
+		return conclude("", append([]keystile.WebhookFinding{found(keystile.WebhookNoSecret, "")}, headers.findings...)...)
 	}
 	s := search{q: q, headers: headers, keys: keys, left: budget}
 	var best *fit
 	var wrong []keystile.WebhookFinding
-	for _, f := range s.run() {
+	fits := s.run()
+	for _, f := range fits {
 		all := q.judge(f, keys[0])
 		if best == nil || len(all) < len(wrong) {
 			best, wrong = &f, all
@@ -120,7 +134,7 @@ func Diagnose(q Question) keystile.WebhookVerdict {
 		if len(wrong) == 0 {
 			wrong = append(wrong, found(keystile.WebhookNoMatch, ""))
 		}
-		return keystile.NewWebhookVerdict("", wrong...)
+		return conclude("", wrong...)
 	}
 	if headers.timed {
 		if age := q.Now.Sub(headers.at); age > keystile.WebhookTolerance {
@@ -129,7 +143,9 @@ func Diagnose(q Question) keystile.WebhookVerdict {
 			wrong = append(wrong, found(keystile.WebhookTimestampTooNew, ""))
 		}
 	}
-	return keystile.NewWebhookVerdict(best.key.ID, wrong...)
+	d := conclude(best.key.ID, wrong...)
+	d.Proved = d.Valid && (q.Secret != "" || len(fits) == 1)
+	return d
 }
 
 // judge lists what is wrong with a fit: how it was signed, then with what. The

@@ -159,7 +159,9 @@ func spoils() []spoil {
 		{name: "raw secret with its prefix", code: keystile.WebhookRawSecret, known: true,
 			apply: func(d *delivery) { d.key = func(text string) []byte { return []byte(text) } }},
 		{name: "raw secret without its prefix", code: keystile.WebhookRawSecret, known: true,
-			apply: func(d *delivery) { d.key = func(text string) []byte { return []byte(strings.TrimPrefix(text, "whsec_")) } }},
+			apply: func(d *delivery) {
+				d.key = func(text string) []byte { return []byte(strings.TrimPrefix(text, "whsec_")) }
+			}},
 		{name: "raw secret from a file", code: keystile.WebhookRawSecret, known: true,
 			apply: func(d *delivery) { d.key = func(text string) []byte { return []byte(text + "\n") } }},
 
@@ -393,7 +395,7 @@ func TestVQ7Secrets(t *testing.T) {
 			q := d.question(all...)
 			for _, other := range c.signers[1:] {
 				e := newDelivery(other.Text, body)
-				q.Headers.Set("webhook-signature", q.Headers.Get("webhook-signature")+" "+e.signature())
+				q.Headers["Webhook-Signature"] = []string{q.Headers["Webhook-Signature"][0] + " " + e.signature()}
 			}
 			q.Environment, q.Secret = c.environment, c.has
 			got := webhook.Diagnose(q)
@@ -563,7 +565,7 @@ func TestBounded(t *testing.T) {
 			}
 			for _, n := range []int{2, len(many)} {
 				q := d.question(many[:n]...)
-				q.Headers.Set("webhook-signature", strings.Join(sizes, " "))
+				q.Headers["Webhook-Signature"] = []string{strings.Join(sizes, " ")}
 				var before, after runtime.MemStats
 				runtime.ReadMemStats(&before)
 				got := webhook.Diagnose(q)
@@ -590,8 +592,8 @@ func FuzzDiagnose(f *testing.F) {
 		}
 		d := newDelivery(workspace()[0].Text, text)
 		s.apply(d)
-		q := d.question()
-		f.Add(q.Headers.Get("webhook-id"), q.Headers.Get("webhook-timestamp"), q.Headers.Get("webhook-signature"), "", d.received)
+		h := http.Header(d.question().Headers)
+		f.Add(h.Get("webhook-id"), h.Get("webhook-timestamp"), h.Get("webhook-signature"), "", d.received)
 	}
 	f.Add("m", "1", "v1,", `"whsec_`, "")
 	all := workspace()
