@@ -165,14 +165,18 @@ func TestVQ7Verify(t *testing.T) {
 		{"half a surrogate", c.key, path, `{"payload":"\ud800","headers":{}}`, 422, keystile.CodeInvalidField},
 		{"no headers at all", c.key, path, `{"payload":""}`, 422, keystile.CodeInvalidField},
 		{"headers without end", c.key, path, with(func(in *keystile.VerifyWebhookRequest) { in.Headers["webhook-signature"] = strings.Repeat(" ", 64<<10) }), 422, keystile.CodeInvalidField},
-		{"too large", c.key, path, with(func(in *keystile.VerifyWebhookRequest) { in.Payload = strings.Repeat("a", keystile.MaxWebhookPayload+1) }), 413, keystile.CodeBodyTooLarge},
+		{"too large", c.key, path, with(func(in *keystile.VerifyWebhookRequest) {
+			in.Payload = strings.Repeat("a", keystile.MaxWebhookPayload+1)
+		}), 413, keystile.CodeBodyTooLarge},
 		{"a secret that is a book", c.key, path, with(func(in *keystile.VerifyWebhookRequest) { in.Secret = strings.Repeat("a", 257) }), 422, keystile.CodeInvalidField},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			wantProblem(t, call(t, s, row.key, "POST", row.path, row.in), row.status, row.code)
 		})
 	}
-	full := c.verify(with(func(in *keystile.VerifyWebhookRequest) { in.Payload = strings.Repeat("\u00e9", keystile.MaxWebhookPayload/2) }))
+	full := c.verify(with(func(in *keystile.VerifyWebhookRequest) {
+		in.Payload = strings.Repeat("\u00e9", keystile.MaxWebhookPayload/2)
+	}))
 	if full.Code != keystile.WebhookNoMatch {
 		t.Errorf("the largest payload: %+v", full)
 	}
