@@ -3,6 +3,7 @@ package dashboard_test
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"net/http"
 	"path/filepath"
@@ -108,18 +109,35 @@ func walkRows() map[string]walkRow {
 		"POST " + w + "/keys/{key}/rotate":  shown(makers),
 		"GET " + w + "/keys/{key}/rollback": page(makers),
 		// The key replaces no other.
-		"POST " + w + "/keys/{key}/rollback": {may: makers, form: func(objects) []string { return nil }, status: http.StatusUnprocessableEntity},
-		"GET " + w + "/keys/{key}/revoke":    page(makers),
-		"POST " + w + "/keys/{key}/revoke":   sends(makers, "reason", "unneeded"),
-		"GET " + w + "/keys/{key}/delete":    page(makers),
-		"POST " + w + "/keys/{key}/delete":   sends(makers),
-		"GET " + w + "/keys/{key}/disable":   page(makers),
-		"POST " + w + "/keys/{key}/disable":  sends(makers),
-		"POST " + w + "/keys/{key}/enable":   sends(makers),
-		"POST " + w + "/keys/{key}/review":   sends(makers),
-		"GET " + w + "/hygiene":              page(viewers),
-		"GET " + w + "/integrations":         page(viewers + " service"), // how to connect is no secret
-		"GET " + w + "/integrations/zapier":  page(viewers + " service"),
+		"POST " + w + "/keys/{key}/rollback":               {may: makers, form: func(objects) []string { return nil }, status: http.StatusUnprocessableEntity},
+		"GET " + w + "/keys/{key}/revoke":                  page(makers),
+		"POST " + w + "/keys/{key}/revoke":                 sends(makers, "reason", "unneeded"),
+		"GET " + w + "/keys/{key}/delete":                  page(makers),
+		"POST " + w + "/keys/{key}/delete":                 sends(makers),
+		"GET " + w + "/keys/{key}/disable":                 page(makers),
+		"POST " + w + "/keys/{key}/disable":                sends(makers),
+		"POST " + w + "/keys/{key}/enable":                 sends(makers),
+		"POST " + w + "/keys/{key}/review":                 sends(makers),
+		"GET " + w + "/webhook-secrets":                    page(viewers),
+		"GET " + w + "/webhook-secrets/new":                page(makers),
+		"POST " + w + "/webhook-secrets":                   shown(makers, "label", "A consumer", "environment", "production"),
+		"GET " + w + "/webhook-secrets/{secret}":           page(viewers),
+		"GET " + w + "/webhook-secrets/{secret}/edit":      page(makers),
+		"POST " + w + "/webhook-secrets/{secret}/edit":     sends(makers, "label", "Edited"),
+		"GET " + w + "/webhook-secrets/{secret}/rotate":    page(makers),
+		"POST " + w + "/webhook-secrets/{secret}/rotate":   shown(makers),
+		"GET " + w + "/webhook-secrets/{secret}/rollback":  page(makers),
+		"POST " + w + "/webhook-secrets/{secret}/rollback": {may: makers, form: none, status: http.StatusUnprocessableEntity}, // it replaces no other
+		"GET " + w + "/webhook-secrets/{secret}/revoke":    page(makers),
+		"POST " + w + "/webhook-secrets/{secret}/revoke":   sends(makers, "reason", "unneeded"),
+		"GET " + w + "/webhook-secrets/{secret}/delete":    page(makers),
+		"POST " + w + "/webhook-secrets/{secret}/delete":   sends(makers),
+		"GET " + w + "/webhook-debugger":                   page(viewers),
+		"POST " + w + "/webhook-debugger":                  {may: viewers, form: func(objects) []string { return []string{"headers", "webhook-id: m", "body", "{}"} }, status: http.StatusOK},
+
+		"GET " + w + "/hygiene":             page(viewers),
+		"GET " + w + "/integrations":        page(viewers + " service"), // how to connect is no secret
+		"GET " + w + "/integrations/zapier": page(viewers + " service"),
 
 		"GET " + w + "/members":                  page(viewers),
 		"GET " + w + "/members/new":              page(admins),
@@ -156,7 +174,7 @@ func walkRows() map[string]walkRow {
 
 // objects are what paths and forms name, made anew for each step.
 type objects struct {
-	workspace, key, member, role, token, unique string
+	workspace, key, secret, member, role, token, unique string
 }
 
 // walk is the test's two workspaces and all who walk.
@@ -166,6 +184,7 @@ type roleWalk struct {
 	server       *keystiletest.Server
 	ours, theirs string // workspaces
 	made         int
+	former       string // the last webhook secret of ours
 	walkers      []walker
 }
 
@@ -228,6 +247,23 @@ func (w *roleWalk) objects(workspace, pattern string) objects {
 	if strings.Contains(pattern, "{key}") || strings.Contains(pattern, "/keys/") {
 		o.key = w.server.Key(workspace, keystile.CreateKey{Name: "Key " + name}).Key.ID
 	}
+	if strings.Contains(pattern, "{secret}") {
+		s, _, err := w.server.Keyring().CreateWebhookSecret(context.Background(), keyring.Operator("test"), workspace,
+			keystile.CreateWebhookSecret{Label: "Consumer " + name, Environment: "production"}, keyring.Idempotency{})
+		if err != nil {
+			w.Fatal(err)
+		}
+		o.secret = s.WebhookSecret.ID
+		if w.former != "" && workspace == w.ours { // only so many may be active
+			err := w.server.Keyring().DeleteWebhookSecret(context.Background(), keyring.Operator("test"), w.former)
+			if err != nil && !errors.Is(err, keystile.CodeNotFound) {
+				w.Fatal(err)
+			}
+		}
+		if workspace == w.ours {
+			w.former = o.secret
+		}
+	}
 	if strings.Contains(pattern, "{member}") {
 		m := newMember(w, w.server, workspace, "Member "+name, "viewer")
 		o.member = m.ID
@@ -242,7 +278,7 @@ func (w *roleWalk) objects(workspace, pattern string) objects {
 }
 
 // everything names an object for each parameter there is.
-const everything = "{key} {member} {role}"
+const everything = "{key} {secret} {member} {role}"
 
 var parameter = regexp.MustCompile(`\{[^}]*\}`)
 
@@ -257,6 +293,8 @@ func (w *roleWalk) path(pattern string, o objects) string {
 			return o.workspace
 		case "{key}":
 			return o.key
+		case "{secret}":
+			return o.secret
 		case "{member}":
 			return o.member
 		case "{role}":
@@ -345,7 +383,7 @@ func TestEveryRouteAsEveryone_P4_IP7(t *testing.T) {
 
 // pathWithoutObjects is a pattern that names a workspace alone.
 func (w *roleWalk) pathWithoutObjects(pattern string) string {
-	for _, p := range []string{"{key}", "{member}", "{role}"} {
+	for _, p := range []string{"{key}", "{secret}", "{member}", "{role}"} {
 		pattern = strings.ReplaceAll(pattern, p, "")
 	}
 	return pattern
