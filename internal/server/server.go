@@ -161,7 +161,7 @@ func (s *Server) chooseProfile(ctx context.Context, given *profile.Profile) erro
 // routes joins what the parts serve. The socket, where verify is open, has no
 // pages.
 func (s *Server) routes(door *entry.Door, open bool) (http.Handler, error) {
-	a := api.New(door, api.Options{BaseURL: s.URL(), DocsURL: s.profile.Branding.DocsURL, Open: open})
+	a := api.New(door, api.Options{BaseURL: s.URL(), DocsURL: s.profile.Branding.DocsURL, Open: open, Node: s.node})
 	mux := http.NewServeMux()
 	mux.Handle("/v1/", a)
 	mux.Handle("GET /openapi.json", a)
@@ -333,6 +333,11 @@ func (s *Server) end(stop context.CancelFunc, loops *errgroup.Group) error {
 	defer cancel()
 	s.metrics.draining.Store(true)
 	var errs []error
+	// Replicas go to another server, or answer until their leases end; this one
+	// answers meanwhile.
+	if err := s.node.Dismiss(ctx); err != nil {
+		errs = append(errs, fmt.Errorf("replicas are still attached: %w", err))
+	}
 	for _, l := range s.listeners {
 		if err := l.http.Shutdown(ctx); err != nil {
 			errs = append(errs, fmt.Errorf("requests were cut off: %w", err), l.http.Close())
