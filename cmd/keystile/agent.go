@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/keystile/keystile/internal/server"
 )
@@ -47,7 +46,9 @@ func (c *agentCmd) Run(ctx context.Context, a *app) error {
 		}
 		return usage(err)
 	}
-	fmt.Fprintf(a.stdout, "Keystile's agent listens on %s\n", strings.Join(agent.Addresses(), " and "))
+	for _, u := range agent.URLs() {
+		fmt.Fprintf(a.stdout, "Keystile listens on %s\n", u)
+	}
 	if err := agent.Run(ctx); err != nil {
 		return err
 	}

@@ -116,11 +116,15 @@ func (a *Agent) routes(trusted []netip.Prefix, open bool) (http.Handler, error) 
 	return door.Handler(mux), nil
 }
 
-// Addresses are where the agent listens.
-func (a *Agent) Addresses() []string {
+// URLs are where the agent listens, as a client takes them.
+func (a *Agent) URLs() []string {
 	var all []string
 	for _, l := range a.listeners {
-		all = append(all, l.Addr().String())
+		scheme := "http://"
+		if l.Addr().Network() == "unix" {
+			scheme = "unix://"
+		}
+		all = append(all, scheme+l.Addr().String())
 	}
 	return all
 }

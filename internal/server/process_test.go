@@ -60,7 +60,9 @@ func serve(t testing.TB, store []string, flags ...string) *process {
 func start(t testing.TB, cmd *exec.Cmd, store []string) *process {
 	t.Helper()
 	p := &process{t: t, cmd: cmd, stderr: &buffer{}, ended: make(chan struct{}), store: store}
-	p.cmd.Env = environment()
+	if p.cmd.Env == nil {
+		p.cmd.Env = environment()
+	}
 	p.cmd.Stderr = p.stderr
 	out, err := p.cmd.StdoutPipe()
 	if err != nil {
@@ -75,7 +77,7 @@ func start(t testing.TB, cmd *exec.Cmd, store []string) *process {
 		lines := bufio.NewScanner(out)
 		for lines.Scan() {
 			p.printed(lines.Text())
-			if url, ok := strings.CutPrefix(lines.Text(), "Keystile listens on "); ok {
+			if url, ok := strings.CutPrefix(lines.Text(), "Keystile listens on "); ok && strings.HasPrefix(url, "http") {
 				listens <- url
 			}
 		}
