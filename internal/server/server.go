@@ -101,6 +101,13 @@ func Open(ctx context.Context, c Config) (_ *Server, err error) {
 	if err := s.chooseProfile(ctx, given); err != nil {
 		return nil, err
 	}
+	risks, err := s.store.Durability(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read the database's settings: %w", err)
+	}
+	for _, r := range risks {
+		c.Log.Warn("the database could lose what was answered with success: " + r)
+	}
 	s.keyring = keyring.New(s.store, s.profile, func(ctx context.Context, seq int64, narrows bool) (bool, error) {
 		return s.node.Barrier(ctx, seq, narrows)
 	})
