@@ -29,7 +29,7 @@ func (n *Node) Barrier(ctx context.Context, seq int64, narrows bool) (pending bo
 	if behind, err := n.waitChildren(ctx, seq, narrows); behind || err != nil {
 		return true, err
 	}
-	if !n.store.Postgres() {
+	if n.alone {
 		return false, nil // the only node
 	}
 	behind, err := n.others.wait(ctx, seq, narrows)

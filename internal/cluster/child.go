@@ -89,7 +89,7 @@ func (n *Node) Attach() (*Attachment, error) {
 // server that is killed and started again knows none of them by name, and
 // waits for them all.
 func (n *Node) haveChildren() error {
-	if n.store.Postgres() {
+	if !n.alone {
 		return nil // the row of a server that was killed stays until its lease is over
 	}
 	n.mu.Lock()
@@ -307,7 +307,7 @@ func (n *Node) left(now time.Time) time.Duration {
 	switch {
 	case end == nil:
 		return 0
-	case !n.store.Postgres():
+	case n.alone:
 		return n.times.lease // the only server of its directory needs none itself
 	}
 	return min(end.Sub(now), end.Round(0).Sub(now.Round(0)), n.times.lease)

@@ -50,7 +50,7 @@ func (n *Node) renew(ctx context.Context) (int64, error) {
 	}
 	token, history := n.reportedToken, n.history
 	n.mu.Unlock()
-	head, err := n.store.RenewNode(ctx, self, token)
+	head, err := n.sendRow(ctx, self, token)
 	if err != nil {
 		return 0, err
 	}

@@ -69,6 +69,12 @@ type Node struct {
 	id, name string
 	started  time.Time
 
+	// alone tells that the store is a directory, which one server holds: there
+	// are no other nodes, and this one needs no lease itself.
+	alone bool
+	// sendRow is the store's RenewNode.
+	sendRow func(context.Context, store.Node, [16]byte) (head int64, err error)
+
 	index    atomic.Pointer[verify.Index]
 	usableTo atomic.Pointer[time.Time] // end of the lease, with monotonic clock; nil for none
 	wake     chan struct{}
@@ -132,7 +138,7 @@ func newNode(s *store.Store, t times, format keystile.Format, roles []keystile.R
 		return nil, err
 	}
 	n := &Node{
-		store: s, log: log, times: t, format: format,
+		store: s, alone: !s.Postgres(), sendRow: s.RenewNode, log: log, times: t, format: format,
 		id: hex.EncodeToString(random), name: name, started: time.Now(),
 		wake: make(chan struct{}, 1), moved: make(chan struct{}), seen: map[string]seenNode{},
 		children: map[string]*child{}, leave: make(chan struct{}), loading: make(chan struct{}, loadsAtOnce),
@@ -156,7 +162,7 @@ func newNode(s *store.Store, t times, format keystile.Format, roles []keystile.R
 // Start loads the index, takes a lease and follows the change log until ctx
 // ends. It returns when the node can answer.
 func (n *Node) Start(ctx context.Context) error {
-	if !n.store.Postgres() {
+	if n.alone {
 		// The server that holds the directory is the only node: rows of
 		// servers that were killed mean nothing.
 		if _, err := n.store.Write(ctx, (*store.Tx).DeleteNodes); err != nil {
@@ -173,7 +179,7 @@ func (n *Node) Start(ctx context.Context) error {
 	}
 	n.loops.Go(func() { n.store.Watch(ctx, n.nudge) })
 	n.loops.Go(func() { n.follow(ctx) })
-	if n.store.Postgres() {
+	if !n.alone {
 		n.loops.Go(func() { n.renewals(ctx) })
 	}
 	// The lease counts once what was committed during the load is applied.
@@ -217,7 +223,7 @@ func (n *Node) Leave(ctx context.Context) error {
 		// it wait for its replicas.
 		return fmt.Errorf("cluster: %d replicas may still answer for up to %s", orphans, n.times.wait)
 	}
-	if noted && !n.store.Postgres() {
+	if noted && n.alone {
 		if _, err := n.store.Write(ctx, func(tx *store.Tx) error { return tx.SetSetting(childrenSetting, "0") }); err != nil {
 			return err
 		}
@@ -232,7 +238,7 @@ func (n *Node) Index() (*verify.Index, bool) {
 	if end == nil {
 		return nil, false
 	}
-	if n.store.Postgres() {
+	if !n.alone {
 		now := time.Now()
 		// Both clocks must agree: the monotonic one stands still while a
 		// machine sleeps, the wall clock can be set back.
