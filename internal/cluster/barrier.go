@@ -20,6 +20,9 @@ var (
 //
 // An error means that the change may not be in force everywhere yet.
 func (n *Node) Barrier(ctx context.Context, seq int64, narrows bool) (pending bool, err error) {
+	if withoutBarrier {
+		return false, nil
+	}
 	// Whoever asked may go away; the change is committed and must get through.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*n.times.wait)
 	defer cancel()
