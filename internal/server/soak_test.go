@@ -127,12 +127,23 @@ func (f *fleet) launch(m *member) {
 	if m.agent {
 		words = []string{"agent", "--listen", listen, "--open"}
 	}
-	cmd := exec.Command(f.binary, append(words, m.flags...)...)
-	cmd.Env = append(environment(), "KEYSTILE_KEY="+f.replica)
-	p := start(f.t, cmd, m.flags)
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.now, m.url = p, p.url
+	for try := 1; ; try++ {
+		cmd := exec.Command(f.binary, append(words, m.flags...)...)
+		cmd.Env = append(environment(), "KEYSTILE_KEY="+f.replica)
+		p, err := tryStart(f.t, cmd, m.flags)
+		if err == nil {
+			m.mu.Lock()
+			m.now, m.url = p, p.url
+			m.mu.Unlock()
+			return
+		}
+		// While the database is away nothing starts; whoever runs it tries again.
+		if try == 100 {
+			f.t.Errorf("%s: %v", m.name, err)
+			return
+		}
+		time.Sleep(300 * time.Millisecond)
+	}
 }
 
 // relaunch starts a member that has ended, as soon as that is possible.
