@@ -89,6 +89,8 @@ func permits() map[string]permit {
 
 		"createPortalSession": p("platform.portal", none, map[string]any{"person": map[string]string{"subject": "user-1"}, "role": "service"}),
 
+		"listNodes": p("platform.nodes", none, nil),
+
 		"listUsage": p("api.usage.view", all, nil),
 		"listAudit": p("api.audit.view", all, nil),
 	}

@@ -82,7 +82,12 @@ func (c *Config) check() (trusted []netip.Prefix, err error) {
 	if err := c.checkOpenID(); err != nil {
 		return nil, err
 	}
-	for _, s := range c.Trusted {
+	return parseTrusted(c.Trusted)
+}
+
+// parseTrusted reads what was given as trusted proxies.
+func parseTrusted(given []string) (trusted []netip.Prefix, err error) {
+	for _, s := range given {
 		p, err := netip.ParsePrefix(s)
 		if err != nil {
 			a, err := netip.ParseAddr(s)

@@ -101,6 +101,13 @@ func Open(ctx context.Context, c Config) (_ *Server, err error) {
 	if err := s.chooseProfile(ctx, given); err != nil {
 		return nil, err
 	}
+	risks, err := s.store.Durability(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read the database's settings: %w", err)
+	}
+	for _, r := range risks {
+		c.Log.Warn("the database could lose what was answered with success: " + r)
+	}
 	s.keyring = keyring.New(s.store, s.profile, func(ctx context.Context, seq int64, narrows bool) (bool, error) {
 		return s.node.Barrier(ctx, seq, narrows)
 	})
@@ -183,7 +190,7 @@ func (s *Server) chooseProfile(ctx context.Context, given *profile.Profile) erro
 // routes joins what the parts serve. The socket, where verify is open, has no
 // pages.
 func (s *Server) routes(door *entry.Door, open bool) (http.Handler, error) {
-	a := api.New(door, api.Options{BaseURL: s.URL(), DocsURL: s.profile.Branding.DocsURL, Open: open})
+	a := api.New(door, api.Options{BaseURL: s.URL(), DocsURL: s.profile.Branding.DocsURL, Open: open, Node: s.node})
 	mux := http.NewServeMux()
 	mux.Handle("/v1/", a)
 	mux.Handle("GET /openapi.json", a)
@@ -355,6 +362,11 @@ func (s *Server) end(stop context.CancelFunc, loops *errgroup.Group) error {
 	defer cancel()
 	s.metrics.draining.Store(true)
 	var errs []error
+	// Replicas go to another server, or answer until their leases end; this one
+	// answers meanwhile.
+	if err := s.node.Dismiss(ctx); err != nil {
+		errs = append(errs, fmt.Errorf("replicas are still attached: %w", err))
+	}
 	for _, l := range s.listeners {
 		if err := l.http.Shutdown(ctx); err != nil {
 			errs = append(errs, fmt.Errorf("requests were cut off: %w", err), l.http.Close())
