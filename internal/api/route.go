@@ -67,6 +67,7 @@ func (a *API) routes() []route {
 
 		{"GET", "/v1/workspaces/{id}/usage", "listUsage", logs, 200, "api.usage.view", "Uses of keys by hour", typed(a.listUsage)},
 		{"GET", "/v1/workspaces/{id}/audit", "listAudit", logs, 200, "api.audit.view", "Who changed what, when and from where", typed(a.listAudit)},
+		{"GET", "/v1/workspaces/{id}/alerts", "listAlerts", logs, 200, "api.usage.view", "What somebody should see to", typed(a.listAlerts)},
 	}
 }
 

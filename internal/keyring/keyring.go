@@ -36,6 +36,7 @@ type Keyring struct {
 	barrier Barrier
 	ids     *idSource
 	now     func() time.Time
+	mails   bool // alerts are mailed
 }
 
 // New returns the keyring of a store.

@@ -306,6 +306,7 @@ func (s *Server) Run(ctx context.Context) error {
 	loops.Go(func() error { s.flushLoop(work); return nil })
 	loops.Go(func() error { s.expireLoop(work); return nil })
 	loops.Go(func() error { s.retainLoop(work); return nil })
+	loops.Go(func() error { s.watchLoop(work); return nil })
 	loops.Go(func() error { s.pages.Run(work); return nil })
 
 	failed := make(chan error, len(s.listeners))
