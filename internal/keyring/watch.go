@@ -202,7 +202,7 @@ func (c *change) look(id string) (next time.Time, err error) {
 			return next, err
 		}
 		if key.Replaces != "" { // which may be due for a replacement again
-			if err := c.LookAtReplaced(own, id); err != nil {
+			if _, err := c.LookAtReplaced(own, id); err != nil {
 				return next, err
 			}
 		}

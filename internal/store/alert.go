@@ -106,7 +106,7 @@ func (tx *Tx) OpenAlertsOfKey(s Scope, keyID string) ([]keystile.Alert, error) {
 func (tx *Tx) OpenAlertsOfType(s Scope, t keystile.AlertType, limit int) ([]keystile.Alert, error) {
 	ws, all := s.args()
 	return queryAll(tx, scanAlert, `SELECT `+alertColumns+` FROM alerts a
-		WHERE a.type = $1 AND a.closed_at = 0 AND (a.workspace_id = $2 OR $3 = 1) LIMIT $4`, string(t), ws, all, limit)
+		WHERE a.type = $1 AND a.closed_at = 0 AND (a.workspace_id = $2 OR $3 = 1) ORDER BY a.workspace_id LIMIT $4`, string(t), ws, all, limit)
 }
 
 // NeverLook says that nothing about a key comes due any more.
@@ -122,15 +122,14 @@ func (tx *Tx) DueToLook(s Scope, now time.Time, limit int) ([]string, error) {
 // SetLook says when to look at a key next.
 func (tx *Tx) SetLook(s Scope, id string, at time.Time) error {
 	ws, all := s.args()
-	_, err := tx.exec(`UPDATE keys SET look_at = $1 WHERE id = $2 AND (workspace_id = $3 OR $4 = 1)`, at.UnixMilli(), id, ws, all)
-	return wrap("say when to look at a key", err)
+	return tx.one(`UPDATE keys SET look_at = $1 WHERE id = $2 AND (workspace_id = $3 OR $4 = 1)`, at.UnixMilli(), id, ws, all)
 }
 
-// LookAtReplaced has the key looked at that a key replaces.
-func (tx *Tx) LookAtReplaced(s Scope, id string) error {
+// LookAtReplaced has the keys looked at that a key replaces, and returns how
+// many there are.
+func (tx *Tx) LookAtReplaced(s Scope, id string) (int64, error) {
 	ws, all := s.args()
-	_, err := tx.exec(`UPDATE keys SET look_at = 0 WHERE replaced_by = $1 AND replaced_by <> '' AND (workspace_id = $2 OR $3 = 1)`, id, ws, all)
-	return wrap("look at a replaced key", err)
+	return tx.exec(`UPDATE keys SET look_at = 0 WHERE replaced_by = $1 AND replaced_by <> '' AND (workspace_id = $2 OR $3 = 1)`, id, ws, all)
 }
 
 // LookAgain has the next keys behind an ID looked at, at most limit, and
@@ -138,7 +137,7 @@ func (tx *Tx) LookAtReplaced(s Scope, id string) error {
 func (tx *Tx) LookAgain(s Scope, after string, limit int) (last string, err error) {
 	ws, all := s.args()
 	last, err = queryOne(tx, scanString, `SELECT COALESCE(MAX(id), '') FROM (SELECT k.id FROM keys k WHERE k.id > $1
-		AND (k.workspace_id = $2 OR $3 = 1) ORDER BY k.id LIMIT $4) some`, after, ws, all, limit)
+		AND (k.workspace_id = $2 OR $3 = 1) ORDER BY k.id LIMIT $4) page`, after, ws, all, limit)
 	if err != nil || last == "" {
 		return "", err
 	}
@@ -217,11 +216,12 @@ func (tx *Tx) AddFailures(failures []Failure) error {
 }
 
 // FailingWorkspaces lists the workspaces in scope with at least so many
-// failures since an instant.
+// failures since an instant. The term keeps SQLite from going through all
+// windows in the order of workspaces.
 func (tx *Tx) FailingWorkspaces(s Scope, since time.Time, least int64) ([]string, error) {
 	ws, all := s.args()
-	return queryAll(tx, scanString, `SELECT f.workspace_id FROM auth_failures f
-		WHERE f.at >= $1 AND (f.workspace_id = $2 OR $3 = 1) GROUP BY f.workspace_id HAVING SUM(f.count) >= $4`,
+	return queryAll(tx, scanString, `SELECT f.workspace_id || '' FROM auth_failures f
+		WHERE f.at >= $1 AND (f.workspace_id = $2 OR $3 = 1) GROUP BY f.workspace_id || '' HAVING SUM(f.count) >= $4`,
 		millis(since), ws, all, least)
 }
 
