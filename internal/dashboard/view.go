@@ -75,6 +75,7 @@ type view struct {
 type navItem struct {
 	Name, Path string
 	Current    bool
+	Unseen     string // how many alerts nobody has seen; "" for none
 }
 
 // nav is the menu of a workspace: the pages that the person's role opens.
@@ -86,6 +87,7 @@ func (v *visit) nav() []navItem {
 	for _, item := range []struct{ name, path, needs string }{
 		{v.door.Profile.Word("menu"), "/keys", "api.key.view"},
 		{v.door.Profile.Word("hygiene_title"), "/hygiene", "api.key.view"},
+		{v.door.Profile.Word("alerts_title"), "/alerts", "api.usage.view"},
 		{v.door.Profile.Word("usage_title"), "/usage", "api.usage.view"},
 		{v.door.Profile.Word("audit_title"), "/audit", "api.audit.view"},
 		{v.door.Profile.Word("members_title"), "/members", "api.member.view"},
@@ -95,8 +97,12 @@ func (v *visit) nav() []navItem {
 	} {
 		if v.actor.May(item.needs) {
 			at := v.base() + item.path
+			unseen := ""
+			if item.path == "/alerts" {
+				unseen = v.unseen()
+			}
 			items = append(items, navItem{item.name, at, v.r.URL.Path == at || strings.HasPrefix(v.r.URL.Path, at+"/") ||
-				item.path == "/keys" && strings.HasPrefix(v.r.URL.Path, v.base()+"/integrations")})
+				item.path == "/keys" && strings.HasPrefix(v.r.URL.Path, v.base()+"/integrations"), unseen})
 		}
 	}
 	return items
@@ -181,6 +187,8 @@ func done(name string) string {
 		return "Resumed. Keys are accepted again."
 	case "passkey":
 		return "Passkey added. Sign in with it from now on."
+	case "seen":
+		return "Noted. It closes when its cause is gone."
 	case "reviewed":
 		return "Review noted."
 	}

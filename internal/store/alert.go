@@ -62,6 +62,7 @@ type AlertFilter struct {
 	WorkspaceID string
 	State       string             // open, closed, "" for all
 	Type        keystile.AlertType // of open ones; "" for all
+	Unseen      bool               // leave out what was acknowledged
 	Cursor      string             // ID of the last alert of the page before
 	Limit       int
 }
@@ -75,6 +76,9 @@ func (tx *Tx) Alerts(s Scope, f AlertFilter) ([]keystile.Alert, error) {
 		where += ` AND a.closed_at = 0`
 	case "closed":
 		where += ` AND a.closed_at > 0`
+	}
+	if f.Unseen {
+		where += ` AND a.acknowledged_at = 0`
 	}
 	for _, c := range []struct{ condition, value string }{{`a.type = $`, string(f.Type)}, {`a.id < $`, f.Cursor}} {
 		if c.value != "" {

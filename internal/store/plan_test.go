@@ -50,8 +50,6 @@ func plannedCalls() []planned {
 				p.scans, p.sorts, p.most = []string{"page"}, true, filledRows
 			case "Sources", "UsageSeries":
 				p.sorts = true // of one key
-			case "KeysRevokedFor":
-				p.sorts = true // those of a reason
 			case "CountActiveKeys":
 				p.most, p.covered = filledRows/50, []string{"keys_active", "keys_rotating"}
 			case "CountUnseenAlerts":

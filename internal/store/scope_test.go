@@ -48,10 +48,6 @@ func scopedMethods() []scoped {
 			l, err := tx.Findings(s, store.FindingFilter{Kind: store.FindingIdle, WorkspaceID: acme, Now: noon, Before: noon.Add(day), Limit: 9})
 			return len(l), err
 		}},
-		{"KeysRevokedFor", func(tx *store.Tx, s store.Scope) (int, error) {
-			l, err := tx.KeysRevokedFor(s, acme, "exposure_suspected", ago(2*day), 9)
-			return len(l), err
-		}},
 		{"Workspace", func(tx *store.Tx, s store.Scope) (int, error) { _, err := tx.Workspace(s, acme); return count(err) }},
 		{"Workspaces", func(tx *store.Tx, s store.Scope) (int, error) {
 			l, err := tx.Workspaces(s, "acme", "", 9)
