@@ -99,13 +99,13 @@ func (c *change) takeMail(memberID string) (Mail, error) {
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return m, err
 	}
-	manages := false
+	manages, named := false, false
 	if err == nil {
 		role, err := c.roleByID(member.WorkspaceID, member.RoleID)
 		if err != nil {
 			return m, err
 		}
-		manages = role.Permissions.Allow(mailManages)
+		manages, named = role.Permissions.Allow(mailManages), role.Permissions.Allow("api.key.view")
 	}
 	if !manages || member.Status != "active" || member.Person.Email == "" {
 		return m, c.DropMails(memberID) // who has left is not told any more
@@ -115,6 +115,11 @@ func (c *change) takeMail(memberID string) (Mail, error) {
 		return m, err
 	}
 	m.Alerts, err = c.TakeMails(memberID, m.ID, c.now, c.now.Add(mailTaken), c.now.Add(-mailLife))
+	if !named {
+		for i := range m.Alerts {
+			m.Alerts[i].KeyName = ""
+		}
+	}
 	return m, err
 }
 

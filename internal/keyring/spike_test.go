@@ -157,13 +157,14 @@ func TestSpikeProperties(t *testing.T) {
 			return open, closed
 		}
 		at, before := time.Duration(0), 0
-		for range rapid.IntRange(1, 25).Draw(r, "steps") {
+		for step := range rapid.IntRange(1, 25).Draw(r, "steps") {
 			at += time.Duration(rapid.IntRange(0, 1500).Draw(r, "seconds")) * time.Second
 			c.at(at)
 			if count := rapid.IntRange(0, 80).Draw(r, "failures"); count > 0 {
 				c.used(k, keystile.CodeDisabled, int64(count), "192.0.2.1")
 				c.at(at)
-				if open, _ := all(); count >= floor*200 && open == 0 {
+				// With so little behind it, nothing is usual yet.
+				if open, _ := all(); step < 10 && count >= floor && open == 0 {
 					r.Fatalf("%d failures opened nothing", count)
 				}
 			}
