@@ -91,8 +91,9 @@ func permits() map[string]permit {
 
 		"listNodes": p("platform.nodes", none, nil),
 
-		"listUsage": p("api.usage.view", all, nil),
-		"listAudit": p("api.audit.view", all, nil),
+		"listUsage":  p("api.usage.view", all, nil),
+		"listAudit":  p("api.audit.view", all, nil),
+		"listAlerts": p("api.usage.view", all, nil),
 	}
 }
 

@@ -35,7 +35,7 @@ func TestWalk(t *testing.T) {
 	for _, c := range []struct{ product, rows string }{
 		{"voqo", "VQ1_VQ2_VQ4_VQ5_VQ8_VQ9_VQ10"},
 		{"voxum", "VX1_VX2_VX3_VX4_VX5_VX7"},
-		{"ipaware", "IP2_IP3_IP4_IP5_IP6_IP7_IP8_IP13"},
+		{"ipaware", "IP2_IP3_IP4_IP5_IP6_IP7_IP8_IP11_IP13_IP14"},
 		{"vozagent", "VZ1_VZ2_VZ3_VZ4_VZ5_VZ6_VZ7"},
 		{"tenant", "TN1_TN2_TN3_TN4_TN5"},
 	} {

@@ -48,7 +48,8 @@ func TestDefault(t *testing.T) {
 		{"environment", p.DefaultEnvironment(), "production"},
 		{"role", p.DefaultRole, "service"},
 		{"plan", p.DefaultPlan, "standard"},
-		{"retention", p.Retention, profile.Retention{Audit: 400 * day, Usage: 400 * day, Sources: 90 * day, Deliveries: 30 * day}},
+		{"retention", p.Retention, profile.Retention{Audit: 400 * day, Usage: 400 * day, Sources: 90 * day, Deliveries: 30 * day, Alerts: 90 * day}},
+		{"alerts", p.Alerts, profile.Alerts{Expiring: []time.Duration{30 * day, 7 * day, day}, Notice: 7 * day, FailureWindow: 5 * time.Minute, FailureFloor: 100, FailureFactor: 5}},
 		{"sign_in", p.SignIn, profile.SignIn{Session: 12 * time.Hour, Fresh: time.Hour, Embed: []string{}}},
 		{"overlap", p.Keys.MaxOverlap, 30 * day},
 	} {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/keystile/keystile/internal/api"
 	"github.com/keystile/keystile/internal/cluster"
+	"github.com/keystile/keystile/internal/courier"
 	"github.com/keystile/keystile/internal/dashboard"
 	"github.com/keystile/keystile/internal/entry"
 	"github.com/keystile/keystile/internal/keyring"
@@ -111,6 +112,9 @@ func Open(ctx context.Context, c Config) (_ *Server, err error) {
 	s.keyring = keyring.New(s.store, s.profile, func(ctx context.Context, seq int64, narrows bool) (bool, error) {
 		return s.node.Barrier(ctx, seq, narrows)
 	})
+	if c.Mail.Address != "" {
+		s.keyring.MailAlerts()
+	}
 	name, err := os.Hostname()
 	if err != nil {
 		name = "unnamed"
@@ -335,6 +339,11 @@ func (s *Server) Run(ctx context.Context) error {
 	loops.Go(func() error { s.flushLoop(work); return nil })
 	loops.Go(func() error { s.expireLoop(work); return nil })
 	loops.Go(func() error { s.retainLoop(work); return nil })
+	loops.Go(func() error { s.watchLoop(work); return nil })
+	if s.config.Mail.Address != "" {
+		mailer := courier.NewMailer(s.keyring, s.config.Mail, s.URL(), s.config.Log)
+		loops.Go(func() error { mailer.Run(work); return nil })
+	}
 	loops.Go(func() error { s.pages.Run(work); return nil })
 
 	failed := make(chan error, len(s.listeners))
