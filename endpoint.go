@@ -49,8 +49,9 @@ type EndpointPatch struct {
 
 // CreatedEndpoint is the one answer that carries an endpoint's first secret.
 type CreatedEndpoint struct {
-	Endpoint Endpoint `json:"endpoint"`
-	Secret   string   `json:"secret,omitempty" doc:"What its deliveries are signed with, shown this once; absent in the replay of an idempotent request"`
+	Endpoint      Endpoint            `json:"endpoint"`
+	WebhookSecret WebhookSecretRecord `json:"webhook_secret" doc:"The secret's record; rotate it under its own ID"`
+	Secret        string              `json:"secret,omitempty" doc:"What its deliveries are signed with, shown this once; absent in the replay of an idempotent request"`
 }
 
 // PauseEndpoint says why an endpoint is paused.

@@ -19,12 +19,13 @@ type Event struct {
 // right before it was deleted. Exactly the member that [EventType.Object] names
 // is there.
 type EventData struct {
-	Key       *Key          `json:"key,omitempty"`
-	Workspace *Workspace    `json:"workspace,omitempty"`
-	Role      *Role         `json:"role,omitempty"`
-	Member    *Member       `json:"member,omitempty"`
-	Endpoint  *Endpoint     `json:"endpoint,omitempty"`
-	Subject   *EventSubject `json:"subject,omitempty"`
+	Key           *Key                 `json:"key,omitempty"`
+	WebhookSecret *WebhookSecretRecord `json:"webhook_secret,omitempty"`
+	Workspace     *Workspace           `json:"workspace,omitempty"`
+	Role          *Role                `json:"role,omitempty"`
+	Member        *Member              `json:"member,omitempty"`
+	Endpoint      *Endpoint            `json:"endpoint,omitempty"`
+	Subject       *EventSubject        `json:"subject,omitempty"`
 }
 
 // EventSubject is what an event is about that has no object on the wire, such
@@ -53,6 +54,7 @@ const EventTest = "endpoint.test"
 func EventTypes() []EventType {
 	const (
 		keys, members, roles     = "api.key.view", "api.member.view", "api.role.view"
+		secrets                  = "api.webhook_secret.view"
 		workspaces, ends, audits = "api.workspace.view", "api.endpoint.view", "api.audit.view"
 	)
 	return []EventType{
@@ -66,6 +68,13 @@ func EventTypes() []EventType {
 		{"key.expired", "A key reached its end", keys, "key"},
 		{"key.rolled_back", "A key got its former end back when its replacement was revoked", keys, "key"},
 		{"key.deleted", "A key was deleted, by someone or by retention", keys, "key"},
+
+		{"webhook_secret.created", "A webhook secret was created, or made as the replacement of another", secrets, "webhook_secret"},
+		{"webhook_secret.updated", "A webhook secret was edited", secrets, "webhook_secret"},
+		{"webhook_secret.rotated", "A webhook secret was replaced; replaced_by names the new one", secrets, "webhook_secret"},
+		{"webhook_secret.revoked", "A webhook secret was revoked", secrets, "webhook_secret"},
+		{"webhook_secret.expired", "A webhook secret reached its end", secrets, "webhook_secret"},
+		{"webhook_secret.deleted", "A webhook secret was deleted, by someone or by retention", secrets, "webhook_secret"},
 
 		{"workspace.updated", "A workspace was renamed, or its plan or allowlist changed", workspaces, "workspace"},
 		{"workspace.suspended", "A workspace was suspended", workspaces, "workspace"},

@@ -23,6 +23,9 @@ const (
 	deleteChunk = 500
 )
 
+// endpointLabel is the label of an endpoint's first secret.
+const endpointLabel = "Endpoint"
+
 // allowRanges is the permission to let an endpoint reach the operator's network.
 const allowRanges = "platform.endpoint.allow"
 
@@ -87,16 +90,19 @@ func (k *Keyring) CreateEndpoint(ctx context.Context, a Actor, workspaceID strin
 	if err := checkID("ws_", workspaceID); err != nil {
 		return out, false, err
 	}
-	_, err = k.write(ctx, a, func(c *change) error {
-		ws, err := c.Workspace(a.scope(), workspaceID)
-		if err != nil {
+	strip := func(e keystile.CreatedEndpoint) keystile.CreatedEndpoint { e.Secret = ""; return e }
+	err = k.withKeys(ctx, func() error {
+		_, err := k.write(ctx, a, func(c *change) error {
+			ws, err := c.Workspace(a.scope(), workspaceID)
+			if err != nil {
+				return err
+			}
+			if err := a.need("api.endpoint.create"); err != nil {
+				return err
+			}
+			out, replayed, err = once(c, idem, in, strip, func() (keystile.CreatedEndpoint, error) { return c.createEndpoint(ws, in) })
 			return err
-		}
-		if err := a.need("api.endpoint.create"); err != nil {
-			return err
-		}
-		strip := func(e keystile.CreatedEndpoint) keystile.CreatedEndpoint { e.Secret = ""; return e }
-		out, replayed, err = once(c, idem, in, strip, func() (keystile.CreatedEndpoint, error) { return c.createEndpoint(ws, in) })
+		})
 		return err
 	})
 	if err != nil {
@@ -135,10 +141,12 @@ func (c *change) createEndpoint(ws keystile.Workspace, in keystile.CreateEndpoin
 		return out, err
 	}
 	out.Endpoint = e.Endpoint
-	if out.Secret, err = c.firstEndpointSecret(e.Endpoint); err != nil {
+	if err := c.recordEndpoint("endpoint.created", "", nil, &e); err != nil {
 		return out, err
 	}
-	return out, c.recordEndpoint("endpoint.created", "", nil, &e)
+	made, err := c.endpointSecret(ws.ID, e.ID, endpointLabel)
+	out.WebhookSecret, out.Secret = made.WebhookSecret, made.Secret
+	return out, err
 }
 
 func (c *change) recordEndpoint(action, reason string, before, after *store.Endpoint) error {

@@ -165,8 +165,6 @@ type Round struct {
 	AllowRanges          []string
 	Failing              bool
 	UpdatedAt            time.Time
-	Secrets              []keystile.WebhookSecret
-	SecretsError         error // why there are none
 	Parcels              []Parcel
 }
 
@@ -193,9 +191,6 @@ func (k *Keyring) Rounds(ctx context.Context, node string, limit int) (out []Rou
 						return err
 					}
 					r.Parcels = append(r.Parcels, Parcel{d.ID, d.EventID, d.ObjectID, d.Attempts, d.Tries, body})
-				}
-				if len(due) > 0 {
-					r.Secrets, r.SecretsError = k.endpointSecrets(tx, e.Endpoint, "")
 				}
 			}
 			out = append(out, r)

@@ -13,11 +13,13 @@ const (
 	ChangeWorkspace ChangeKind = "workspace"
 	ChangeRole      ChangeKind = "role"
 	ChangeMember    ChangeKind = "member"
-	ChangeProfile   ChangeKind = "profile"  // roles built into the profile
-	ChangeLink      ChangeKind = "link"     // sign-in links; of no concern to the index
-	ChangeSession   ChangeKind = "session"  // sessions and passkeys; of no concern to the index either
-	ChangeEndpoint  ChangeKind = "endpoint" // of no concern to the index
-	ChangeNoop      ChangeKind = "noop"     // nothing; whoever logged it waits for the barrier
+	ChangeProfile   ChangeKind = "profile" // roles built into the profile
+	ChangeLink      ChangeKind = "link"    // sign-in links; of no concern to the index
+	ChangeSession   ChangeKind = "session" // sessions and passkeys; of no concern to the index either
+	// ChangeWebhookSecret is of no concern to the index: whoever signs reads the store.
+	ChangeWebhookSecret ChangeKind = "webhook_secret"
+	ChangeEndpoint      ChangeKind = "endpoint" // endpoints and deliveries; of no concern to the index
+	ChangeNoop          ChangeKind = "noop" // nothing; whoever logged it waits for the barrier
 )
 
 // Change is a row of the change log: object ID of Kind is to be read anew.
