@@ -45,8 +45,11 @@ type EventType struct {
 	Object      string `json:"object" doc:"The member of data that is there"`
 }
 
-// EventTest is the type of test deliveries. They are sent on request alone.
-const EventTest = "endpoint.test"
+// The types of test deliveries, which are sent on request alone.
+const (
+	EventEndpointTest      = "endpoint.test"
+	EventWebhookSecretTest = "webhook_secret.test"
+)
 
 // EventTypes is the list of every type of event that an endpoint can get, by
 // branch. That a workspace was made or deleted is not among them: it has no
@@ -72,9 +75,11 @@ func EventTypes() []EventType {
 		{"webhook_secret.created", "A webhook secret was created, or made as the replacement of another", secrets, "webhook_secret"},
 		{"webhook_secret.updated", "A webhook secret was edited", secrets, "webhook_secret"},
 		{"webhook_secret.rotated", "A webhook secret was replaced; replaced_by names the new one", secrets, "webhook_secret"},
+		{"webhook_secret.rolled_back", "A webhook secret got its former end back when its replacement was revoked", secrets, "webhook_secret"},
 		{"webhook_secret.revoked", "A webhook secret was revoked", secrets, "webhook_secret"},
 		{"webhook_secret.expired", "A webhook secret reached its end", secrets, "webhook_secret"},
 		{"webhook_secret.deleted", "A webhook secret was deleted, by someone or by retention", secrets, "webhook_secret"},
+		{EventWebhookSecretTest, "Someone asked for a test delivery signed with a webhook secret", secrets, "webhook_secret"},
 
 		{"workspace.updated", "A workspace was renamed, or its plan or allowlist changed", workspaces, "workspace"},
 		{"workspace.suspended", "A workspace was suspended", workspaces, "workspace"},
@@ -97,7 +102,7 @@ func EventTypes() []EventType {
 		{"endpoint.disabled", "An endpoint was disabled, since its receiver answered 410 Gone", ends, "endpoint"},
 		{"endpoint.resumed", "An endpoint was resumed", ends, "endpoint"},
 		{"endpoint.deleted", "An endpoint was deleted", ends, "endpoint"},
-		{EventTest, "Someone asked for a test delivery", ends, "endpoint"},
+		{EventEndpointTest, "Someone asked for a test delivery to an endpoint", ends, "endpoint"},
 
 		{"session.began", "Someone signed in", audits, "subject"},
 		{"session.ended", "Someone signed out, or was signed out", audits, "subject"},

@@ -46,7 +46,7 @@ type Turn struct {
 }
 
 // Turn writes what became of attempts, makes deliveries of events, and claims
-// endpoints for the node. It tells whether more events wait.
+// endpoints for the node. It tells whether there is more of the last two.
 func (k *Keyring) Turn(ctx context.Context, t Turn) (more bool, err error) {
 	_, err = k.write(ctx, system(), func(c *change) error {
 		var tried []store.Tried
@@ -75,9 +75,11 @@ func (k *Keyring) Turn(ctx context.Context, t Turn) (more bool, err error) {
 			}
 		}
 		if t.Claim {
-			_, err = c.ClaimEndpoints(t.Node, c.now, c.now.Add(claimLife), claimChunk)
+			claimed, err := c.ClaimEndpoints(t.Node, c.now, c.now.Add(claimLife), claimChunk)
+			more = more || len(claimed) == claimChunk
+			return err
 		}
-		return err
+		return nil
 	})
 	return more, err
 }
@@ -163,14 +165,15 @@ type Parcel struct {
 type Round struct {
 	ID, WorkspaceID, URL string
 	AllowRanges          []string
-	Failing              bool
+	Active, Failing      bool
 	UpdatedAt            time.Time
 	Parcels              []Parcel
 }
 
-// Rounds reads the endpoints that a node has claimed, as they are now, with at
-// most limit deliveries each that are due. One that is not active any more has none.
-func (k *Keyring) Rounds(ctx context.Context, node string, limit int) (out []Round, err error) {
+// Rounds reads the endpoints that a node has claimed, as they are now, each
+// with the deliveries that are due: as many at most as room says of its ID, or
+// of "" where it says nothing. One that is not active has none.
+func (k *Keyring) Rounds(ctx context.Context, node string, room map[string]int) (out []Round, err error) {
 	now := k.now()
 	err = k.read(ctx, func(tx *store.Tx) error {
 		out = nil
@@ -179,9 +182,14 @@ func (k *Keyring) Rounds(ctx context.Context, node string, limit int) (out []Rou
 			return err
 		}
 		for _, e := range endpoints {
-			r := Round{ID: e.ID, WorkspaceID: e.WorkspaceID, URL: e.URL, AllowRanges: e.AllowRanges, Failing: e.FailingSince != nil, UpdatedAt: e.UpdatedAt}
-			if e.Status == keystile.EndpointActive {
-				due, err := tx.DueDeliveries(e.ID, now, limit)
+			r := Round{ID: e.ID, WorkspaceID: e.WorkspaceID, URL: e.URL, AllowRanges: e.AllowRanges,
+				Active: e.Status == keystile.EndpointActive, Failing: e.FailingSince != nil, UpdatedAt: e.UpdatedAt}
+			most, ok := room[e.ID]
+			if !ok {
+				most = room[""]
+			}
+			if r.Active && most > 0 {
+				due, err := tx.DueDeliveries(e.ID, now, most)
 				if err != nil {
 					return err
 				}
@@ -230,8 +238,94 @@ func (k *Keyring) ReleaseAll(ctx context.Context) error {
 	return problemOf(err)
 }
 
-// Release ends the claims of a node that leaves.
-func (k *Keyring) Release(ctx context.Context, node string, endpoints []string) error {
-	_, err := k.store.Write(ctx, func(tx *store.Tx) error { return tx.ReleaseEndpoints(node, endpoints) })
-	return problemOf(err)
+
+// TestRound is what a test delivery takes.
+type TestRound struct {
+	WorkspaceID, URL string
+	AllowRanges      []string
+	EventID          string
+	Payload          json.RawMessage
+	Secrets          []keystile.WebhookSecret
+}
+
+// TestEndpoint prepares a test delivery to an endpoint, signed with all of its
+// live secrets or with one of them alone, and notes in the audit log that it
+// was asked for. The endpoint need not be active.
+func (k *Keyring) TestEndpoint(ctx context.Context, a Actor, id string, in keystile.TestDelivery) (out TestRound, err error) {
+	if in.WebhookSecret != "" {
+		if err := checkID(secretIDPrefix, in.WebhookSecret); err != nil {
+			return out, err
+		}
+	}
+	_, err = k.changeEndpoint(ctx, a, id, "api.endpoint.update", func(c *change, e *store.Endpoint) error {
+		out = TestRound{WorkspaceID: e.WorkspaceID, URL: e.URL, AllowRanges: e.AllowRanges}
+		if err := c.testPayload(&out, keystile.EventEndpointTest, map[string]any{string(store.ChangeEndpoint): e.Endpoint}); err != nil {
+			return err
+		}
+		return c.record(entry{workspaceID: e.WorkspaceID, action: "endpoint.tested", kind: store.ChangeEndpoint,
+			objectID: e.ID, objectName: e.URL, reason: in.WebhookSecret})
+	})
+	if err != nil {
+		return TestRound{}, err
+	}
+	out.Secrets, err = k.SecretsOfEndpoint(ctx, out.WorkspaceID, id, in.WebhookSecret)
+	return out, err
+}
+
+// TestWebhookSecret prepares a test webhook to a URL, signed with one of a
+// workspace's own secrets alone, and notes that in the audit log.
+func (k *Keyring) TestWebhookSecret(ctx context.Context, a Actor, id string, in keystile.TestWebhook) (out TestRound, err error) {
+	if err := checkID(secretIDPrefix, id); err != nil {
+		return out, err
+	}
+	_, err = k.write(ctx, a, func(c *change) error {
+		s, err := c.WebhookSecret(a.scope(), id)
+		if err != nil {
+			return err
+		}
+		if s.EndpointID != "" {
+			return keystile.NewError(keystile.CodeConflict, "This is a secret of the endpoint "+s.EndpointID+".",
+				"Test it with POST /v1/endpoints/"+s.EndpointID+"/test and its ID as webhook_secret.")
+		}
+		if err := a.need("api.webhook_secret.sign"); err != nil {
+			return err
+		}
+		out = TestRound{WorkspaceID: s.WorkspaceID}
+		if len(in.AllowRanges) > 0 {
+			if err := a.need(allowRanges); err != nil {
+				return err
+			}
+			if out.AllowRanges, err = ranges(in.AllowRanges); err != nil {
+				return err
+			}
+		}
+		if out.URL, err = receiverURL(in.URL, len(out.AllowRanges) > 0); err != nil {
+			return err
+		}
+		wire := k.presentSecret(s, c.now)
+		if err := c.testPayload(&out, keystile.EventWebhookSecretTest, map[string]any{string(store.ChangeWebhookSecret): wire}); err != nil {
+			return err
+		}
+		return c.record(entry{workspaceID: s.WorkspaceID, action: "webhook_secret.tested", kind: store.ChangeWebhookSecret,
+			objectID: s.ID, objectName: s.Label, reason: out.URL})
+	})
+	if err != nil {
+		return TestRound{}, err
+	}
+	out.Secrets, err = k.SecretsOfEndpoint(ctx, out.WorkspaceID, "", id)
+	return out, err
+}
+
+// testPayload makes the event of a test delivery. It is sent once, and stands
+// in no outbox.
+func (c *change) testPayload(t *TestRound, event string, data map[string]any) error {
+	text, err := json.Marshal(data)
+	if err != nil {
+		return err
+	}
+	d := store.Delivery{Data: text}
+	d.EventID, d.EventType, d.EventAt, d.WorkspaceID = c.k.ids.next("evt_", c.now), event, c.now, t.WorkspaceID
+	t.EventID = d.EventID
+	t.Payload, err = payload(d)
+	return err
 }
