@@ -58,7 +58,7 @@ func New(d *entry.Door, o Options) *API {
 	a := &API{door: d, keyring: d.Keyring, baseURL: o.BaseURL, docsURL: o.DocsURL, open: o.Open, mux: http.NewServeMux()}
 	problemsOnce.Do(useProblems)
 	config := huma.DefaultConfig("Keystile", keystile.Version)
-	config.Info.Description = "Issue, check, rotate and revoke API keys."
+	config.Info.Description = "Issue, check, rotate and revoke API keys; sign webhooks."
 	config.CreateHooks = nil // no $schema member in answers
 	config.DocsPath, config.SchemasPath = "", ""
 	config.RejectUnknownQueryParameters = true

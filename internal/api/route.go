@@ -28,6 +28,7 @@ type route struct {
 // routes is the list of everything under /v1.
 func (a *API) routes() []route {
 	const keys, workspaces, people, logs, checks = "Keys", "Workspaces", "Roles and members", "Logs", "Checking keys"
+	const webhooks = "Webhooks"
 	return []route{
 		{"POST", "/v1/verify", "verify", checks, 200, "platform.verify, or api.key.verify for keys of the own workspace", "Check a key", byHand(a.verify)},
 		{"POST", "/v1/verify/batch", "verifyBatch", checks, 200, "platform.verify, or api.key.verify for keys of the own workspace", "Check up to 1000 keys", byHand(a.verifyBatch)},
@@ -44,6 +45,15 @@ func (a *API) routes() []route {
 		{"POST", "/v1/keys/{id}/enable", "enableKey", keys, 200, "api.key.update", "Enable a disabled key", typed(a.enableKey)},
 		{"POST", "/v1/keys/{id}/rotate", "rotateKey", keys, 201, "api.key.create and api.key.delete", "Replace a key, both valid for an overlap", typed(a.rotateKey)},
 		{"POST", "/v1/keys/{id}/review", "reviewKey", keys, 200, "api.key.update", "Note that a key was reviewed", typed(a.reviewKey)},
+
+		{"GET", "/v1/workspaces/{id}/webhook-secrets", "listWebhookSecrets", webhooks, 200, "api.webhook_secret.view; api.endpoint.view for those of an endpoint", "List webhook secrets", typed(a.listWebhookSecrets)},
+		{"POST", "/v1/workspaces/{id}/webhook-secrets", "createWebhookSecret", webhooks, 201, "api.webhook_secret.create", "Create a webhook secret; it is in this answer and nowhere else", typed(a.createWebhookSecret)},
+		{"GET", "/v1/webhook-secrets/{id}", "showWebhookSecret", webhooks, 200, "api.webhook_secret.view; api.endpoint.view for one of an endpoint", "Show all about a webhook secret but the secret", typed(a.showWebhookSecret)},
+		{"PATCH", "/v1/webhook-secrets/{id}", "updateWebhookSecret", webhooks, 200, "api.webhook_secret.update; api.endpoint.update for one of an endpoint", "Edit a webhook secret", typed(a.updateWebhookSecret)},
+		{"DELETE", "/v1/webhook-secrets/{id}", "deleteWebhookSecret", webhooks, 204, "api.webhook_secret.delete; api.endpoint.update for one of an endpoint", "Delete a webhook secret for good", typed(a.deleteWebhookSecret)},
+		{"POST", "/v1/webhook-secrets/{id}/revoke", "revokeWebhookSecret", webhooks, 200, "api.webhook_secret.delete; api.endpoint.update for one of an endpoint", "Revoke a webhook secret; no server signs with it when this returns", typed(a.revokeWebhookSecret)},
+		{"POST", "/v1/webhook-secrets/{id}/rotate", "rotateWebhookSecret", webhooks, 201, "api.webhook_secret.create and api.webhook_secret.delete; api.endpoint.update for one of an endpoint", "Replace a webhook secret, both signing for an overlap", typed(a.rotateWebhookSecret)},
+		{"POST", "/v1/workspaces/{id}/webhooks/sign", "signWebhook", webhooks, 200, "api.webhook_secret.sign", "Sign a webhook of your product", typed(a.signWebhook)},
 
 		{"GET", "/v1/workspaces", "listWorkspaces", workspaces, 200, "api.workspace.view, or platform.workspace.view for all", "List workspaces", typed(a.listWorkspaces)},
 		{"POST", "/v1/workspaces", "createWorkspace", workspaces, 201, "platform.workspace.create", "Create a workspace", typed(a.createWorkspace)},
@@ -72,10 +82,14 @@ func (a *API) routes() []route {
 
 // operation is the row in OpenAPI's terms.
 func (r route) operation() huma.Operation {
+	most := int64(maxBody)
+	if r.id == "signWebhook" {
+		most = maxPayloadBody
+	}
 	return huma.Operation{
 		Method: r.method, Path: r.path, OperationID: r.id, Tags: []string{r.tag}, Summary: r.summary,
 		Description: "Who may: " + r.who + ".", DefaultStatus: r.status,
-		MaxBodyBytes: maxBody, BodyReadTimeout: bodyTimeout, RejectUnknownQueryParameters: true,
+		MaxBodyBytes: most, BodyReadTimeout: bodyTimeout, RejectUnknownQueryParameters: true,
 	}
 }
 

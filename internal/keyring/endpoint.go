@@ -91,18 +91,15 @@ func (k *Keyring) CreateEndpoint(ctx context.Context, a Actor, workspaceID strin
 		return out, false, err
 	}
 	strip := func(e keystile.CreatedEndpoint) keystile.CreatedEndpoint { e.Secret = ""; return e }
-	err = k.withKeys(ctx, func() error {
-		_, err := k.write(ctx, a, func(c *change) error {
-			ws, err := c.Workspace(a.scope(), workspaceID)
-			if err != nil {
-				return err
-			}
-			if err := a.need("api.endpoint.create"); err != nil {
-				return err
-			}
-			out, replayed, err = once(c, idem, in, strip, func() (keystile.CreatedEndpoint, error) { return c.createEndpoint(ws, in) })
+	_, err = k.write(ctx, a, func(c *change) error {
+		ws, err := c.Workspace(a.scope(), workspaceID)
+		if err != nil {
 			return err
-		})
+		}
+		if err := a.need("api.endpoint.create"); err != nil {
+			return err
+		}
+		out, replayed, err = once(c, idem, in, strip, func() (keystile.CreatedEndpoint, error) { return c.createEndpoint(ws, in) })
 		return err
 	})
 	if err != nil {

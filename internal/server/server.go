@@ -121,6 +121,9 @@ func Open(ctx context.Context, c Config) (_ *Server, err error) {
 	if s.Fresh, s.Only, err = s.keyring.Start(ctx); err != nil {
 		return nil, fmt.Errorf("prepare the store: %w", err)
 	}
+	if err := s.unlock(ctx, o); err != nil {
+		return nil, err
+	}
 	s.metrics.watch(s.node, s.uses)
 	door := &entry.Door{
 		Index: s.node.Index, Recorder: s.uses, Keyring: s.keyring, Profile: s.profile,
@@ -139,6 +142,25 @@ func Open(ctx context.Context, c Config) (_ *Server, err error) {
 		l.http.ErrorLog = quietLog(c.Log)
 	}
 	return s, nil
+}
+
+// unlock reads the master keys.
+func (s *Server) unlock(ctx context.Context, o store.Options) error {
+	source, _ := MasterKeySource(s.config.MasterKey, o)
+	m, err := s.keyring.UnlockSecrets(ctx, source, s.config.MasterKey.IsZero() && o.Dir != "")
+	switch {
+	case err != nil:
+		return err
+	case m.Made:
+		s.config.Log.Warn("made a master key: back this file up, apart from the database; without it no webhook secret can be read again", "file", source.File)
+	case !m.Held && m.Current != "":
+		s.config.Log.Warn("the master key is missing: webhook secrets are refused until it is back, and keys go on", "master_key", m.Current, "file", source.File)
+	case !m.Held:
+		s.config.Log.Info("no master key: webhook secrets are refused; set KEYSTILE_MASTER_KEY, --master-key-file or --master-key-command, the same on every node")
+	case m.Newest != m.Current:
+		s.config.Log.Info("there is a newer master key than the one in use: keystile admin rotate-master-key", "newest", m.Newest, "in_use", m.Current)
+	}
+	return nil
 }
 
 // chooseProfile takes the profile that the configuration names, or the one

@@ -18,8 +18,9 @@ const (
 	ChangeSession   ChangeKind = "session" // sessions and passkeys; of no concern to the index either
 	// ChangeWebhookSecret is of no concern to the index: whoever signs reads the store.
 	ChangeWebhookSecret ChangeKind = "webhook_secret"
-	ChangeEndpoint      ChangeKind = "endpoint" // endpoints and deliveries; of no concern to the index
-	ChangeNoop          ChangeKind = "noop"     // nothing; whoever logged it waits for the barrier
+	ChangeMasterKey     ChangeKind = "master_key" // which one seals; of no concern to the index
+	ChangeEndpoint      ChangeKind = "endpoint"   // endpoints and deliveries; of no concern to the index
+	ChangeNoop          ChangeKind = "noop"       // nothing; whoever logged it waits for the barrier
 )
 
 // Change is a row of the change log: object ID of Kind is to be read anew.
