@@ -12,6 +12,7 @@ import (
 const (
 	expireEvery = 2 * time.Second
 	retainEvery = 15 * time.Minute
+	outboxEvery = 10 * time.Second
 )
 
 func every(ctx context.Context, d time.Duration, do func()) {
@@ -62,6 +63,18 @@ func (s *Server) expireLoop(ctx context.Context) {
 	every(ctx, expireEvery, func() {
 		all("expire keys", s.keyring.ExpireKeys)
 		all("expire webhook secrets", s.keyring.ExpireWebhookSecrets)
+	})
+}
+
+// outboxLoop measures for how long events have been waiting.
+func (s *Server) outboxLoop(ctx context.Context) {
+	every(ctx, outboxEvery, func() {
+		age, err := s.keyring.OldestDue(ctx)
+		if err != nil {
+			s.background("look into the outbox", err)
+			return
+		}
+		s.metrics.outboxAge.Set(age.Seconds())
 	})
 }
 
