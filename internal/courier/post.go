@@ -182,6 +182,8 @@ func explain(err error) string {
 		return "The name of the host is not known."
 	case errors.As(err, &dns):
 		return "The name of the host could not be looked up."
+	case errors.Is(err, http.ErrSchemeMismatch):
+		return "TLS failed: the receiver speaks HTTP without TLS at this port."
 	case errors.As(err, &unknown), errors.As(err, &record), errors.As(err, &alert):
 		return "TLS failed: " + clip(err.Error()) + "."
 	case errors.Is(err, errSlowBody):
