@@ -103,11 +103,15 @@ func run(ctx context.Context, line string) ([]byte, error) {
 	}
 	c := exec.CommandContext(ctx, shell, flag, line) //nolint:gosec // the operator's own command line
 	var out bytes.Buffer
-	c.Stdout, c.Stderr = &limited{&out}, os.Stderr
+	most := &limited{buf: &out}
+	c.Stdout, c.Stderr = most, os.Stderr
 	c.WaitDelay = time.Second // a child that holds the pipe open is not waited for
 	if err := c.Run(); err != nil {
-		if ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil:
 			err = ctx.Err()
+		case most.err != nil: // the exit status is that of a broken pipe
+			err = most.err
 		}
 		return nil, fmt.Errorf("the master key command: %w", err)
 	}
@@ -115,11 +119,15 @@ func run(ctx context.Context, line string) ([]byte, error) {
 }
 
 // limited takes no more than there can be of keys.
-type limited struct{ buf *bytes.Buffer }
+type limited struct {
+	buf *bytes.Buffer
+	err error
+}
 
 func (l *limited) Write(p []byte) (int, error) {
 	if l.buf.Len()+len(p) > maxText {
-		return 0, errors.New("it prints more than master keys")
+		l.err = errors.New("it prints more than master keys")
+		return 0, l.err
 	}
 	return l.buf.Write(p)
 }
