@@ -283,12 +283,12 @@ func (k *Keyring) TestWebhookSecret(ctx context.Context, a Actor, id string, in 
 		if err != nil {
 			return err
 		}
+		if err := a.need("api.webhook_secret.sign"); err != nil {
+			return err
+		}
 		if s.EndpointID != "" {
 			return keystile.NewError(keystile.CodeConflict, "This is a secret of the endpoint "+s.EndpointID+".",
 				"Test it with POST /v1/endpoints/"+s.EndpointID+"/test and its ID as webhook_secret.")
-		}
-		if err := a.need("api.webhook_secret.sign"); err != nil {
-			return err
 		}
 		out = TestRound{WorkspaceID: s.WorkspaceID}
 		if len(in.AllowRanges) > 0 {

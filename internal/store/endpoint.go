@@ -124,8 +124,8 @@ func (tx *Tx) DeleteEndpoint(s Scope, id string) error {
 	ws, all := s.args()
 	for _, q := range []string{
 		`DELETE FROM webhook_secret_use WHERE webhook_secret_id IN (SELECT id FROM webhook_secrets
-			WHERE endpoint_id = $1 AND (workspace_id = $2 OR $3 = 1))`,
-		`DELETE FROM webhook_secrets WHERE endpoint_id = $1 AND (workspace_id = $2 OR $3 = 1)`,
+			WHERE endpoint_id = $1 AND endpoint_id <> '' AND (workspace_id = $2 OR $3 = 1))`,
+		`DELETE FROM webhook_secrets WHERE endpoint_id = $1 AND endpoint_id <> '' AND (workspace_id = $2 OR $3 = 1)`,
 	} {
 		if _, err := tx.exec(q, id, ws, all); err != nil {
 			return wrap("delete an endpoint's secrets", err)

@@ -125,7 +125,7 @@ func (tx *Tx) ClaimEndpoints(node string, now, till time.Time, limit int) ([]str
 
 // RenewClaims lengthens a node's claims.
 func (tx *Tx) RenewClaims(node string, till time.Time) error {
-	_, err := tx.exec(`UPDATE endpoints SET claimed_till = $1 WHERE claimed_by = $2`, millis(till), node)
+	_, err := tx.exec(`UPDATE endpoints SET claimed_till = $1 WHERE claimed_by = $2 AND claimed_by <> ''`, millis(till), node)
 	return wrap("renew claims", err)
 }
 
@@ -151,7 +151,7 @@ func (tx *Tx) ReleaseAll() error {
 
 // ClaimedEndpoints reads the endpoints that a node has claimed.
 func (tx *Tx) ClaimedEndpoints(node string) ([]Endpoint, error) {
-	return queryAll(tx, scanEndpoint, `SELECT `+endpointColumns+` FROM endpoints e WHERE e.claimed_by = $1 ORDER BY e.id`, node)
+	return queryAll(tx, scanEndpoint, `SELECT `+endpointColumns+` FROM endpoints e WHERE e.claimed_by = $1 AND e.claimed_by <> '' ORDER BY e.id`, node)
 }
 
 // DueDeliveries lists the deliveries to an endpoint that are due, at most limit.
