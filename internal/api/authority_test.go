@@ -69,6 +69,7 @@ func permits() map[string]permit {
 		"revokeWebhookSecret": spent("api.webhook_secret.delete", developer, nil),
 		"rotateWebhookSecret": spent("api.webhook_secret.create api.webhook_secret.delete", developer, map[string]string{"overlap": "0s"}),
 		"signWebhook":         p("api.webhook_secret.sign", developer, map[string]string{"payload": "{}", "environment": "production"}),
+		"verifyWebhook":       p("api.webhook_secret.view", all, map[string]any{"payload": "{}", "headers": map[string]string{}}),
 
 		"listWorkspaces":  p("api.workspace.view", all, nil),
 		"createWorkspace": p("platform.workspace.create", none, map[string]string{"name": "Made"}),

@@ -55,6 +55,7 @@ func (a *API) routes() []route {
 		{"POST", "/v1/webhook-secrets/{id}/test", "testWebhookSecret", webhooks, 200, "api.webhook_secret.sign; platform.endpoint.allow for allow_ranges", "Send a test signed with this secret alone to a URL, and wait for the answer", typed(a.testWebhookSecret)},
 		{"POST", "/v1/webhook-secrets/{id}/rotate", "rotateWebhookSecret", webhooks, 201, "api.webhook_secret.create and api.webhook_secret.delete; api.endpoint.update for one of an endpoint", "Replace a webhook secret, both signing for an overlap", typed(a.rotateWebhookSecret)},
 		{"POST", "/v1/workspaces/{id}/webhooks/sign", "signWebhook", webhooks, 200, "api.webhook_secret.sign", "Sign a webhook of your product", typed(a.signWebhook)},
+		{"POST", "/v1/workspaces/{id}/webhooks/verify", "verifyWebhook", webhooks, 200, "api.webhook_secret.view", "Verify a webhook of your product as it was received, and find out why it fails", typed(a.verifyWebhook)},
 
 		{"GET", "/v1/workspaces", "listWorkspaces", workspaces, 200, "api.workspace.view, or platform.workspace.view for all", "List workspaces", typed(a.listWorkspaces)},
 		{"POST", "/v1/workspaces", "createWorkspace", workspaces, 201, "platform.workspace.create", "Create a workspace", typed(a.createWorkspace)},
@@ -98,7 +99,7 @@ func (a *API) routes() []route {
 // operation is the row in OpenAPI's terms.
 func (r route) operation() huma.Operation {
 	most := int64(maxBody)
-	if r.id == "signWebhook" {
+	if r.id == "signWebhook" || r.id == "verifyWebhook" {
 		most = maxPayloadBody
 	}
 	return huma.Operation{

@@ -493,9 +493,21 @@ func TestKillRotateMasterKey(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		<-time.After(whole * time.Duration(i+1) / tries)
+		ended := make(chan struct{})
+		go func() { _ = cmd.Wait(); close(ended) }()
+		if i < tries/2 {
+			<-time.After(whole * time.Duration(i+1) / (tries / 2))
+		} else { // in the midst of sealing, for certain
+			for done := false; !done && len(sealedUnder(t, store)) < 2; {
+				select {
+				case <-ended:
+					done = true
+				default:
+				}
+			}
+		}
 		_ = cmd.Process.Signal(os.Kill)
-		_ = cmd.Wait()
+		<-ended
 		if len(sealedUnder(t, store)) > 1 {
 			partly++
 		}
@@ -515,6 +527,9 @@ func TestKillRotateMasterKey(t *testing.T) {
 			continue // the next meets what this one left
 		}
 		succeed(t, rotate...)
+	}
+	if partly == 0 {
+		t.Error("no kill came between two keys")
 	}
 	t.Logf("killed %d times in %v, %d times between two keys", tries, whole, partly)
 	succeed(t, rotate...)

@@ -104,8 +104,7 @@ function unrepeat(dialog) {
 }
 
 // A dialog that a page comes with, such as the one that shows a new key, is
-// made modal. It is not closed by accident while the key is not copied, and
-// what it showed is not in the page that the browser may keep for "back".
+// made modal. It is not closed by accident while the key is not copied.
 for (const dialog of $$("dialog[open]")) {
   dialog.close();
   dialog.showModal();
@@ -117,8 +116,10 @@ for (const dialog of $$("dialog[open]")) {
     if (!dialog.hasAttribute("data-uncopied")) return;
     if (!confirm(dialog.dataset.uncopied)) event.preventDefault();
   });
-  addEventListener("pagehide", () => { for (const secret of $$(".secret, [data-secret]", dialog)) secret.textContent = ""; });
 }
+
+// Nor is any secret in the page that the browser may keep for "back".
+addEventListener("pagehide", () => { for (const secret of $$(".secret, [data-secret]")) secret.textContent = ""; });
 
 // Choosing all rows of a table.
 document.addEventListener("change", (event) => {
