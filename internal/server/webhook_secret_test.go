@@ -19,6 +19,7 @@ import (
 	"github.com/keystile/keystile"
 	"github.com/keystile/keystile/internal/pgtest"
 	"github.com/keystile/keystile/internal/seal"
+	"github.com/keystile/keystile/keystiletest"
 )
 
 // newMasterKey is the text of a master key.
@@ -626,5 +627,88 @@ func TestMasterKeyAndBackup(t *testing.T) {
 			s.signs(s.create("production"))
 			p.end()
 		})
+	}
+}
+
+// TestSealedRows: what someone changes in the database opens nothing. A sealed
+// text that is moved to another record, or cut, signs nowhere, and a rotation
+// says which those are and goes on.
+func TestSealedRows(t *testing.T) {
+	t.Parallel()
+	for name, source := range databaseFlags() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			store := source(t)
+			flags := []string{"--master-key-file", keyFile(t, "", newMasterKey(t))}
+			p := serve(t, store, flags...)
+			s := newSigner(t, p)
+			good, moved, cut := s.create("production"), s.create("production"), s.create("staging")
+			driver, at := "sqlite", "file:"+filepath.Join(store[1], "keystile.db")+"?_pragma=busy_timeout(10000)"
+			if name == "postgres" {
+				driver, at = "pgx", store[1]
+			}
+			db, err := sql.Open(driver, at)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer db.Close()
+			for _, q := range [][]any{
+				{`UPDATE webhook_secrets SET sealed = (SELECT sealed FROM webhook_secrets WHERE id = $2) WHERE id = $1`, moved.WebhookSecret.ID, good.WebhookSecret.ID},
+				{`UPDATE webhook_secrets SET sealed = SUBSTR(sealed, 1, 40) WHERE id = $1`, cut.WebhookSecret.ID},
+			} {
+				if _, err := db.ExecContext(t.Context(), q[0].(string), q[1:]...); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s.signs(good)
+			for _, bad := range []keystile.CreatedWebhookSecret{moved, cut} {
+				r := s.trySign(bad)
+				wantProblem(t, r, http.StatusInternalServerError, keystile.CodeInternal)
+				if strings.Contains(string(r.body), "seal") {
+					t.Errorf("tells a caller what the log alone should: %s", r)
+				}
+				eventually(t, "the log says which it is", func() bool { return strings.Contains(p.stderr.String(), bad.WebhookSecret.ID) })
+			}
+			box, err := seal.Source{File: flags[1]}.Read(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			keyFile(t, flags[1], newMasterKey(t), box.Keys()[0])
+			_, stderr := succeed(t, append(append([]string{"admin", "rotate-master-key"}, store...), flags...)...)
+			if !strings.Contains(stderr, "damaged") || !strings.Contains(stderr, moved.WebhookSecret.ID) || !strings.Contains(stderr, cut.WebhookSecret.ID) || strings.Contains(stderr, good.WebhookSecret.ID) {
+				t.Error(stderr)
+			}
+			s.signs(good)
+		})
+	}
+}
+
+// TestRetainWebhookSecrets: records of revoked webhook secrets go when those of
+// keys do.
+func TestRetainWebhookSecrets(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := keystiletest.New(t, keystiletest.Dir(dir), keystiletest.ProfileText("product: X\nprefix: xx\nretention:\n  revoked_keys: 30d\n"))
+	n := &tenant{T: t, server: s, dir: dir, id: s.Workspace, admin: s.Key(s.Workspace, keystile.CreateKey{Name: "Admin", Role: "admin"}).Secret}
+	old, late, live := n.hook("old", "production"), n.hook("late", "production"), n.hook("live", "production")
+	for _, made := range []keystile.CreatedWebhookSecret{old, late} {
+		want[keystile.WebhookSecretRecord](t, n.call(n.admin, "POST", "/v1/webhook-secrets/"+made.WebhookSecret.ID+"/revoke", nil), http.StatusOK)
+	}
+	n.sql(`UPDATE webhook_secrets SET revoked_at = ? WHERE id = ?`, time.Now().AddDate(0, 0, -31).UnixMilli(), old.WebhookSecret.ID)
+	for {
+		gone, err := s.Keyring().Retain(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if gone == 0 {
+			break
+		}
+	}
+	wantProblem(t, n.call(n.admin, "GET", "/v1/webhook-secrets/"+old.WebhookSecret.ID, nil), http.StatusNotFound, keystile.CodeNotFound)
+	for _, made := range []keystile.CreatedWebhookSecret{late, live} {
+		want[keystile.WebhookSecretRecord](t, n.call(n.admin, "GET", "/v1/webhook-secrets/"+made.WebhookSecret.ID, nil), http.StatusOK)
+	}
+	if e := n.audited(old.WebhookSecret.ID, "webhook_secret.deleted"); e.Reason != "retention" || e.Actor.Kind != "system" {
+		t.Errorf("%+v", e)
 	}
 }
