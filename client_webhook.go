@@ -118,3 +118,13 @@ func (c *Client) SignWebhook(ctx context.Context, workspaceID string, r SignRequ
 	}
 	return fetch[Signed](ctx, c, call{method: http.MethodPost, path: object("/v1/workspaces/%s/webhooks/sign", workspaceID), body: r, repeatable: true})
 }
+
+// VerifyWebhook asks the server whether a webhook, as it was received, is one
+// of the workspace's, and why not if it is not. The payload must be UTF-8: JSON carries nothing else. A program that
+// holds the secrets itself needs no server: see [WebhookVerifier].
+func (c *Client) VerifyWebhook(ctx context.Context, workspaceID string, r VerifyWebhookRequest) (WebhookVerdict, error) {
+	if !utf8.ValidString(r.Payload) {
+		return WebhookVerdict{}, errors.New("keystile: the payload is not UTF-8, so other bytes would be verified than those that were received")
+	}
+	return fetch[WebhookVerdict](ctx, c, call{method: http.MethodPost, path: object("/v1/workspaces/%s/webhooks/verify", workspaceID), body: r, repeatable: true})
+}

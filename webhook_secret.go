@@ -40,11 +40,14 @@ type WebhookSecretRecord struct {
 	RevokedReason string     `json:"revoked_reason,omitempty"`
 
 	LastSignedAt   *time.Time `json:"last_signed_at,omitempty" doc:"When Keystile last signed with it; lags by up to ten seconds"`
-	LastVerifiedAt *time.Time `json:"last_verified_at,omitempty" doc:"When Keystile last found a signature of it good; lags by up to ten seconds"`
+	LastVerifiedAt *time.Time `json:"last_verified_at,omitempty" doc:"When Keystile last verified a webhook that only this secret accounts for; lags by up to ten seconds"`
 
 	Replaces    string     `json:"replaces,omitempty" doc:"ID of the secret that this one replaces"`
 	ReplacedBy  string     `json:"replaced_by,omitempty" doc:"ID of the secret that replaces this one"`
 	RotationDue *time.Time `json:"rotation_due_at,omitempty" doc:"When the profile recommends a replacement"`
+	// SafeToRevoke is evidence, not a promise: what receivers verify by
+	// themselves is not seen here.
+	SafeToRevoke bool `json:"safe_to_revoke,omitempty" doc:"A signature of the replacement was verified, and none of this secret since"`
 }
 
 // CreateWebhookSecret says what webhook secret to make.

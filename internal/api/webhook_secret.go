@@ -87,8 +87,21 @@ func (a *API) signWebhook(ctx context.Context, in *signWebhookInput) (*answer[ke
 	return answerWith(a.keyring.SignWebhook(ctx, entry.Actor(ctx), in.ID, in.Body))
 }
 
+type verifyWebhookInput struct {
+	ByID
+	RawBody []byte
+	Body    keystile.VerifyWebhookRequest
+}
+
+func (a *API) verifyWebhook(ctx context.Context, in *verifyWebhookInput) (*answer[keystile.WebhookVerdict], error) {
+	if !faithful(in.RawBody, in.Body.Payload) {
+		return nil, notText()
+	}
+	return answerWith(a.keyring.VerifyWebhook(ctx, entry.Actor(ctx), in.ID, in.Body))
+}
+
 func notText() error {
-	const detail = "It is not valid Unicode, so other bytes would be signed than those that are sent."
+	const detail = "It is not valid Unicode, so other bytes would be signed or verified than those that are sent."
 	e := keystile.NewError(keystile.CodeInvalidField, detail, "Send a payload of valid UTF-8, without \\u escapes of half a surrogate pair.")
 	e.Fields = []keystile.FieldError{{Field: "body.payload", Detail: detail}}
 	return e

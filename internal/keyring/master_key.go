@@ -207,9 +207,18 @@ func (c *change) seal(plain string, workspaceID, id string) (masterKey string, s
 
 // open decrypts a webhook secret.
 func (k *Keyring) open(s store.WebhookSecret) (keystile.WebhookSecret, error) {
+	text, err := k.openText(s)
+	if err != nil {
+		return keystile.WebhookSecret{}, err
+	}
+	return keystile.ParseWebhookSecret(text)
+}
+
+// openText decrypts a webhook secret to the text that was shown once.
+func (k *Keyring) openText(s store.WebhookSecret) (string, error) {
 	plain, err := k.vault.box().Open(s.Sealed, s.WorkspaceID, s.ID)
 	if err != nil {
-		return keystile.WebhookSecret{}, fmt.Errorf("open the webhook secret %s: %w", s.ID, err)
+		return "", fmt.Errorf("open the webhook secret %s: %w", s.ID, err)
 	}
-	return keystile.ParseWebhookSecret(string(plain))
+	return string(plain), nil
 }

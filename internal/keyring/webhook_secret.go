@@ -178,6 +178,11 @@ func (k *Keyring) presentSecret(s store.WebhookSecret, now time.Time) keystile.W
 		due := w.CreatedAt.Add(every)
 		w.RotationDue = &due
 	}
+	var verified time.Time
+	if w.LastVerifiedAt != nil {
+		verified = *w.LastVerifiedAt
+	}
+	w.SafeToRevoke = replaced && w.Status == keystile.StatusActive && s.ReplacementVerified.After(verified) && now.Sub(verified) > quiet
 	return w
 }
 

@@ -27,24 +27,29 @@ type WebhookSecret struct {
 	// none) of the secret that replaces this one; no status when there is none.
 	ReplacementStatus keystile.KeyStatus
 	ReplacementEnd    time.Time
+	// ReplacementVerified is when a signature of that one was last verified,
+	// zero for never.
+	ReplacementVerified time.Time
 }
 
 const secretColumns = `w.id, w.workspace_id, w.endpoint_id, w.label, w.environment, w.algorithm, w.preview, w.state,
 	w.master_key, w.sealed, w.created_at, w.creator_kind, w.creator_id, w.creator_name, w.updated_at, w.expires_at,
 	w.former_end, w.revoked_at, w.revoked_by, w.revoked_reason, w.replaces, w.replaced_by,
-	COALESCE(u.signed_at, 0), COALESCE(u.verified_at, 0), COALESCE(r.state, -1), COALESCE(r.expires_at, 0)`
+	COALESCE(u.signed_at, 0), COALESCE(u.verified_at, 0), COALESCE(r.state, -1), COALESCE(r.expires_at, 0),
+	COALESCE(ru.verified_at, 0)`
 
 const secretTables = ` FROM webhook_secrets w LEFT JOIN webhook_secret_use u ON u.webhook_secret_id = w.id
-	LEFT JOIN webhook_secrets r ON r.id = w.replaced_by `
+	LEFT JOIN webhook_secrets r ON r.id = w.replaced_by
+	LEFT JOIN webhook_secret_use ru ON ru.webhook_secret_id = w.replaced_by `
 
 func scanSecret(r scanner) (WebhookSecret, error) {
 	var s WebhookSecret
-	var state, created, updated, expires, revoked, signed, verified, replacementState, replacementEnd int64
+	var state, created, updated, expires, revoked, signed, verified, replacementState, replacementEnd, replacementVerified int64
 	var revokedBy string
 	err := r.Scan(&s.ID, &s.WorkspaceID, &s.EndpointID, &s.Label, &s.Environment, &s.Algorithm, &s.Preview, &state,
 		&s.MasterKey, &s.Sealed, &created, &s.CreatedBy.Kind, &s.CreatedBy.ID, &s.CreatedBy.Name, &updated, &expires,
 		&s.FormerEnd, &revoked, &revokedBy, &s.RevokedReason, &s.Replaces, &s.ReplacedBy,
-		&signed, &verified, &replacementState, &replacementEnd)
+		&signed, &verified, &replacementState, &replacementEnd, &replacementVerified)
 	if err != nil {
 		return s, err
 	}
@@ -52,7 +57,7 @@ func scanSecret(r scanner) (WebhookSecret, error) {
 	s.CreatedAt, s.UpdatedAt = fromMillis(created), fromMillis(updated)
 	s.ExpiresAt, s.RevokedAt = fromMillisPtr(expires), fromMillisPtr(revoked)
 	s.LastSignedAt, s.LastVerifiedAt = fromMillisPtr(signed), fromMillisPtr(verified)
-	s.ReplacementEnd = fromMillis(replacementEnd)
+	s.ReplacementEnd, s.ReplacementVerified = fromMillis(replacementEnd), fromMillis(replacementVerified)
 	if replacementState >= 0 {
 		s.ReplacementStatus = statusOf(replacementState)
 	}
