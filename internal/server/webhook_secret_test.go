@@ -161,10 +161,20 @@ func TestMasterKeySources(t *testing.T) {
 		if err != nil || !bytes.Equal(before, after) {
 			t.Errorf("the second start changed the file, %v", err)
 		}
-		if strings.Contains(p.stderr.String(), "made a master key") {
-			t.Error("the second start says that it made a key")
+		if log := p.stderr.String(); strings.Contains(log, "made a master key") || strings.Contains(log, "can read") {
+			t.Errorf("the second start says what is not so: %s", log)
 		}
 		p.end()
+		if runtime.GOOS != "windows" {
+			if err := os.Chmod(file, 0o604); err != nil {
+				t.Fatal(err)
+			}
+			p = serve(t, store)
+			if log := p.stderr.String(); !strings.Contains(log, "everyone on this machine can read the master key file") {
+				t.Errorf("no warning: %s", log)
+			}
+			p.end()
+		}
 
 		t.Log("the file is gone: keys go on, nothing is made in its place")
 		if err := os.Rename(file, file+".aside"); err != nil {
@@ -476,71 +486,94 @@ func sealedUnder(t testing.TB, store []string) map[string]int {
 // is lost at any of them, and the next run goes on.
 func TestKillRotateMasterKey(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	store := []string{"--data", dir}
-	file := filepath.Join(dir, "master.key")
-	p := serve(t, store)
-	s := newSigner(t, p)
-	all := s.fill(500)
-	rotate := append([]string{"admin", "rotate-master-key"}, store...)
-	began := time.Now()
-	succeed(t, rotate...)
-	whole := time.Since(began)
-	const tries = 12
-	partly := 0
-	for i := range tries {
-		cmd := exec.Command(program(t), rotate...)
-		cmd.Env = environment()
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		ended := make(chan struct{})
-		go func() { _ = cmd.Wait(); close(ended) }()
-		if i < tries/2 {
-			<-time.After(whole * time.Duration(i+1) / (tries / 2))
-		} else { // in the midst of sealing, for certain
-			for done := false; !done && len(sealedUnder(t, store)) < 2; {
-				select {
-				case <-ended:
-					done = true
-				default:
+	for name, source := range databaseFlags() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			store := source(t)
+			file, flags := filepath.Join(store[1], "master.key"), []string(nil)
+			if name == "postgres" {
+				file = keyFile(t, "", newMasterKey(t))
+				flags = []string{"--master-key-file", file}
+			}
+			p := serve(t, store, flags...)
+			s := newSigner(t, p)
+			all := s.fill(300)
+			arguments := append(append([]string{"admin", "rotate-master-key"}, store...), flags...)
+			box := func() *seal.Box {
+				t.Helper()
+				b, err := seal.Source{File: file}.Read(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				return b
+			}
+			// ready sees to it that there is something to do.
+			ready := func() {
+				t.Helper()
+				if b := box(); name == "postgres" && sealedUnder(t, store)[b.Newest()] == len(all) {
+					keyFile(t, file, append([]seal.MasterKey{newMasterKey(t)}, b.Keys()...)...)
 				}
 			}
-		}
-		_ = cmd.Process.Signal(os.Kill)
-		<-ended
-		if len(sealedUnder(t, store)) > 1 {
-			partly++
-		}
-		for n := i; n < len(all); n += 10 {
-			s.signs(all[n])
-		}
-		box, err := seal.Source{File: file}.Read(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		for id := range sealedUnder(t, store) {
-			if !box.Holds(id) {
-				t.Fatalf("the file lacks the key %s", id)
+			ready()
+			began := time.Now()
+			succeed(t, arguments...)
+			whole := time.Since(began)
+			const tries = 10
+			partly := 0
+			for i := range tries {
+				ready()
+				cmd := exec.Command(program(t), arguments...)
+				cmd.Env = environment()
+				if err := cmd.Start(); err != nil {
+					t.Fatal(err)
+				}
+				ended := make(chan struct{})
+				go func() { _ = cmd.Wait(); close(ended) }()
+				if i < tries/2 {
+					<-time.After(whole * time.Duration(i+1) / (tries / 2))
+				} else { // in the midst of sealing, for certain
+					for done := false; !done && len(sealedUnder(t, store)) < 2; {
+						select {
+						case <-ended:
+							done = true
+						default:
+						}
+					}
+				}
+				_ = cmd.Process.Signal(os.Kill)
+				<-ended
+				if len(sealedUnder(t, store)) > 1 {
+					partly++
+				}
+				for n := i; n < len(all); n += 10 {
+					s.signs(all[n])
+				}
+				b := box()
+				for id := range sealedUnder(t, store) {
+					if !b.Holds(id) {
+						t.Fatalf("the file lacks the key %s", id)
+					}
+				}
+				if i%2 == 1 { // otherwise the next meets what this one left
+					ready()
+					succeed(t, arguments...)
+				}
 			}
-		}
-		if i%2 == 0 {
-			continue // the next meets what this one left
-		}
-		succeed(t, rotate...)
-	}
-	if partly == 0 {
-		t.Error("no kill came between two keys")
-	}
-	t.Logf("killed %d times in %v, %d times between two keys", tries, whole, partly)
-	succeed(t, rotate...)
-	if under := sealedUnder(t, store); len(under) != 1 {
-		t.Errorf("sealed under %v", under)
-	}
-	p.end()
-	s = s.at(serve(t, store))
-	for _, made := range all {
-		s.signs(made)
+			if partly == 0 {
+				t.Error("no kill came between two keys")
+			}
+			t.Logf("killed %d times in %v, %d times between two keys", tries, whole, partly)
+			ready()
+			succeed(t, arguments...)
+			if under := sealedUnder(t, store); len(under) != 1 || under[box().Newest()] != len(all) {
+				t.Errorf("sealed under %v", under)
+			}
+			p.end()
+			s = s.at(serve(t, store, flags...))
+			for _, made := range all {
+				s.signs(made)
+			}
+		})
 	}
 }
 
