@@ -65,7 +65,7 @@ await walk(async (house, page) => {
   await page.getByRole("navigation", { name: "Workspace" }).getByRole("link", { name: "Developer Tools" }).click();
   await page.getByRole("link", { name: "Webhook secrets", exact: true }).click();
   await page.getByRole("heading", { name: "Webhook secrets", exact: true }).waitFor();
-  await house.shoot("voqo-webhook-secrets-empty");
+  await house.look("no webhook secrets");
   const makeSecret = async (label, environment) => {
     await page.getByRole("button", { name: "Create webhook secret" }).click();
     let dialog = page.getByRole("dialog");
@@ -144,7 +144,7 @@ await walk(async (house, page) => {
   };
   assert.match(await explain({}), /The webhook is good[^]*Order service/);
   assert.match(await explain({ secret: replacement }), /The webhook is good/);
-  await house.shoot("voqo-debugger-good");
+  await house.look("good webhook");
   assert.match(await explain({ secret: production }), /consumer has another one: one that is in use and did not sign/);
   assert.match(await explain({ body: JSON.stringify(JSON.parse(payload)) }), /parsed and written again/);
   await house.shoot("voqo-debugger-reserialized");
@@ -162,7 +162,7 @@ await walk(async (house, page) => {
   await page.waitForFunction(async (at) => (await (await fetch(at)).text()).includes("Safe to revoke"), oldPage, { polling: 500, timeout: 60000 });
   await page.goto(oldPage);
   await page.getByText("Safe to revoke").first().waitFor();
-  await house.shoot("voqo-webhook-safe");
+  await house.look("safe to revoke");
   await page.getByRole("button", { name: "Revoke the old secret" }).click();
   dialog = page.getByRole("dialog");
   await dialog.getByLabel("Reason").first().selectOption({ label: "No longer needed" });
@@ -172,7 +172,7 @@ await walk(async (house, page) => {
   headers = await sign(payload, { environment: "production" });
   assert.ok(!accepts(production, headers, payload) && accepts(replacement, headers, payload), "the old one signs no more");
   assert.match(await explain({ secret: production }), /an old one that is revoked or expired/);
-  await house.shoot("voqo-debugger-old-secret");
+  await house.look("old secret");
 
   // VQ8: support details of a webhook secret, without the value.
   await page.goto(newPage);
