@@ -23,6 +23,7 @@ type cli struct {
 	JSON bool `help:"Print JSON for programs instead of text for people."`
 
 	Serve      serveCmd      `cmd:"" help:"Run the server."`
+	Agent      agentCmd      `cmd:"" help:"Check keys beside a program, from a copy of the server's index."`
 	Keys       keysCmd       `cmd:"" help:"Create, list, show, edit, rotate, revoke, delete and import keys."`
 	Verify     verifyCmd     `cmd:"" help:"Check a key."`
 	Webhooks   webhooksCmd   `cmd:"" help:"Create, list, show, edit, rotate, revoke and delete webhook secrets, and sign with them."`

@@ -90,8 +90,11 @@ func permits() map[string]permit {
 
 		"createPortalSession": p("platform.portal", none, map[string]any{"person": map[string]string{"subject": "user-1"}, "role": "service"}),
 
-		"listUsage": p("api.usage.view", all, nil),
-		"listAudit": p("api.audit.view", all, nil),
+		"listNodes": p("platform.nodes", none, nil),
+
+		"listUsage":  p("api.usage.view", all, nil),
+		"listAudit":  p("api.audit.view", all, nil),
+		"listAlerts": p("api.usage.view", all, nil),
 	}
 }
 

@@ -27,7 +27,7 @@ type route struct {
 
 // routes is the list of everything under /v1.
 func (a *API) routes() []route {
-	const keys, workspaces, people, logs, checks = "Keys", "Workspaces", "Roles and members", "Logs", "Checking keys"
+	const keys, workspaces, people, logs, checks, nodes = "Keys", "Workspaces", "Roles and members", "Logs", "Checking keys", "Nodes and replicas"
 	const webhooks = "Webhooks"
 	return []route{
 		{"POST", "/v1/verify", "verify", checks, 200, "platform.verify, or api.key.verify for keys of the own workspace", "Check a key", byHand(a.verify)},
@@ -78,6 +78,12 @@ func (a *API) routes() []route {
 
 		{"GET", "/v1/workspaces/{id}/usage", "listUsage", logs, 200, "api.usage.view", "Uses of keys by hour", typed(a.listUsage)},
 		{"GET", "/v1/workspaces/{id}/audit", "listAudit", logs, 200, "api.audit.view", "Who changed what, when and from where", typed(a.listAudit)},
+		{"GET", "/v1/workspaces/{id}/alerts", "listAlerts", logs, 200, "api.usage.view", "What somebody should see to", typed(a.listAlerts)},
+
+		{"GET", "/v1/nodes", "listNodes", nodes, 200, "platform.nodes", "List the servers of this installation, and how far each has come", typed(a.listNodes)},
+		{"GET", "/v1/replica", "replicate", nodes, 200, "platform.replica", "Attach a replica; package replica and keystile agent do so", unlisted(a.replicate)},
+		{"POST", "/v1/replica/{attachment}", "grantLease", nodes, 200, "platform.replica", "Give a replica a lease and take what it has counted", unlisted(a.grantLease)},
+		{"DELETE", "/v1/replica/{attachment}", "releaseReplica", nodes, 204, "platform.replica", "Note that a replica answers no more", unlisted(a.releaseReplica)},
 	}
 }
 
@@ -111,11 +117,7 @@ func typed[I, O any](handler func(context.Context, *I) (*O, error)) func(*API, h
 // by reflection costs more there than everything else.
 func byHand(handler http.HandlerFunc) func(*API, huma.API, route) {
 	return func(a *API, h huma.API, r route) {
-		pattern := r.path
-		if r.method != anyMethod {
-			pattern = r.method + " " + r.path
-		}
-		a.mux.HandleFunc(pattern, handler)
+		a.mux.HandleFunc(r.pattern(), handler)
 		op := r.operation()
 		if op.Method == "" {
 			op.Method = http.MethodGet
@@ -123,6 +125,19 @@ func byHand(handler http.HandlerFunc) func(*API, huma.API, route) {
 		describe(h, &op, r)
 		h.OpenAPI().AddOperation(&op)
 	}
+}
+
+// unlisted adds a route that is no part of the description: what servers and
+// replicas of this very program say to each other (docs/spec/revocation.md).
+func unlisted(handler http.HandlerFunc) func(*API, huma.API, route) {
+	return func(a *API, _ huma.API, r route) { a.mux.HandleFunc(r.pattern(), handler) }
+}
+
+func (r route) pattern() string {
+	if r.method == anyMethod {
+		return r.path
+	}
+	return r.method + " " + r.path
 }
 
 // describe writes into OpenAPI what huma would have found out by itself.

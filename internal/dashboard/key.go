@@ -32,7 +32,7 @@ type keysPage struct {
 	Next      string // address of the next page
 	MayCreate bool
 	Bulk      string // what can be done to many: revoke, delete or nothing
-	Exposed   []keystile.Key
+	Exposed   []keystile.Alert
 	Created   *createdKey
 }
 
@@ -198,6 +198,8 @@ func (v *visit) cameFrom() string {
 	switch v.r.FormValue("back") {
 	case "hygiene":
 		return v.base() + "/hygiene"
+	case "alerts":
+		return v.base() + "/alerts"
 	case "key":
 		if id := v.r.PathValue("key"); id != "" {
 			return v.keyAt(id)

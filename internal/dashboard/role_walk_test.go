@@ -165,16 +165,18 @@ func walkRows() map[string]walkRow {
 		"POST " + w + "/settings/suspend": sends(operators, "reason", "unpaid"),
 		"POST " + w + "/settings/resume":  sends(operators),
 
-		"GET " + w + "/plans":        page(viewers),
-		"GET " + w + "/usage":        page(viewers),
-		"GET " + w + "/audit":        page(viewers),
-		"GET " + w + "/audit/export": page(viewers),
+		"GET " + w + "/plans":                page(viewers),
+		"GET " + w + "/usage":                page(viewers),
+		"GET " + w + "/alerts":               page(viewers),
+		"POST " + w + "/alerts/{alert}/seen": {may: makers, form: none},
+		"GET " + w + "/audit":                page(viewers),
+		"GET " + w + "/audit/export":         page(viewers),
 	}
 }
 
 // objects are what paths and forms name, made anew for each step.
 type objects struct {
-	workspace, key, secret, member, role, token, unique string
+	workspace, key, secret, member, role, alert, token, unique string
 }
 
 // walk is the test's two workspaces and all who walk.
@@ -271,6 +273,9 @@ func (w *roleWalk) objects(workspace, pattern string) objects {
 	if strings.Contains(pattern, "{role}") {
 		o.role = customRole(w, w.server, workspace, "Role "+name, "read").ID
 	}
+	if strings.Contains(pattern, "{alert}") {
+		o.alert = exposure(w, w.server, workspace, "Exposed "+name)
+	}
 	if strings.Contains(pattern, "{token}") {
 		o.token = w.server.SignInLink(workspace)[len(w.server.URL+"/link/"):]
 	}
@@ -278,7 +283,7 @@ func (w *roleWalk) objects(workspace, pattern string) objects {
 }
 
 // everything names an object for each parameter there is.
-const everything = "{key} {secret} {member} {role}"
+const everything = "{key} {secret} {member} {role} {alert}"
 
 var parameter = regexp.MustCompile(`\{[^}]*\}`)
 
@@ -299,6 +304,8 @@ func (w *roleWalk) path(pattern string, o objects) string {
 			return o.member
 		case "{role}":
 			return o.role
+		case "{alert}":
+			return o.alert
 		case "{id}":
 			return "none"
 		case "{token}":
@@ -548,17 +555,29 @@ func freshRoutes() []string {
 	}
 }
 
+// openDatabase looks into a server's database beside it.
+func openDatabase(t testing.TB, dir string) *sql.DB {
+	t.Helper()
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(dir, "keystile.db")+"?_pragma=busy_timeout(10000)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	return db
+}
+
+// age makes the last proof of everyone who is signed in by name an old one.
+func age(db *sql.DB) error {
+	_, err := db.Exec(`UPDATE sessions SET fresh_at = fresh_at - 7200000 WHERE person_id <> ''`)
+	return err
+}
+
 // TestEveryRouteWithAnOldSession: what hands out or takes away access asks for
 // a fresh sign-in, on the page and on its form, and does nothing until then.
 func TestEveryRouteWithAnOldSession(t *testing.T) {
 	dir := t.TempDir()
 	w := newRoleWalk(t, keystiletest.Dir(dir))
-	db, err := sql.Open("sqlite", "file:"+filepath.Join(dir, "keystile.db")+"?_pragma=busy_timeout(10000)")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	if _, err := db.Exec(`UPDATE sessions SET fresh_at = fresh_at - 7200000`); err != nil {
+	if err := age(openDatabase(t, dir)); err != nil {
 		t.Fatal(err)
 	}
 	o := w.objects(w.ours, everything)

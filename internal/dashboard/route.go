@@ -108,6 +108,8 @@ func routes() []route {
 
 		{pattern: "GET /w/{workspace}/plans", serve: (*visit).showPlans, member: true, needs: "api.workspace.view"},
 		{pattern: "GET /w/{workspace}/usage", serve: (*visit).showUsage, member: true, needs: "api.usage.view"},
+		{pattern: "GET /w/{workspace}/alerts", serve: (*visit).showAlerts, member: true, needs: "api.usage.view"},
+		{pattern: "POST /w/{workspace}/alerts/{alert}/seen", serve: (*visit).seeAlert, member: true, needs: "api.key.update"},
 		{pattern: "GET /w/{workspace}/audit", serve: (*visit).showAudit, member: true, needs: "api.audit.view"},
 		{pattern: "GET /w/{workspace}/audit/export", serve: (*visit).exportAudit, member: true, needs: "api.audit.view"},
 	}

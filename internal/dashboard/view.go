@@ -75,6 +75,7 @@ type view struct {
 type navItem struct {
 	Name, Path string
 	Current    bool
+	Unseen     string // how many alerts nobody has seen; "" for none
 }
 
 // nav is the menu of a workspace: the pages that the person's role opens.
@@ -87,6 +88,7 @@ func (v *visit) nav() []navItem {
 		{v.door.Profile.Word("menu"), "/keys", "api.key.view"},
 		{v.door.Profile.Word("menu"), "/webhook-secrets", "api.webhook_secret.view"}, // for those who see no keys
 		{v.door.Profile.Word("hygiene_title"), "/hygiene", "api.key.view"},
+		{v.door.Profile.Word("alerts_title"), "/alerts", "api.usage.view"},
 		{v.door.Profile.Word("usage_title"), "/usage", "api.usage.view"},
 		{v.door.Profile.Word("audit_title"), "/audit", "api.audit.view"},
 		{v.door.Profile.Word("members_title"), "/members", "api.member.view"},
@@ -99,8 +101,12 @@ func (v *visit) nav() []navItem {
 		}
 		if v.actor.May(item.needs) {
 			at := v.base() + item.path
+			unseen := ""
+			if item.path == "/alerts" {
+				unseen = v.unseen()
+			}
 			items = append(items, navItem{item.name, at, v.r.URL.Path == at || strings.HasPrefix(v.r.URL.Path, at+"/") ||
-				item.name == v.door.Profile.Word("menu") && v.amongTabs()})
+				item.name == v.door.Profile.Word("menu") && v.amongTabs(), unseen})
 		}
 	}
 	return items
@@ -189,6 +195,8 @@ func done(name string) string {
 		return "Revoked. It signs nothing from now on."
 	case "secret_rolled_back":
 		return "Rolled back: the replacement is revoked, and this secret goes on signing."
+	case "seen":
+		return "Noted. It closes when its cause is gone."
 	case "reviewed":
 		return "Review noted."
 	}

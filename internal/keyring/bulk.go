@@ -53,6 +53,9 @@ func (c *change) deleteOne(key *store.Key) error {
 	if err := c.recordKey("key.deleted", "", key, nil); err != nil {
 		return err
 	}
+	if err := c.closeAlertsOf(key.ID); err != nil {
+		return err
+	}
 	return c.Tx.DeleteKey(c.actor.scope(), key.ID)
 }
 

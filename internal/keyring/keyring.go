@@ -38,6 +38,7 @@ type Keyring struct {
 	now     func() time.Time
 	vault   *vault
 	uses    *secretUses
+	mails   bool // alerts are mailed
 }
 
 // New returns the keyring of a store.

@@ -27,6 +27,9 @@ func (k *Keyring) Start(ctx context.Context) (fresh bool, only string, err error
 		if err != nil {
 			return err
 		}
+		if err := c.noteRules(); err != nil {
+			return err
+		}
 		return c.noteProfile()
 	})
 	if err != nil {
@@ -78,7 +81,13 @@ const flushChunk = 200
 func (k *Keyring) FlushUses(ctx context.Context, uses []verify.Use) ([]verify.Use, error) {
 	for len(uses) > 0 {
 		n := min(len(uses), flushChunk)
-		if _, err := k.store.Write(ctx, func(tx *store.Tx) error { return tx.AddUses(uses[:n]) }); err != nil {
+		failures := k.failuresOf(uses[:n])
+		if _, err := k.store.Write(ctx, func(tx *store.Tx) error {
+			if err := tx.AddUses(uses[:n]); err != nil {
+				return err
+			}
+			return tx.AddFailures(failures)
+		}); err != nil {
 			return uses, err
 		}
 		uses = uses[n:]
@@ -162,6 +171,7 @@ func (k *Keyring) Retain(ctx context.Context) (int64, error) {
 		Audit: before(r.Audit), Usage: before(r.Usage), Sources: before(r.Sources),
 		Events: before(r.Deliveries), RevokedKeys: before(r.RevokedKeys),
 		Links: before(24 * time.Hour), Idempotency: before(idempotencyWindow),
+		Alerts: before(r.Alerts), Failures: before(failuresKept),
 	}
 	var n int64
 	_, err := k.write(ctx, system(), func(c *change) error {
@@ -183,6 +193,9 @@ func (k *Keyring) Retain(ctx context.Context) (int64, error) {
 		}
 		for i := range old {
 			if err := c.recordKey("key.deleted", "retention", &old[i], nil); err != nil {
+				return err
+			}
+			if err := c.closeAlertsOf(old[i].ID); err != nil {
 				return err
 			}
 			if err := c.Tx.DeleteKey(store.AllWorkspaces(), old[i].ID); err != nil {

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/keystile/keystile/internal/courier"
 	"github.com/keystile/keystile/internal/dashboard"
 	"github.com/keystile/keystile/internal/profile"
 	"github.com/keystile/keystile/internal/seal"
@@ -43,6 +44,9 @@ type Config struct {
 	// of the caller's; "" for none.
 	VerifySocket  string
 	FlushInterval time.Duration // of usage; 0 for 10 s
+	// Mail is the server that mails of alerts go to; without an address there
+	// are none.
+	Mail courier.MailServer
 	// OpenID is the provider that people may sign in with.
 	OpenID dashboard.OpenID
 	// MasterKey is where the keys are that webhook secrets are sealed with.
@@ -82,7 +86,15 @@ func (c *Config) check() (trusted []netip.Prefix, err error) {
 	if err := c.checkOpenID(); err != nil {
 		return nil, err
 	}
-	for _, s := range c.Trusted {
+	if err := c.checkMail(); err != nil {
+		return nil, err
+	}
+	return parseTrusted(c.Trusted)
+}
+
+// parseTrusted reads what was given as trusted proxies.
+func parseTrusted(given []string) (trusted []netip.Prefix, err error) {
+	for _, s := range given {
 		p, err := netip.ParsePrefix(s)
 		if err != nil {
 			a, err := netip.ParseAddr(s)
@@ -94,6 +106,19 @@ func (c *Config) check() (trusted []netip.Prefix, err error) {
 		trusted = append(trusted, p.Masked())
 	}
 	return trusted, nil
+}
+
+func (c *Config) checkMail() error {
+	switch m := &c.Mail; {
+	case m.Address == "" && (m.User != "" || m.Password != "" || m.From != ""):
+		return errors.New("a setting of mail is there without --smtp-server")
+	case m.Address == "":
+		return nil
+	case c.PublicURL == "":
+		return errors.New("--smtp-server needs --public-url, since mails lead to the pages")
+	default:
+		return m.Check()
+	}
 }
 
 func (c *Config) checkOpenID() error {

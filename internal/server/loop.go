@@ -12,6 +12,7 @@ import (
 const (
 	expireEvery = 2 * time.Second
 	retainEvery = 15 * time.Minute
+	watchEvery  = 2 * time.Second
 )
 
 func every(ctx context.Context, d time.Duration, do func()) {
@@ -42,7 +43,30 @@ func (s *Server) flush(ctx context.Context) error {
 	if len(left) > 0 {
 		s.uses.Restore(left)
 	}
-	return errors.Join(err, s.keyring.FlushSecretUses(ctx))
+	misses := s.uses.DrainMisses()
+	missed := s.keyring.FlushMisses(ctx, misses)
+	if missed != nil {
+		s.uses.RestoreMisses(misses)
+	}
+	return errors.Join(err, missed, s.keyring.FlushSecretUses(ctx))
+}
+
+// watchLoop finds what comes due of keys, and spikes of failed attempts.
+func (s *Server) watchLoop(ctx context.Context) {
+	every(ctx, watchEvery, func() {
+		for ctx.Err() == nil {
+			n, err := s.keyring.WatchKeys(ctx)
+			if err != nil {
+				s.background("look for what comes due of keys", err)
+			}
+			if err != nil || n == 0 {
+				break
+			}
+		}
+		if err := s.keyring.WatchFailures(ctx); err != nil {
+			s.background("look for failed attempts", err)
+		}
+	})
 }
 
 // expireLoop stores as a state that keys and webhook secrets have reached their

@@ -261,6 +261,10 @@ func voqoDue(t *testing.T, n *tenant) {
 			t.Errorf("%s: idle is %v", k.Name, k.Idle)
 		}
 	}
+	n.alerted(old.Key.ID, keystile.AlertKeyIdle, "", true)
+	n.alerted(used.Key.ID, keystile.AlertKeyRotationDue, "overdue", true)
+	n.works(old.Secret)
+	n.alerted(old.Key.ID, keystile.AlertKeyIdle, "", false)
 }
 
 func voqoMatrix(t *testing.T, n *tenant) {

@@ -82,7 +82,7 @@ func TestSecretsNeverLeave(t *testing.T) {
 	eventually(t, "uses are written", func() bool { return strings.Contains(d.list("/v1/workspaces/"+n.id+"/usage"), `"total"`) })
 	time.Sleep(100 * time.Millisecond) // several flushes
 	for _, workspace := range []string{n.id, "ws_operator"} {
-		for _, what := range []string{"webhook-secrets?limit=200", "audit?limit=200", "usage?limit=200", "keys?limit=200", "members", "roles"} {
+		for _, what := range []string{"webhook-secrets?limit=200", "audit?limit=200", "alerts?state=all&limit=200", "usage?limit=200", "keys?limit=200", "members", "roles"} {
 			d.leak.in(t, what, d.list("/v1/workspaces/"+workspace+"/"+what))
 		}
 	}
@@ -255,6 +255,7 @@ func (d *drive) succeed() {
 		{"PATCH", "/v1/members/" + d.mem.ID, admin, `{"role": "developer"}`},
 		{"GET", "/v1/workspaces/" + d.id + "/usage", admin, nil},
 		{"GET", "/v1/workspaces/" + d.id + "/audit", admin, nil},
+		{"GET", "/v1/workspaces/" + d.id + "/alerts", admin, nil},
 		{"DELETE", "/v1/members/" + d.mem.ID, admin, nil},
 		{"DELETE", "/v1/roles/" + d.role.ID, admin, nil},
 		{"GET", "/openapi.json", nil, nil},

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime"
 	"strings"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 
 	"github.com/keystile/keystile/internal/api"
 	"github.com/keystile/keystile/internal/cluster"
+	"github.com/keystile/keystile/internal/courier"
 	"github.com/keystile/keystile/internal/dashboard"
 	"github.com/keystile/keystile/internal/entry"
 	"github.com/keystile/keystile/internal/keyring"
@@ -101,9 +103,19 @@ func Open(ctx context.Context, c Config) (_ *Server, err error) {
 	if err := s.chooseProfile(ctx, given); err != nil {
 		return nil, err
 	}
+	risks, err := s.store.Durability(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read the database's settings: %w", err)
+	}
+	for _, r := range risks {
+		c.Log.Warn("the database could lose what was answered with success: " + r)
+	}
 	s.keyring = keyring.New(s.store, s.profile, func(ctx context.Context, seq int64, narrows bool) (bool, error) {
 		return s.node.Barrier(ctx, seq, narrows)
 	})
+	if c.Mail.Address != "" {
+		s.keyring.MailAlerts()
+	}
 	name, err := os.Hostname()
 	if err != nil {
 		name = "unnamed"
@@ -151,6 +163,10 @@ func (s *Server) unlock(ctx context.Context, o store.Options) error {
 	switch {
 	case err != nil:
 		return err
+	case source.File != "" && readableByAll(source.File):
+		s.config.Log.Warn("everyone on this machine can read the master key file: chmod 600 it", "file", source.File)
+	}
+	switch {
 	case m.Made:
 		s.config.Log.Warn("made a master key: back this file up, apart from the database; without it no webhook secret can be read again", "file", source.File)
 	case !m.Held && m.Current != "":
@@ -161,6 +177,13 @@ func (s *Server) unlock(ctx context.Context, o store.Options) error {
 		s.config.Log.Info("there is a newer master key than the one in use: keystile admin rotate-master-key", "newest", m.Newest, "in_use", m.Current)
 	}
 	return nil
+}
+
+// readableByAll tells whether users who have nothing to do with the server may
+// read a file, as far as the system knows of such.
+func readableByAll(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && runtime.GOOS != "windows" && info.Mode().Perm()&0o007 != 0
 }
 
 // chooseProfile takes the profile that the configuration names, or the one
@@ -183,7 +206,7 @@ func (s *Server) chooseProfile(ctx context.Context, given *profile.Profile) erro
 // routes joins what the parts serve. The socket, where verify is open, has no
 // pages.
 func (s *Server) routes(door *entry.Door, open bool) (http.Handler, error) {
-	a := api.New(door, api.Options{BaseURL: s.URL(), DocsURL: s.profile.Branding.DocsURL, Open: open})
+	a := api.New(door, api.Options{BaseURL: s.URL(), DocsURL: s.profile.Branding.DocsURL, Open: open, Node: s.node})
 	mux := http.NewServeMux()
 	mux.Handle("/v1/", a)
 	mux.Handle("GET /openapi.json", a)
@@ -328,6 +351,11 @@ func (s *Server) Run(ctx context.Context) error {
 	loops.Go(func() error { s.flushLoop(work); return nil })
 	loops.Go(func() error { s.expireLoop(work); return nil })
 	loops.Go(func() error { s.retainLoop(work); return nil })
+	loops.Go(func() error { s.watchLoop(work); return nil })
+	if s.config.Mail.Address != "" {
+		mailer := courier.NewMailer(s.keyring, s.config.Mail, s.URL(), s.config.Log)
+		loops.Go(func() error { mailer.Run(work); return nil })
+	}
 	loops.Go(func() error { s.pages.Run(work); return nil })
 
 	failed := make(chan error, len(s.listeners))
@@ -355,6 +383,11 @@ func (s *Server) end(stop context.CancelFunc, loops *errgroup.Group) error {
 	defer cancel()
 	s.metrics.draining.Store(true)
 	var errs []error
+	// Replicas go to another server, or answer until their leases end; this one
+	// answers meanwhile.
+	if err := s.node.Dismiss(ctx); err != nil {
+		errs = append(errs, fmt.Errorf("replicas are still attached: %w", err))
+	}
 	for _, l := range s.listeners {
 		if err := l.http.Shutdown(ctx); err != nil {
 			errs = append(errs, fmt.Errorf("requests were cut off: %w", err), l.http.Close())

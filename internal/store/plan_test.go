@@ -50,10 +50,14 @@ func plannedCalls() []planned {
 				p.scans, p.sorts, p.most = []string{"page"}, true, filledRows
 			case "Sources", "UsageSeries":
 				p.sorts = true // of one key
-			case "KeysRevokedFor":
-				p.sorts = true // those of a reason
 			case "CountActiveKeys":
 				p.most, p.covered = filledRows/50, []string{"keys_active", "keys_rotating"}
+			case "CountUnseenAlerts":
+				p.scans = []string{"found"}
+			case "FailingWorkspaces": // all windows of a time
+				p.sorts = true
+			case "FailureWindows", "FailureSources", "TriedSources": // of one workspace, of one key
+				p.sorts = true
 			case "CountMembers":
 				p.most = filledRows
 			case "DeleteWorkspace":
@@ -106,9 +110,31 @@ func plannedCalls() []planned {
 		{name: "Head", call: func(tx *store.Tx) error { _, err := tx.Head(); return err }, scans: []string{"h"}},
 		{name: "TrimChanges", call: func(tx *store.Tx) error { _, err := tx.TrimChanges(long, 10); return err }, scans: []string{"oldest", "changes", "change_head", "nodes"}},
 		{name: "Retain", call: func(tx *store.Tx) error {
-			_, err := tx.Retain(store.Cutoffs{Audit: long, Usage: long, Sources: long, Events: long, Links: long, Idempotency: long}, 10)
+			_, err := tx.Retain(store.Cutoffs{Audit: long, Usage: long, Sources: long, Events: long, Links: long, Idempotency: long, Alerts: long, Failures: long}, 10)
 			return err
 		}, scans: []string{"oldest"}},
+		{name: "AddFailures", call: func(tx *store.Tx) error { return tx.AddFailures([]store.Failure{failure(acme, 1)}) }},
+		{name: "AddUses of a revoked key", call: func(tx *store.Tx) error { return tx.AddUses([]verify.Use{use(1, keystile.CodeRevoked, noon)}) }},
+		{name: "Alerts closed", call: func(tx *store.Tx) error {
+			_, err := tx.Alerts(all(), store.AlertFilter{WorkspaceID: acme, State: "closed", Cursor: id("al_", 9), Limit: 9})
+			return err
+		}},
+		{name: "Alerts", call: func(tx *store.Tx) error {
+			_, err := tx.Alerts(all(), store.AlertFilter{WorkspaceID: acme, Limit: 9})
+			return err
+		}},
+		{name: "QueueMails", call: func(tx *store.Tx) error {
+			return tx.QueueMails(alert(acme, 1), []string{"role_writer"}, noon, noon, 200)
+		}, most: filledRows}, // the roles of all members are looked at
+		{name: "DueMail", call: func(tx *store.Tx) error { _, err := tx.DueMail(noon); return err }},
+		{name: "TakeMails", call: func(tx *store.Tx) error {
+			_, err := tx.TakeMails(id("mem_", 1), "x", noon, noon, noon)
+			return err
+		}, sorts: true}, // those of one member
+		{name: "EndMails", call: func(tx *store.Tx) error { return tx.EndMails(id("mem_", 1), "x", true) }},
+		{name: "RetryMails", call: func(tx *store.Tx) error { return tx.RetryMails(id("mem_", 1), "x", noon) }},
+		{name: "MailAttempts", call: func(tx *store.Tx) error { _, err := tx.MailAttempts(id("mem_", 1), "x"); return err }},
+		{name: "DropMails", call: func(tx *store.Tx) error { return tx.DropMails(id("mem_", 1)) }},
 		{name: "AddUses", call: func(tx *store.Tx) error { return tx.AddUses([]verify.Use{use(1, keystile.CodeValid, noon)}) }},
 		{name: "Link", call: func(tx *store.Tx) error { return tx.SpendLink(digest(1), noon) }},
 		{name: "Idempotent", call: func(tx *store.Tx) error { _, _, err := tx.Idempotent(digest(1)); return err }},
@@ -269,6 +295,13 @@ func fillForPlans(t testing.TB, f *fixture) {
 		`INSERT INTO people (id, subject, created_at) SELECT 'per_' || id, id, 1 FROM keys`,
 		`INSERT INTO members (id, workspace_id, person_id, role_id, status, invited_by, created_at)
 			SELECT 'mem_' || id, workspace_id, 'per_' || id, role_id, 'active', '{}', 1 FROM keys`,
+		`INSERT INTO alerts (id, workspace_id, type, key_id, facts, opened_at, updated_at, closed_at)
+			SELECT 'al' || id, workspace_id, CASE n % 20 WHEN 0 THEN 'key.expiring' ELSE 'key.idle' END, id, '{}', n, n, CASE n % 3 WHEN 0 THEN n ELSE 0 END
+			FROM (SELECT id, workspace_id, row_number() OVER () n FROM keys) k`,
+		`INSERT INTO alert_mails (alert_id, stage, member_id, state, next_at, created_at)
+			SELECT a.id, '', 'mem_' || a.id, a.opened_at % 3, a.opened_at, 1 FROM alerts a`,
+		`INSERT INTO auth_failures (workspace_id, at, code, count) SELECT id, 3600000, 'revoked', 1 FROM keys`,
+		`INSERT INTO auth_failure_sources (workspace_id, at, source, key_id, code, count) SELECT id, 3600000, '', '', 'revoked', 1 FROM keys`,
 		`INSERT INTO links (digest, workspace_id, purpose, created_at, expires_at) SELECT digest, workspace_id, 'x', 1, 1 FROM keys`,
 		`INSERT INTO idempotency (scope, request, response, created_at) SELECT digest, digest, '', 1 FROM keys`,
 		`INSERT INTO changes (seq, token, kind, object_id, at) SELECT n, '', 'key', '', n FROM generate_series(1, $1) n`,

@@ -126,6 +126,8 @@ func fill(t testing.TB, f *fixture) {
 			tx.InsertSession(store.Session{Digest: digest(1), ID: id("ses_", 1), Kind: "link", CreatedAt: noon, FreshAt: noon, ExpiresAt: noon}),
 			tx.InsertPasskey(passkey(1)),
 			tx.LogChange(store.ChangeKey, keyID(1)), tx.SetSetting("profile", "product: Test"),
+			tx.InsertAlert(alert(acme, 1)), tx.AddFailures([]store.Failure{failure(acme, 1)}),
+			tx.QueueMails(alert(acme, 1), []string{member(acme, 1).RoleID}, noon, noon, 9),
 		)
 	})
 	db := f.raw(t)

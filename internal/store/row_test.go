@@ -121,7 +121,7 @@ func keyRow(t *testing.T, f *fixture) {
 	})
 	k.LastUse = &keystile.LastUse{At: noon, Address: "192.0.2.1", UserAgent: "curl"}
 	k.ReplacementLastUse = noon.Add(time.Minute)
-	k.ReplacementStatus = keystile.StatusActive
+	k.ReplacementStatus, k.ReplacementMade = keystile.StatusActive, noon
 	check("used")
 }
 

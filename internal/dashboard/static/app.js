@@ -139,16 +139,22 @@ addEventListener("pageshow", () => { for (const form of $$("form[data-sent]")) d
 
 tellTimes(document);
 
-// Live parts are looked at again while the page is.
-for (const part of $$("[data-live]")) {
-  const seconds = Math.max(5, Number(part.dataset.live) || 15);
-  setInterval(async () => {
-    if (document.hidden || document.querySelector("dialog[open]") || part.contains(document.activeElement)) return;
-    const answer = await fetch(location.href, { headers: { Accept: "text/html" } }).catch(() => null);
-    if (!answer || !answer.ok || answer.redirected) return;
-    const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById(part.id);
-    if (!fresh) return;
-    part.replaceChildren(...fresh.childNodes);
+// Live parts are looked at again while the page is. What is ticked or unfolded
+// in them stays so, and nothing moves under the one who is in it.
+const live = [...$$("[data-live][id]")];
+if (live.length > 0) setInterval(async () => {
+  if (document.hidden || document.querySelector("dialog[open]")) return;
+  const answer = await fetch(location.href, { headers: { Accept: "text/html" } }).catch(() => null);
+  if (!answer || !answer.ok || answer.redirected) return;
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  for (const part of live) {
+    const fresh = page.getElementById(part.id);
+    if (!fresh || part.contains(document.activeElement)) continue;
+    const ticked = new Set([...$$("input:checked", part)].map((box) => box.name + box.value));
+    for (const box of $$("input[type=checkbox]", fresh)) box.checked = ticked.has(box.name + box.value);
+    const folds = $$("details", fresh);
+    $$("details", part).forEach((fold, i) => { if (folds[i]) folds[i].open = fold.open; });
+    part.replaceChildren(...[...fresh.childNodes].map((node) => document.adoptNode(node)));
     tellTimes(part);
-  }, seconds * 1000);
-}
+  }
+}, 10_000);
