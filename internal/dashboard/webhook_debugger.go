@@ -2,6 +2,7 @@ package dashboard
 
 import (
 	"encoding/json"
+	"errors"
 	"html"
 	"net/http"
 	"strings"
@@ -48,25 +49,21 @@ func (v *visit) showDebugger() error {
 // of a POST, so that nothing of it stands in an address.
 func (v *visit) debug() error {
 	page := v.debuggerPage()
-	var pasted string
+	var tooLarge *http.MaxBytesError
 	err := v.r.ParseForm()
-	if err == nil {
-		page.Headers, page.Body, page.Environment = v.r.PostFormValue("headers"), v.r.PostFormValue("body"), v.r.PostFormValue("environment")
-		pasted = v.r.PostFormValue("secret")
-	}
-	if err != nil || len(page.Body) > maxPasted || len(page.Headers) > maxPasted {
-		page.Headers, page.Body = "", ""
-		page.Problem = keystile.NewError(keystile.CodeBodyTooLarge, "This page takes a webhook of up to 64 kB.",
-			"Send a larger one to POST /v1/workspaces/"+v.workspace.ID+"/webhooks/verify, which takes 1 MiB.")
-		v.show(page.Problem.Status, "debugger", v.door.Profile.Word("debugger_title"), page)
-		return nil
+	page.Headers, page.Body, page.Environment = v.r.PostFormValue("headers"), v.r.PostFormValue("body"), v.r.PostFormValue("environment")
+	switch {
+	case errors.As(err, &tooLarge) || len(page.Body) > maxPasted || len(page.Headers) > maxPasted:
+		return v.pastedTooMuch(page)
+	case err != nil:
+		return keystile.NewError(keystile.CodeInvalidRequest, "The form can't be read.", "Open the page here and fill in the form again.")
 	}
 	headers, rest := readPasted(page.Headers)
 	if page.Body == "" {
 		page.Body = rest
 	}
 	verdict, err := v.explain(keystile.VerifyWebhookRequest{
-		Headers: headers, Environment: page.Environment, Secret: strings.TrimRight(pasted, "\r\n"), Payload: page.Body,
+		Headers: headers, Environment: page.Environment, Secret: v.r.PostFormValue("secret"), Payload: page.Body,
 	})
 	if page.Problem = v.correctable(err); page.Problem == nil && err != nil {
 		return err
@@ -84,6 +81,14 @@ func (v *visit) debug() error {
 		page.Headers, page.Body = "", ""
 	}
 	v.show(formStatus(page.Problem), "debugger", v.door.Profile.Word("debugger_title"), page)
+	return nil
+}
+
+func (v *visit) pastedTooMuch(page debuggerPage) error {
+	page.Headers, page.Body = "", ""
+	page.Problem = keystile.NewError(keystile.CodeBodyTooLarge, "This page takes a webhook of up to 64 kB.",
+		"Send a larger one to POST /v1/workspaces/"+v.workspace.ID+"/webhooks/verify, which takes 1 MiB.")
+	v.show(page.Problem.Status, "debugger", v.door.Profile.Word("debugger_title"), page)
 	return nil
 }
 
