@@ -17,6 +17,7 @@ import (
 
 type serveCmd struct {
 	storeFlags
+	masterKeyFlags
 	Listen        string        `help:"Address and port to listen on; ${default} without it." default:"127.0.0.1:8080" env:"KEYSTILE_LISTEN" placeholder:"ADDR"`
 	PublicURL     string        `help:"How people and clients reach this server: for links, passkeys, single sign-on and Secure cookies." env:"KEYSTILE_PUBLIC_URL" placeholder:"URL"`
 	TrustedProxy  []string      `help:"Address or CIDR range of a proxy whose X-Forwarded-For counts; may be repeated." env:"KEYSTILE_TRUSTED_PROXY" placeholder:"CIDR"`
@@ -51,7 +52,7 @@ func (c *serveCmd) Run(ctx context.Context, a *app) error {
 	s, err := server.Open(ctx, server.Config{
 		ProfilePath: c.Config, Dir: c.Data, DatabaseURL: c.Database, Listen: c.Listen, PublicURL: c.PublicURL,
 		Trusted: c.TrustedProxy, TLSCert: c.TLSCert, TLSKey: c.TLSKey, MetricsListen: c.MetricsListen,
-		VerifySocket: c.VerifySocket, FlushInterval: c.FlushInterval, Log: log, Mail: mail,
+		MasterKey: c.source(a), VerifySocket: c.VerifySocket, FlushInterval: c.FlushInterval, Log: log, Mail: mail,
 		OpenID: dashboard.OpenID{Issuer: c.OIDCIssuer, ClientID: c.OIDCClientID, Secret: a.env("KEYSTILE_OIDC_CLIENT_SECRET")},
 	})
 	if err != nil {

@@ -18,6 +18,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"github.com/keystile/keystile"
+	"github.com/keystile/keystile/internal/cluster"
 	"github.com/keystile/keystile/internal/entry"
 	"github.com/keystile/keystile/internal/keyring"
 )
@@ -37,6 +38,7 @@ type API struct {
 	// baseURL and docsURL are named to whoever asks for a path that is not there.
 	baseURL string
 	docsURL string
+	node    *cluster.Node
 	// Open lets verify be asked without a key of the caller's: on a unix
 	// socket that the operator has configured for that.
 	open bool
@@ -51,14 +53,15 @@ type Options struct {
 	BaseURL string // how clients reach it, without a path
 	DocsURL string
 	Open    bool // verify needs no key of the caller's
+	Node    *cluster.Node
 }
 
 // New returns the API behind a door.
 func New(d *entry.Door, o Options) *API {
-	a := &API{door: d, keyring: d.Keyring, baseURL: o.BaseURL, docsURL: o.DocsURL, open: o.Open, mux: http.NewServeMux()}
+	a := &API{door: d, keyring: d.Keyring, baseURL: o.BaseURL, docsURL: o.DocsURL, open: o.Open, node: o.Node, mux: http.NewServeMux()}
 	problemsOnce.Do(useProblems)
 	config := huma.DefaultConfig("Keystile", keystile.Version)
-	config.Info.Description = "Issue, check, rotate and revoke API keys."
+	config.Info.Description = "Issue, check, rotate and revoke API keys; sign webhooks."
 	config.CreateHooks = nil // no $schema member in answers
 	config.DocsPath, config.SchemasPath = "", ""
 	config.RejectUnknownQueryParameters = true

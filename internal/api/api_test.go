@@ -18,13 +18,16 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
 
+// masterKey is one like any other.
+const masterKey = "sSKKNx30uSHPCrpWVb2eVbm3h7QQPqVSz4n0Uk0sR3Y="
+
 // onBoth runs a test on both databases.
 func onBoth(t *testing.T, test func(t *testing.T, s *keystiletest.Server)) {
 	t.Helper()
 	t.Run("sqlite", func(t *testing.T) { t.Parallel(); test(t, keystiletest.New(t)) })
 	t.Run("postgres", func(t *testing.T) {
 		t.Parallel()
-		test(t, keystiletest.New(t, keystiletest.Database(pgtest.New(t))))
+		test(t, keystiletest.New(t, keystiletest.Database(pgtest.New(t)), keystiletest.MasterKey(masterKey)))
 	})
 }
 
@@ -184,6 +187,13 @@ func (h *house) bound(ws string, permissions ...string) string {
 	return h.Key(ws, keystile.CreateKey{
 		Name: h.name("Bound"), Role: h.role(ws, permissions...).ID, IPAllowlist: []string{"127.0.0.0/8", "::1"},
 	}).Secret
+}
+
+// webhookSecret makes a webhook secret.
+func (h *house) webhookSecret(ws, environment string) keystile.CreatedWebhookSecret {
+	h.t.Helper()
+	return want[keystile.CreatedWebhookSecret](h.t, call(h.t, h.Server, h.OperatorKey, "POST", "/v1/workspaces/"+ws+"/webhook-secrets",
+		keystile.CreateWebhookSecret{Label: h.name("Consumer"), Environment: environment}), 201)
 }
 
 // member invites someone.

@@ -61,6 +61,15 @@ func permits() map[string]permit {
 		"rotateKey":  spent("api.key.create api.key.delete", developer, nil),
 		"reviewKey":  p("api.key.update", developer, nil),
 
+		"listWebhookSecrets":  p("api.webhook_secret.view", all, nil),
+		"createWebhookSecret": p("api.webhook_secret.create", developer, map[string]string{"label": "Made", "environment": "staging"}),
+		"showWebhookSecret":   p("api.webhook_secret.view", all, nil),
+		"updateWebhookSecret": p("api.webhook_secret.update", developer, map[string]string{"label": "Renamed"}),
+		"deleteWebhookSecret": spent("api.webhook_secret.delete", developer, nil),
+		"revokeWebhookSecret": spent("api.webhook_secret.delete", developer, nil),
+		"rotateWebhookSecret": spent("api.webhook_secret.create api.webhook_secret.delete", developer, map[string]string{"overlap": "0s"}),
+		"signWebhook":         p("api.webhook_secret.sign", developer, map[string]string{"payload": "{}", "environment": "production"}),
+
 		"listWorkspaces":  p("api.workspace.view", all, nil),
 		"createWorkspace": p("platform.workspace.create", none, map[string]string{"name": "Made"}),
 		"showWorkspace":   p("api.workspace.view", all, nil),
@@ -79,6 +88,8 @@ func permits() map[string]permit {
 		"deleteMember": spent("api.member.delete", admin, nil),
 
 		"createPortalSession": p("platform.portal", none, map[string]any{"person": map[string]string{"subject": "user-1"}, "role": "service"}),
+
+		"listNodes": p("platform.nodes", none, nil),
 
 		"listUsage":  p("api.usage.view", all, nil),
 		"listAudit":  p("api.audit.view", all, nil),
@@ -139,6 +150,9 @@ func TestEveryRouteAsksForItsPermission(t *testing.T) {
 	}
 
 	own, foreign := h.workspace(), h.workspace()
+	for _, ws := range []string{own, foreign, operatorWorkspace} {
+		h.webhookSecret(ws, "production") // to sign with
+	}
 	type who struct {
 		name, secret string
 		home         string // workspace that is its own
@@ -177,6 +191,8 @@ func TestEveryRouteAsksForItsPermission(t *testing.T) {
 			id = h.role(ws, "read").ID
 		case "members":
 			id = h.member(ws, "service").ID
+		case "webhook-secrets":
+			id = h.webhookSecret(ws, "development").WebhookSecret.ID
 		}
 		if !spent {
 			objects[ws+kind] = id
@@ -184,7 +200,7 @@ func TestEveryRouteAsksForItsPermission(t *testing.T) {
 		return id
 	}
 	absent := map[string][]string{}
-	for kind, prefix := range map[string]string{"workspaces": "ws_", "keys": "key_", "roles": "role_", "members": "mem_"} {
+	for kind, prefix := range map[string]string{"workspaces": "ws_", "keys": "key_", "roles": "role_", "members": "mem_", "webhook-secrets": "whs_"} {
 		valid := object(own, kind, false)
 		gone := valid[:len(valid)-8] + "00000000" // well formed, and never given out
 		absent[kind] = []string{

@@ -40,27 +40,27 @@ func TestExposureAlertIP14(t *testing.T) {
 	s := product(t, "ipaware", keystiletest.FlushInterval(20*time.Millisecond))
 	v := admin(t, s)
 	base := "/w/" + s.Workspace
-	v.open(base + "/alerts").wants(http.StatusOK).says("Nothing to see to")
+	v.get(base + "/alerts").is(http.StatusOK).shows("Nothing to see to")
 	secret, id := create(v, s, "Mobile app")
 	use(t, s, secret, id)
 	if at := v.post(base+"/keys/"+id+"/revoke", "reason", "exposure_suspected"); at.status != http.StatusSeeOther {
 		t.Fatalf("revoke: %d", at.status)
 	}
 	developer := inRole(t, s, s.Workspace, "developer")
-	p := developer.open(base+"/alerts").wants(http.StatusOK).says("Exposure suspected: Mobile app", "others may have it")
+	p := developer.get(base+"/alerts").is(http.StatusOK).shows("Exposure suspected: Mobile app", "others may have it")
 	p.one("a", "Alerts", "1", "new")
-	if at := value(p.one("a", "See the log of use"), "href"); at != base+"/keys/"+id+"#use" {
+	if at := attribute(p.one("a", "See the log of use"), "href"); at != base+"/keys/"+id+"#use" {
 		t.Errorf("the alert leads to %q", at)
 	}
-	developer.open(base+"/keys").says("Mobile app was revoked for suspected exposure").one("a", "Alerts", "1", "new")
-	inRole(t, s, s.Workspace, "viewer").open(base + "/alerts").wants(http.StatusOK).lacks("Mark as seen")
+	developer.get(base+"/keys").shows("Mobile app was revoked for suspected exposure").one("a", "Alerts", "1", "new")
+	inRole(t, s, s.Workspace, "viewer").get(base + "/alerts").is(http.StatusOK).lacks("Mark as seen")
 
 	alert := exposure(t, s, s.Workspace, "Another")
-	developer.done(base+"/alerts/"+alert+"/seen").says("Noted.", "Another", "Mobile app").one("a", "Alerts", "1", "new")
-	developer.open(base + "/keys").says("Mobile app was revoked").lacks("Another was revoked")
-	developer.post(base + "/alerts/al_none/seen").wants(http.StatusNotFound)
+	developer.done(base+"/alerts/"+alert+"/seen").shows("Noted.", "Another", "Mobile app").one("a", "Alerts", "1", "new")
+	developer.get(base + "/keys").shows("Mobile app was revoked").lacks("Another was revoked")
+	developer.post(base + "/alerts/al_none/seen").is(http.StatusNotFound)
 	// The other workspace's people reach neither.
 	other := s.NewWorkspace("Other", "").ID
-	inRole(t, s, other, "admin").post("/w/" + other + "/alerts/" + alert + "/seen").wants(http.StatusNotFound)
-	v.open(base + "/alerts?state=closed").wants(http.StatusOK).says("None yet")
+	inRole(t, s, other, "admin").post("/w/" + other + "/alerts/" + alert + "/seen").is(http.StatusNotFound)
+	v.get(base + "/alerts?state=closed").is(http.StatusOK).shows("None yet")
 }

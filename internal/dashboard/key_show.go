@@ -212,7 +212,7 @@ func trailOf(e keystile.AuditEntry) trailEntry {
 	if what != "" {
 		t.What = strings.ToUpper(what[:1]) + what[1:]
 	}
-	if e.Action == "key.updated" {
+	if e.Action == "key.updated" || e.Action == "webhook_secret.updated" {
 		names := slices.Sorted(maps.Keys(e.After))
 		for name := range e.Before {
 			if !slices.Contains(names, name) {

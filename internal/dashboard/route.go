@@ -8,6 +8,7 @@ type route struct {
 	member  bool   // and have a place in the workspace that the path names
 	needs   string // permission without which the page refuses at once
 	fresh   bool   // only for a while after signing in
+	most    int64  // bytes of its form; 0: [maxForm]
 }
 
 func routes() []route {
@@ -59,6 +60,23 @@ func routes() []route {
 		{pattern: "POST /w/{workspace}/keys/{key}/enable", serve: (*visit).enableKey, member: true, needs: "api.key.update", fresh: true},
 		{pattern: "POST /w/{workspace}/keys/{key}/review", serve: (*visit).reviewKey, member: true, needs: "api.key.update"},
 		{pattern: "GET /w/{workspace}/hygiene", serve: (*visit).showHygiene, member: true, needs: "api.key.view"},
+		{pattern: "GET /w/{workspace}/webhook-secrets", serve: webhooks((*visit).listSecrets), member: true, needs: "api.webhook_secret.view"},
+		{pattern: "GET /w/{workspace}/webhook-secrets/new", serve: webhooks((*visit).newSecret), member: true, needs: "api.webhook_secret.create", fresh: true},
+		{pattern: "POST /w/{workspace}/webhook-secrets", serve: webhooks((*visit).createSecret), member: true, needs: "api.webhook_secret.create", fresh: true},
+		{pattern: "GET /w/{workspace}/webhook-secrets/{secret}", serve: webhooks((*visit).showSecret), member: true, needs: "api.webhook_secret.view"},
+		{pattern: "GET /w/{workspace}/webhook-secrets/{secret}/edit", serve: asking("secret_edit", "secret_edit_title"), member: true, needs: "api.webhook_secret.update"},
+		{pattern: "POST /w/{workspace}/webhook-secrets/{secret}/edit", serve: doing("secret_edit", "secret_edit_title", "saved", saveSecret), member: true, needs: "api.webhook_secret.update"},
+		{pattern: "GET /w/{workspace}/webhook-secrets/{secret}/rotate", serve: asking("secret_rotate", "secret_rotate_title"), member: true, needs: "api.webhook_secret.create", fresh: true},
+		{pattern: "POST /w/{workspace}/webhook-secrets/{secret}/rotate", serve: webhooks((*visit).rotateSecret), member: true, needs: "api.webhook_secret.create", fresh: true},
+		{pattern: "GET /w/{workspace}/webhook-secrets/{secret}/rollback", serve: asking("secret_rollback", "rollback_button"), member: true, needs: "api.webhook_secret.delete"},
+		{pattern: "POST /w/{workspace}/webhook-secrets/{secret}/rollback", serve: doing("secret_rollback", "rollback_button", "secret_rolled_back", rollBackSecret), member: true, needs: "api.webhook_secret.delete"},
+		{pattern: "GET /w/{workspace}/webhook-secrets/{secret}/revoke", serve: asking("secret_revoke", "secret_revoke_title"), member: true, needs: "api.webhook_secret.delete"},
+		{pattern: "POST /w/{workspace}/webhook-secrets/{secret}/revoke", serve: doing("secret_revoke", "secret_revoke_title", "secret_revoked", revokeSecret), member: true, needs: "api.webhook_secret.delete"},
+		{pattern: "GET /w/{workspace}/webhook-secrets/{secret}/delete", serve: asking("secret_delete", "secret_delete_title"), member: true, needs: "api.webhook_secret.delete", fresh: true},
+		{pattern: "POST /w/{workspace}/webhook-secrets/{secret}/delete", serve: doing("secret_delete", "secret_delete_title", "deleted", deleteSecret), member: true, needs: "api.webhook_secret.delete", fresh: true},
+		{pattern: "GET /w/{workspace}/webhook-debugger", serve: webhooks((*visit).showDebugger), member: true, needs: "api.webhook_secret.view"},
+		{pattern: "POST /w/{workspace}/webhook-debugger", serve: webhooks((*visit).debug), member: true, needs: "api.webhook_secret.view", most: maxDebuggerForm},
+
 		{pattern: "GET /w/{workspace}/integrations", serve: (*visit).listThirdParties, member: true},
 		{pattern: "GET /w/{workspace}/integrations/zapier", serve: (*visit).showZapier, member: true},
 
@@ -82,8 +100,8 @@ func routes() []route {
 
 		{pattern: "GET /w/{workspace}/settings", serve: (*visit).showSettings, member: true, needs: "api.workspace.view"},
 		{pattern: "POST /w/{workspace}/settings", serve: (*visit).updateSettings, member: true, needs: "api.workspace.update"},
-		{pattern: "GET /w/{workspace}/settings/plan", serve: (*visit).editPlan, member: true, needs: "platform.workspace.update"},
-		{pattern: "POST /w/{workspace}/settings/plan", serve: (*visit).updatePlan, member: true, needs: "platform.workspace.update"},
+		{pattern: "GET /w/{workspace}/settings/plan", serve: (*visit).editPlan, member: true, needs: "platform.workspace.update", fresh: true},
+		{pattern: "POST /w/{workspace}/settings/plan", serve: (*visit).updatePlan, member: true, needs: "platform.workspace.update", fresh: true},
 		{pattern: "GET /w/{workspace}/settings/suspend", serve: (*visit).confirmSuspend, member: true, needs: "platform.workspace.suspend"},
 		{pattern: "POST /w/{workspace}/settings/suspend", serve: (*visit).suspendWorkspace, member: true, needs: "platform.workspace.suspend"},
 		{pattern: "POST /w/{workspace}/settings/resume", serve: (*visit).resumeWorkspace, member: true, needs: "platform.workspace.suspend", fresh: true},

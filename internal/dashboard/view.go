@@ -86,6 +86,7 @@ func (v *visit) nav() []navItem {
 	var items []navItem
 	for _, item := range []struct{ name, path, needs string }{
 		{v.door.Profile.Word("menu"), "/keys", "api.key.view"},
+		{v.door.Profile.Word("menu"), "/webhook-secrets", "api.webhook_secret.view"}, // for those who see no keys
 		{v.door.Profile.Word("hygiene_title"), "/hygiene", "api.key.view"},
 		{v.door.Profile.Word("alerts_title"), "/alerts", "api.usage.view"},
 		{v.door.Profile.Word("usage_title"), "/usage", "api.usage.view"},
@@ -95,6 +96,9 @@ func (v *visit) nav() []navItem {
 		{v.door.Profile.Word("plans_title"), "/plans", "api.workspace.view"},
 		{v.door.Profile.Word("settings_title"), "/settings", "api.workspace.view"},
 	} {
+		if item.path == "/webhook-secrets" && (v.actor.May("api.key.view") || !v.door.Profile.WebhookSecrets) {
+			continue
+		}
 		if v.actor.May(item.needs) {
 			at := v.base() + item.path
 			unseen := ""
@@ -102,7 +106,7 @@ func (v *visit) nav() []navItem {
 				unseen = v.unseen()
 			}
 			items = append(items, navItem{item.name, at, v.r.URL.Path == at || strings.HasPrefix(v.r.URL.Path, at+"/") ||
-				item.path == "/keys" && strings.HasPrefix(v.r.URL.Path, v.base()+"/integrations"), unseen})
+				item.name == v.door.Profile.Word("menu") && v.amongTabs(), unseen})
 		}
 	}
 	return items
@@ -189,6 +193,10 @@ func done(name string) string {
 		return "Passkey added. Sign in with it from now on."
 	case "seen":
 		return "Noted. It closes when its cause is gone."
+	case "secret_revoked":
+		return "Revoked. It signs nothing from now on."
+	case "secret_rolled_back":
+		return "Rolled back: the replacement is revoked, and this secret goes on signing."
 	case "reviewed":
 		return "Review noted."
 	}

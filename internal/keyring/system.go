@@ -126,6 +126,32 @@ func (k *Keyring) ExpireKeys(ctx context.Context) (n int, err error) {
 	return n, err
 }
 
+// ExpireWebhookSecrets does for webhook secrets what ExpireKeys does for keys.
+// Signing does not wait for it.
+func (k *Keyring) ExpireWebhookSecrets(ctx context.Context) (n int, err error) {
+	if err := k.read(ctx, func(tx *store.Tx) error {
+		due, err := tx.WebhookSecretsDue(store.AllWorkspaces(), k.now(), 1)
+		n = len(due)
+		return err
+	}); err != nil || n == 0 {
+		return 0, err
+	}
+	_, err = k.write(ctx, system(), func(c *change) error {
+		due, err := c.WebhookSecretsDue(store.AllWorkspaces(), c.now, expireChunk)
+		if err != nil {
+			return err
+		}
+		n = len(due)
+		for i := range due {
+			if err := c.expireSecret(&due[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return n, err
+}
+
 // retainChunk is how many rows of a kind one step of Retain removes.
 const retainChunk = 500
 
@@ -177,6 +203,16 @@ func (k *Keyring) Retain(ctx context.Context) (int64, error) {
 			}
 		}
 		n += int64(len(old))
+		over, err := c.OldWebhookSecrets(store.AllWorkspaces(), cutoffs.RevokedKeys, expireChunk)
+		if err != nil {
+			return err
+		}
+		for i := range over {
+			if err := c.deleteSecret(&over[i], "retention"); err != nil {
+				return err
+			}
+		}
+		n += int64(len(over))
 		return nil
 	})
 	return n, err

@@ -1,6 +1,8 @@
 package profile
 
 import (
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/keystile/keystile"
@@ -110,6 +112,10 @@ func (p *Profile) permissionNames() map[string]bool {
 	}
 	return names
 }
+
+// PermissionNames returns the names of all permissions that may be asked for,
+// sorted.
+func (p *Profile) PermissionNames() []string { return slices.Sorted(maps.Keys(p.names)) }
 
 // NearestPermission returns what someone most likely meant by a pattern that
 // is not known, or "".

@@ -67,6 +67,9 @@ type Profile struct {
 	// Actions are the buttons beside each key of the list, of those that the
 	// policy for keys offers at all. A key's own page has them all.
 	Actions []string `yaml:"actions"`
+	// WebhookSecrets says whether the pages offer webhook secrets. A product that
+	// sends no webhooks needs none.
+	WebhookSecrets bool `yaml:"webhook_secrets"`
 	// ThirdParties are the integrations that have a page. Only "zapier" is known.
 	ThirdParties []string `yaml:"third_parties"`
 	// Words is the wording of the pages. It holds every known word.

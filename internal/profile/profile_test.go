@@ -173,7 +173,7 @@ roles:
 
 func TestOperatorRoles(t *testing.T) {
 	roles := profile.Default().OperatorRoles()
-	if len(roles) != 2 || roles[0].Name != profile.RoleOperator || roles[1].Name != profile.RoleVerifier {
+	if len(roles) != 3 || roles[0].Name != profile.RoleOperator || roles[1].Name != profile.RoleVerifier || roles[2].Name != profile.RoleReplica {
 		t.Fatalf("got %+v", roles)
 	}
 	for _, info := range slices.Concat(profile.ManagementPermissions(), profile.PlatformPermissions()) {
@@ -182,6 +182,9 @@ func TestOperatorRoles(t *testing.T) {
 		}
 		if roles[1].Permissions.Allow(info.Name) != (info.Name == "platform.verify") {
 			t.Errorf("verifier and %s", info.Name)
+		}
+		if roles[2].Permissions.Allow(info.Name) != (info.Name == "platform.replica") {
+			t.Errorf("replica and %s", info.Name)
 		}
 	}
 }

@@ -48,7 +48,7 @@ func (s *Server) flush(ctx context.Context) error {
 	if missed != nil {
 		s.uses.RestoreMisses(misses)
 	}
-	return errors.Join(err, missed)
+	return errors.Join(err, missed, s.keyring.FlushSecretUses(ctx))
 }
 
 // watchLoop finds what comes due of keys, and spikes of failed attempts.
@@ -69,18 +69,23 @@ func (s *Server) watchLoop(ctx context.Context) {
 	})
 }
 
-// expireLoop stores as a state that keys have reached their end.
+// expireLoop stores as a state that keys and webhook secrets have reached their
+// end.
 func (s *Server) expireLoop(ctx context.Context) {
-	every(ctx, expireEvery, func() {
+	all := func(doing string, step func(context.Context) (int, error)) {
 		for ctx.Err() == nil {
-			n, err := s.keyring.ExpireKeys(ctx)
+			n, err := step(ctx)
 			if err != nil {
-				s.background("expire keys", err)
+				s.background(doing, err)
 			}
 			if err != nil || n == 0 {
 				return
 			}
 		}
+	}
+	every(ctx, expireEvery, func() {
+		all("expire keys", s.keyring.ExpireKeys)
+		all("expire webhook secrets", s.keyring.ExpireWebhookSecrets)
 	})
 }
 

@@ -78,6 +78,10 @@ func (m *metrics) watch(n *cluster.Node, _ *verify.Recorder) {
 		}
 		return 0
 	})
+	gauge("keystile_node_lease_seconds", "For how long this node may answer without reaching the database again.", func() float64 {
+		return n.Lease().Seconds()
+	})
+	gauge("keystile_replicas_attached", "Replicas that are attached to this node.", func() float64 { return float64(n.Children()) })
 	gauge("keystile_change_log_applied", "Position in the change log that this node has applied.", func() float64 {
 		return float64(n.Applied())
 	})

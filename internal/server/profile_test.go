@@ -34,7 +34,6 @@ var elsewhere = map[string]string{ //nolint:gochecknoglobals // a constant
 	"IP2": "words on pages; shown in internal/dashboard",
 	"IP3": "words on pages; shown in internal/dashboard",
 	"VZ1": "words on pages; shown in internal/dashboard",
-	"VQ3": "comes with webhook secrets",
 	"VQ7": "comes with webhook secrets",
 }
 

@@ -102,6 +102,13 @@ func Open(ctx context.Context, c Config) (_ *Server, err error) {
 	if err := s.chooseProfile(ctx, given); err != nil {
 		return nil, err
 	}
+	risks, err := s.store.Durability(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read the database's settings: %w", err)
+	}
+	for _, r := range risks {
+		c.Log.Warn("the database could lose what was answered with success: " + r)
+	}
 	s.keyring = keyring.New(s.store, s.profile, func(ctx context.Context, seq int64, narrows bool) (bool, error) {
 		return s.node.Barrier(ctx, seq, narrows)
 	})
@@ -125,10 +132,13 @@ func Open(ctx context.Context, c Config) (_ *Server, err error) {
 	if s.Fresh, s.Only, err = s.keyring.Start(ctx); err != nil {
 		return nil, fmt.Errorf("prepare the store: %w", err)
 	}
+	if err := s.unlock(ctx, o); err != nil {
+		return nil, err
+	}
 	s.metrics.watch(s.node, s.uses)
 	door := &entry.Door{
 		Index: s.node.Index, Recorder: s.uses, Keyring: s.keyring, Profile: s.profile,
-		Trusted: trusted, Log: c.Log, Observe: s.metrics.observe, Decided: s.metrics.decided,
+		Trusted: trusted, TLS: strings.HasPrefix(s.URL(), "https://"), Log: c.Log, Observe: s.metrics.observe, Decided: s.metrics.decided,
 	}
 	for i := range s.listeners {
 		l := &s.listeners[i]
@@ -143,6 +153,25 @@ func Open(ctx context.Context, c Config) (_ *Server, err error) {
 		l.http.ErrorLog = quietLog(c.Log)
 	}
 	return s, nil
+}
+
+// unlock reads the master keys.
+func (s *Server) unlock(ctx context.Context, o store.Options) error {
+	source, _ := MasterKeySource(s.config.MasterKey, o)
+	m, err := s.keyring.UnlockSecrets(ctx, source, s.config.MasterKey.IsZero() && o.Dir != "")
+	switch {
+	case err != nil:
+		return err
+	case m.Made:
+		s.config.Log.Warn("made a master key: back this file up, apart from the database; without it no webhook secret can be read again", "file", source.File)
+	case !m.Held && m.Current != "":
+		s.config.Log.Warn("the master key is missing: webhook secrets are refused until it is back, and keys go on", "master_key", m.Current, "file", source.File)
+	case !m.Held:
+		s.config.Log.Info("no master key: webhook secrets are refused; set KEYSTILE_MASTER_KEY, --master-key-file or --master-key-command, the same on every node")
+	case m.Newest != m.Current:
+		s.config.Log.Info("there is a newer master key than the one in use: keystile admin rotate-master-key", "newest", m.Newest, "in_use", m.Current)
+	}
+	return nil
 }
 
 // chooseProfile takes the profile that the configuration names, or the one
@@ -165,7 +194,7 @@ func (s *Server) chooseProfile(ctx context.Context, given *profile.Profile) erro
 // routes joins what the parts serve. The socket, where verify is open, has no
 // pages.
 func (s *Server) routes(door *entry.Door, open bool) (http.Handler, error) {
-	a := api.New(door, api.Options{BaseURL: s.URL(), DocsURL: s.profile.Branding.DocsURL, Open: open})
+	a := api.New(door, api.Options{BaseURL: s.URL(), DocsURL: s.profile.Branding.DocsURL, Open: open, Node: s.node})
 	mux := http.NewServeMux()
 	mux.Handle("/v1/", a)
 	mux.Handle("GET /openapi.json", a)
@@ -342,6 +371,11 @@ func (s *Server) end(stop context.CancelFunc, loops *errgroup.Group) error {
 	defer cancel()
 	s.metrics.draining.Store(true)
 	var errs []error
+	// Replicas go to another server, or answer until their leases end; this one
+	// answers meanwhile.
+	if err := s.node.Dismiss(ctx); err != nil {
+		errs = append(errs, fmt.Errorf("replicas are still attached: %w", err))
+	}
 	for _, l := range s.listeners {
 		if err := l.http.Shutdown(ctx); err != nil {
 			errs = append(errs, fmt.Errorf("requests were cut off: %w", err), l.http.Close())

@@ -48,6 +48,38 @@ func scopedMethods() []scoped {
 			l, err := tx.Findings(s, store.FindingFilter{Kind: store.FindingIdle, WorkspaceID: acme, Now: noon, Before: noon.Add(day), Limit: 9})
 			return len(l), err
 		}},
+		{"WebhookSecret", func(tx *store.Tx, s store.Scope) (int, error) {
+			_, err := tx.WebhookSecret(s, id("whs_", 1))
+			return count(err)
+		}},
+		{"WebhookSecrets", func(tx *store.Tx, s store.Scope) (int, error) {
+			l, err := tx.WebhookSecrets(s, store.SecretFilter{WorkspaceID: acme, Limit: 9, Now: noon})
+			return len(l), err
+		}},
+		{"UpdateWebhookSecret", func(tx *store.Tx, s store.Scope) (int, error) {
+			w := webhookSecret(acme, 1)
+			w.Label = "changed"
+			return count(tx.UpdateWebhookSecret(s, w))
+		}},
+		{"DeleteWebhookSecret", func(tx *store.Tx, s store.Scope) (int, error) {
+			return count(tx.DeleteWebhookSecret(s, id("whs_", 1)))
+		}},
+		{"CountWebhookSecrets", func(tx *store.Tx, s store.Scope) (int, error) { return tx.CountWebhookSecrets(s, acme, noon) }},
+		{"WebhookSecretsDue", func(tx *store.Tx, s store.Scope) (int, error) {
+			l, err := tx.WebhookSecretsDue(s, noon, 9)
+			return len(l), err
+		}},
+		{"OldWebhookSecrets", func(tx *store.Tx, s store.Scope) (int, error) {
+			l, err := tx.OldWebhookSecrets(s, noon, 9)
+			return len(l), err
+		}},
+		{"NextSealed", func(tx *store.Tx, s store.Scope) (int, error) {
+			l, err := tx.NextSealed(s, "newer", "", 9)
+			return len(l), err
+		}},
+		{"Reseal", func(tx *store.Tx, s store.Scope) (int, error) {
+			return count(tx.Reseal(s, id("whs_", 1), "newer", []byte("sealed anew")))
+		}},
 		{"Workspace", func(tx *store.Tx, s store.Scope) (int, error) { _, err := tx.Workspace(s, acme); return count(err) }},
 		{"Workspaces", func(tx *store.Tx, s store.Scope) (int, error) {
 			l, err := tx.Workspaces(s, "acme", "", 9)
@@ -178,6 +210,8 @@ func scopes(t *testing.T, f *fixture) {
 		due, revoked := key(acme, 2), key(acme, 3)
 		foreign := key(other, 9)
 		foreign.RoleID = "role_reader"
+		foreignSecret := webhookSecret(other, 9)
+		foreignSecret.MasterKey = "newer" // or NextSealed would read it by right
 		due.ExpiresAt = at(ago(day))
 		revoked.Status = keystile.StatusRevoked
 		if err := errors.Join(tx.InsertKey(due), tx.InsertKey(revoked)); err != nil {
@@ -188,8 +222,9 @@ func scopes(t *testing.T, f *fixture) {
 		return errors.Join(tx.UpdateKey(all(), revoked), tx.InsertRole(role(acme, 1)), addMember(tx, member(acme, 1)),
 			tx.InsertAudit(auditEntry(acme, 1)), tx.AddUses([]verify.Use{use(1, keystile.CodeValid, noon), use(1, keystile.CodeRevoked, noon)}),
 			tx.InsertAlert(alert(acme, 1)), tx.AddFailures([]store.Failure{failure(acme, 2)}),
+			addSecrets(tx),
 			// The other tenant has a key too: the foreign scope is not an empty one.
-			tx.InsertKey(foreign))
+			tx.InsertKey(foreign), tx.InsertWebhookSecret(foreignSecret))
 	})
 	before := f.dump(t)
 	if len(before) < 15 {
