@@ -32,6 +32,7 @@ func (d *Dashboard) newPages() (pages, error) {
 		"join":    strings.Join,
 		"has":     func(list []string, s string) bool { return slices.Contains(list, s) },
 		"party":   partyName,
+		"program": program,
 		"role":    d.roleTitle,
 		"place":   d.environmentTitle,
 		"reason":  d.reasonTitle,
