@@ -122,4 +122,3 @@ func references(text, prefix string) (names []string) {
 		text = rest
 	}
 }
-

@@ -238,7 +238,6 @@ func (k *Keyring) ReleaseAll(ctx context.Context) error {
 	return problemOf(err)
 }
 
-
 // TestRound is what a test delivery takes.
 type TestRound struct {
 	WorkspaceID, URL string
