@@ -233,7 +233,7 @@ func (s *Server) routes(door *entry.Door, open bool) (http.Handler, error) {
 		mux.HandleFunc("/", a.UnknownRoute)
 		return mux, nil
 	}
-	pages, err := dashboard.New(door, s.URL(), s.config.OpenID, http.HandlerFunc(a.UnknownRoute))
+	pages, err := dashboard.New(door, s.URL(), s.config.OpenID, s.courier, http.HandlerFunc(a.UnknownRoute))
 	if err != nil {
 		return nil, err
 	}
