@@ -54,8 +54,10 @@ func plannedCalls() []planned {
 				p.sorts = true // those of a reason
 			case "CountActiveKeys":
 				p.most, p.covered = filledRows/50, []string{"keys_active", "keys_rotating"}
-			case "CountMembers":
-				p.most = filledRows
+			case "CountMembers", "MembersByEmail", "MembersInRoles": // a look at each member
+				p.most, p.sorts = filledRows, m.name == "MembersInRoles"
+			case "Callers": // sums of all keys of a workspace
+				p.sorts, p.most = true, filledRows
 			case "DeleteWorkspace":
 				p.most = filledRows
 			}

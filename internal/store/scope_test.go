@@ -52,6 +52,18 @@ func scopedMethods() []scoped {
 			l, err := tx.KeysRevokedFor(s, acme, "exposure_suspected", ago(2*day), 9)
 			return len(l), err
 		}},
+		{"MembersInRoles", func(tx *store.Tx, s store.Scope) (int, error) {
+			l, err := tx.MembersInRoles(s, acme, []string{"role_x", "role_writer"}, 9)
+			return len(l), err
+		}},
+		{"MembersByEmail", func(tx *store.Tx, s store.Scope) (int, error) {
+			l, err := tx.MembersByEmail(s, acme, "ANN@Example.org", 9)
+			return len(l), err
+		}},
+		{"Callers", func(tx *store.Tx, s store.Scope) (int, error) {
+			l, err := tx.Callers(s, acme, ago(day), 9)
+			return len(l), err
+		}},
 		{"Workspace", func(tx *store.Tx, s store.Scope) (int, error) { _, err := tx.Workspace(s, acme); return count(err) }},
 		{"Workspaces", func(tx *store.Tx, s store.Scope) (int, error) {
 			l, err := tx.Workspaces(s, "acme", "", 9)
