@@ -32,6 +32,9 @@ type Config struct {
 	DatabaseURL string // PostgreSQL instead
 	Listen      string
 	PublicURL   string   // how people and clients reach it; "" for the listener's address
+	// Named has people on this machine reach a listener that is open to it alone
+	// as localhost: browsers keep passkeys for names only.
+	Named bool
 	Trusted     []string // proxies whose forwarding headers count, addresses or CIDR ranges
 	TLSCert     string
 	TLSKey      string
