@@ -32,6 +32,7 @@ func (d *Dashboard) newPages() (pages, error) {
 		"join":    strings.Join,
 		"has":     func(list []string, s string) bool { return slices.Contains(list, s) },
 		"party":   partyName,
+		"program": program,
 		"role":    d.roleTitle,
 		"place":   d.environmentTitle,
 		"reason":  d.reasonTitle,
@@ -67,6 +68,7 @@ type view struct {
 	Base         string // path of the workspace's pages
 	Path         string // of this page
 	Nav          []navItem
+	Once         bool   // whoever is signed in came by a link, and has no other way in yet
 	Embedded     bool   // in a frame of the product's page, perhaps
 	Done         string // what the form before this page has done
 	Page         any
@@ -118,7 +120,7 @@ func (v *visit) show(status int, name, title string, page any) {
 	data := view{
 		Product: p.Product, Logo: p.Branding.Logo, SupportEmail: p.Branding.SupportEmail, DocsURL: p.Branding.DocsURL,
 		Title: title, Known: v.known(), Session: v.session, Workspace: v.workspace, Path: v.r.URL.Path, Nav: v.nav(),
-		Embedded: v.session.Kind == keyring.SessionPortal, Done: done(v.r.URL.Query().Get("done")), Page: page,
+		Once: v.cameOnce(), Embedded: v.session.Kind == keyring.SessionPortal, Done: done(v.r.URL.Query().Get("done")), Page: page,
 	}
 	if v.workspace.ID != "" {
 		data.Base = v.base()
@@ -136,6 +138,16 @@ func (v *visit) show(status int, name, title string, page any) {
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
 	v.w.WriteHeader(status)
 	_, _ = out.WriteTo(v.w) // fails when the client has gone
+}
+
+// cameOnce tells whether somebody came by a link, which works once, and has no
+// passkey to come again by. Their own pages say so anyway.
+func (v *visit) cameOnce() bool {
+	if v.session.Kind != keyring.SessionLink || v.passkeys == nil || strings.HasPrefix(v.r.URL.Path, "/account") {
+		return false
+	}
+	own, err := v.keyring().Passkeys(v.r.Context(), v.session)
+	return err == nil && len(own) == 0 // a page is worth more than this hint
 }
 
 // contentPolicy lets a page load what is ours and nothing else.
