@@ -3,6 +3,7 @@ package replica_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -79,5 +80,42 @@ func TestRefusedKey(t *testing.T) {
 	_, err = replica.Open(t.Context(), s.URL, key.Secret, replica.Options{})
 	if !errors.Is(err, keystile.CodeInsufficientPermission) {
 		t.Errorf("error %v", err)
+	}
+}
+
+// IP11: what a replica refuses counts for alerts like what a server refuses,
+// known key or not, by where it came from.
+func TestFailuresInAReplica_IP11(t *testing.T) {
+	t.Parallel()
+	s := keystiletest.New(t, keystiletest.ProfileText("product: Test\nprefix: tt\nalerts: {failure_floor: 30}\n"), keystiletest.FlushInterval(20*time.Millisecond))
+	v := open(t, s)
+	made, err := s.Operator.CreateKey(t.Context(), s.Workspace, keystile.CreateKey{Name: "one"})
+	if err == nil {
+		_, err = s.Operator.RevokeKey(t.Context(), made.Key.ID, keystile.RevokeKey{})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 40 {
+		code(t, v, keystile.VerifyRequest{Key: made.Secret, IP: "192.0.2.7"})
+		code(t, v, keystile.VerifyRequest{Key: "tt_nothing", IP: "2001:db8::1"})
+	}
+	for workspace, source := range map[string]string{s.Workspace: "192.0.2.7", "ws_operator": "2001:db8::/64"} {
+		for end := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+			list, err := s.Operator.Alerts(t.Context(), workspace, keystile.ListAlerts{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			i := slices.IndexFunc(list.Data, func(a keystile.Alert) bool { return a.Type == keystile.AlertAuthFailures })
+			if i >= 0 {
+				if f := list.Data[i].Failures; len(f.Sources) != 1 || f.Sources[0].Source != source {
+					t.Errorf("%s: %+v", workspace, f)
+				}
+				break
+			}
+			if time.Now().After(end) {
+				t.Fatalf("%s has no alert after a minute", workspace)
+			}
+		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -467,5 +468,87 @@ func alertManyAtOnce(c *clocked) {
 	var due int
 	if err := c.database().QueryRowContext(c.t.Context(), `SELECT COUNT(*) FROM keys WHERE look_at >= 0 AND look_at <= $1`, c.time().UnixMilli()).Scan(&due); err != nil || due != 0 {
 		c.t.Errorf("%d keys are due, %v", due, err)
+	}
+}
+
+// TestAlertsAgreeWithHygiene: the page of findings and the alerts never tell
+// two stories about a key, whatever its age, use and end.
+func TestAlertsAgreeWithHygiene(t *testing.T) {
+	eachDatabase(t, func(t *testing.T, o store.Options) {
+		c := newClocked(t, o, alertProfile)
+		for i := range 30 {
+			k := keystile.CreateKey{Name: strconv.Itoa(i), Environment: []string{"production", "development"}[i%2]}
+			if i%3 == 0 {
+				end := begin.Add(time.Duration(i) * 7 * day)
+				k.ExpiresAt = &end
+			}
+			if i == 0 {
+				k.ExpiresAt = nil
+			}
+			made := c.key(k)
+			if i%5 == 1 {
+				if _, _, err := c.RotateKey(t.Context(), operator(), made.ID, keystile.RotateKey{}, keyring.Idempotency{}); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		kinds := map[keyring.Finding]string{
+			keyring.FindingOverdue: "key.rotation_due/overdue", keyring.FindingDue: "key.rotation_due/due", keyring.FindingIdle: "key.idle/",
+		}
+		seen := map[string]bool{}
+		for at := time.Duration(0); at <= 210*day; at += 7*day + 5*time.Hour {
+			c.at(at)
+			told := map[string][]string{}
+			for _, a := range c.everything() {
+				name := string(a.Type) + "/" + a.Stage
+				told[name], seen[name] = append(told[name], a.KeyID), true
+			}
+			find := func(kind keyring.Finding) (ids []string) {
+				l, err := c.Findings(t.Context(), operator(), c.workspace, kind, "", keyring.MaxLimit)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, k := range l.Data {
+					ids = append(ids, k.ID)
+				}
+				slices.Sort(ids)
+				return ids
+			}
+			for kind, name := range kinds {
+				slices.Sort(told[name])
+				if found := find(kind); !slices.Equal(found, told[name]) {
+					t.Errorf("after %v: findings %s are %v, alerts %s about %v", at, kind, found, name, told[name])
+				}
+			}
+			// What ends within a week ends within two.
+			expiring := find(keyring.FindingExpiring)
+			for _, stage := range []string{"7d", "1d"} {
+				for _, id := range told["key.expiring/"+stage] {
+					if !slices.Contains(expiring, id) {
+						t.Errorf("after %v: %s is told of and not found", at, id)
+					}
+				}
+			}
+		}
+		for _, name := range []string{"key.rotation_due/overdue", "key.rotation_due/due", "key.idle/", "key.expiring/30d", "key.expiring/7d", "key.expired/"} {
+			if !seen[name] {
+				t.Errorf("no alert was %s", name)
+			}
+		}
+	})
+}
+
+// everything lists all open alerts.
+func (c *clocked) everything() (all []keystile.Alert) {
+	c.t.Helper()
+	for cursor := ""; ; {
+		l, err := c.Alerts(c.t.Context(), operator(), c.workspace, keyring.AlertQuery{Cursor: cursor, Limit: keyring.MaxLimit})
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		all = append(all, l.Data...)
+		if cursor = l.NextCursor; cursor == "" {
+			return all
+		}
 	}
 }

@@ -238,6 +238,9 @@ func (r *Replica) count() {
 		return // counts stay where they are until there is room
 	}
 	r.waits = append(r.waits, r.recorder.Drain()...)
+	for _, m := range r.recorder.DrainMisses() {
+		r.waits = append(r.waits, m.Use())
+	}
 }
 
 // run attaches again and again until ctx ends.

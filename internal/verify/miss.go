@@ -19,6 +19,12 @@ type Miss struct {
 	Last   time.Time // UTC, to the millisecond
 }
 
+// Use is the miss as a use of no key, for [Recorder.Restore]: so it travels
+// with the uses that a replica has counted.
+func (m Miss) Use() Use {
+	return Use{Code: m.Code, Address: m.Source.Addr(), Count: m.Count, First: m.Last, Last: m.Last}
+}
+
 // Source is whom an address is counted for: itself in IPv4, and its /64 in
 // IPv6, of which one subscriber has all addresses (RFC 6177, section 2).
 func Source(a netip.Addr) netip.Prefix {

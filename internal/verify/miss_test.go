@@ -84,6 +84,12 @@ func TestMissesBySource_IP11(t *testing.T) {
 	c.RestoreMisses(all)
 	missed(c, keystile.CodeUnknown, netip.MustParseAddr("192.0.2.2"), 1)
 	want["unknown 192.0.2.2/32"]++
+	// As a replica sends it; what no Count could have counted is left out.
+	one := verify.Miss{Code: keystile.CodeMalformed, Source: verify.Source(netip.MustParseAddr("2001:db8:1:3::9")), Count: 6, Last: noon}
+	odd := one.Use()
+	odd.Code = keystile.CodeRevoked
+	c.Restore([]verify.Use{one.Use(), odd})
+	want["malformed 2001:db8:1:3::/64"] = 6
 	restored := bySource(t, c.DrainMisses())
 	for name, n := range want {
 		if restored[name] != n {

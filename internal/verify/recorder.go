@@ -282,9 +282,16 @@ func takeUses(t *table, e entry, agent string) used {
 
 // Restore puts back what could not be written, so that the next Drain has it
 // again. When there is too much of it, addresses are given up, never counts.
-// A Use whose KeyID is none is left out.
+// A Use without a KeyID is a miss (see [Miss.Use]); one whose KeyID is none is
+// left out.
 func (c *Recorder) Restore(uses []Use) {
 	for _, u := range uses {
+		if u.KeyID == "" {
+			if slices.Contains(missCodes[:], u.Code) {
+				c.misses.count(u.Code, u.Address, u.Count, u.Last.UnixMilli())
+			}
+			continue
+		}
 		id, ok := keyID(u.KeyID)
 		if !ok {
 			continue
