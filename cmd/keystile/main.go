@@ -31,7 +31,7 @@ type cli struct {
 	Admin      adminCmd      `cmd:"" help:"Make a key or a sign-in link, or rotate the master key, on the store itself, beside a running server."`
 	Backup     backupCmd     `cmd:"" help:"Write a backup of the store, beside a running server, or check one."`
 	Restore    restoreCmd    `cmd:"" help:"Replace the store by a backup."`
-	Scan       scanCmd       `cmd:"" help:"Find keys of this product in files, offline."`
+	Scan       scanCmd       `cmd:"" help:"Find keys of this product, and webhook secrets, in files, offline."`
 	Completion completionCmd `cmd:"" help:"Print a script that completes commands in bash, zsh or fish."`
 	Version    versionCmd    `cmd:"" help:"Print the version."`
 	Complete   completeCmd   `cmd:"" hidden:""`

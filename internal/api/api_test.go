@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/keystile/keystile"
 	"github.com/keystile/keystile/internal/keyring"
@@ -194,6 +195,27 @@ func (h *house) webhookSecret(ws, environment string) keystile.CreatedWebhookSec
 	h.t.Helper()
 	return want[keystile.CreatedWebhookSecret](h.t, call(h.t, h.Server, h.OperatorKey, "POST", "/v1/workspaces/"+ws+"/webhook-secrets",
 		keystile.CreateWebhookSecret{Label: h.name("Consumer"), Environment: environment}), 201)
+}
+
+// endpoint makes an endpoint that nobody listens at.
+func (h *house) endpoint(ws string, types ...string) keystile.CreatedEndpoint {
+	h.t.Helper()
+	return want[keystile.CreatedEndpoint](h.t, call(h.t, h.Server, h.OperatorKey, "POST", "/v1/workspaces/"+ws+"/endpoints",
+		keystile.CreateEndpoint{URL: "http://127.0.0.1:1/", EventTypes: types, AllowRanges: []string{"127.0.0.1"}}), 201)
+}
+
+// delivery is one that was tried, to an endpoint of its own.
+func (h *house) delivery(ws string) (d keystile.Delivery) {
+	h.t.Helper()
+	at := "/v1/endpoints/" + h.endpoint(ws, "endpoint.created").Endpoint.ID + "/deliveries"
+	for end := time.Now().Add(30 * time.Second); d.Attempts == 0; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			h.t.Fatal("nothing was tried")
+		}
+		for _, d = range want[keystile.List[keystile.Delivery]](h.t, call(h.t, h.Server, h.OperatorKey, "GET", at, nil), 200).Data {
+		}
+	}
+	return d
 }
 
 // member invites someone.

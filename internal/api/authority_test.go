@@ -69,6 +69,7 @@ func permits() map[string]permit {
 		"revokeWebhookSecret": spent("api.webhook_secret.delete", developer, nil),
 		"rotateWebhookSecret": spent("api.webhook_secret.create api.webhook_secret.delete", developer, map[string]string{"overlap": "0s"}),
 		"signWebhook":         p("api.webhook_secret.sign", developer, map[string]string{"payload": "{}", "environment": "production"}),
+		"verifyWebhook":       p("api.webhook_secret.view", all, map[string]any{"payload": "{}", "headers": map[string]string{}}),
 
 		"listWorkspaces":  p("api.workspace.view", all, nil),
 		"createWorkspace": p("platform.workspace.create", none, map[string]string{"name": "Made"}),
@@ -86,6 +87,21 @@ func permits() map[string]permit {
 		"showMember":   p("api.member.view", all, nil),
 		"updateMember": p("api.member.update", admin, map[string]string{"role": "service"}),
 		"deleteMember": spent("api.member.delete", admin, nil),
+
+		"listEndpoints":     p("api.endpoint.view", all, nil),
+		"createEndpoint":    p("api.endpoint.create api.key.view", developer, map[string]any{"url": "https://example.com/x", "event_types": []string{"key.*"}}),
+		"showEndpoint":      p("api.endpoint.view", all, nil),
+		"updateEndpoint":    p("api.endpoint.update", developer, map[string]string{"description": "Changed"}),
+		"deleteEndpoint":    spent("api.endpoint.delete", developer, nil),
+		"pauseEndpoint":     p("api.endpoint.update", developer, nil),
+		"resumeEndpoint":    p("api.endpoint.update", developer, nil),
+		"testEndpoint":      p("api.endpoint.update", developer, nil),
+		"replayEvents":      p("api.endpoint.update", developer, map[string]string{"since": "2026-01-02T03:04:05Z"}),
+		"listDeliveries":    p("api.endpoint.view", all, nil),
+		"showDelivery":      p("api.endpoint.view", all, nil),
+		"retryDelivery":     p("api.endpoint.update", developer, nil),
+		"testWebhookSecret": p("api.webhook_secret.sign", developer, map[string]string{"url": "https://192.0.2.1/"}), // nobody's address
+		"listEventTypes":    {anyone: true},
 
 		"createPortalSession": p("platform.portal", none, map[string]any{"person": map[string]string{"subject": "user-1"}, "role": "service"}),
 
@@ -193,6 +209,10 @@ func TestEveryRouteAsksForItsPermission(t *testing.T) {
 			id = h.member(ws, "service").ID
 		case "webhook-secrets":
 			id = h.webhookSecret(ws, "development").WebhookSecret.ID
+		case "endpoints":
+			id = h.endpoint(ws, "key.created").Endpoint.ID
+		case "deliveries":
+			id = h.delivery(ws).ID
 		}
 		if !spent {
 			objects[ws+kind] = id
@@ -200,7 +220,7 @@ func TestEveryRouteAsksForItsPermission(t *testing.T) {
 		return id
 	}
 	absent := map[string][]string{}
-	for kind, prefix := range map[string]string{"workspaces": "ws_", "keys": "key_", "roles": "role_", "members": "mem_", "webhook-secrets": "whs_"} {
+	for kind, prefix := range map[string]string{"workspaces": "ws_", "keys": "key_", "roles": "role_", "members": "mem_", "webhook-secrets": "whs_", "endpoints": "ep_", "deliveries": "dlv_"} {
 		valid := object(own, kind, false)
 		gone := valid[:len(valid)-8] + "00000000" // well formed, and never given out
 		absent[kind] = []string{

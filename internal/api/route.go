@@ -28,7 +28,7 @@ type route struct {
 // routes is the list of everything under /v1.
 func (a *API) routes() []route {
 	const keys, workspaces, people, logs, checks, nodes = "Keys", "Workspaces", "Roles and members", "Logs", "Checking keys", "Nodes and replicas"
-	const webhooks = "Webhooks"
+	const webhooks, events = "Webhooks", "Endpoints and events"
 	return []route{
 		{"POST", "/v1/verify", "verify", checks, 200, "platform.verify, or api.key.verify for keys of the own workspace", "Check a key", byHand(a.verify)},
 		{"POST", "/v1/verify/batch", "verifyBatch", checks, 200, "platform.verify, or api.key.verify for keys of the own workspace", "Check up to 1000 keys", byHand(a.verifyBatch)},
@@ -52,6 +52,7 @@ func (a *API) routes() []route {
 		{"PATCH", "/v1/webhook-secrets/{id}", "updateWebhookSecret", webhooks, 200, "api.webhook_secret.update; api.endpoint.update for one of an endpoint", "Edit a webhook secret", typed(a.updateWebhookSecret)},
 		{"DELETE", "/v1/webhook-secrets/{id}", "deleteWebhookSecret", webhooks, 204, "api.webhook_secret.delete; api.endpoint.update for one of an endpoint", "Delete a webhook secret for good", typed(a.deleteWebhookSecret)},
 		{"POST", "/v1/webhook-secrets/{id}/revoke", "revokeWebhookSecret", webhooks, 200, "api.webhook_secret.delete; api.endpoint.update for one of an endpoint", "Revoke a webhook secret; no server signs with it when this returns", typed(a.revokeWebhookSecret)},
+		{"POST", "/v1/webhook-secrets/{id}/test", "testWebhookSecret", webhooks, 200, "api.webhook_secret.sign; platform.endpoint.allow for allow_ranges", "Send a test signed with this secret alone to a URL, and wait for the answer", typed(a.testWebhookSecret)},
 		{"POST", "/v1/webhook-secrets/{id}/rotate", "rotateWebhookSecret", webhooks, 201, "api.webhook_secret.create and api.webhook_secret.delete; api.endpoint.update for one of an endpoint", "Replace a webhook secret, both signing for an overlap", typed(a.rotateWebhookSecret)},
 		{"POST", "/v1/workspaces/{id}/webhooks/sign", "signWebhook", webhooks, 200, "api.webhook_secret.sign", "Sign a webhook of your product", typed(a.signWebhook)},
 		{"POST", "/v1/workspaces/{id}/webhooks/verify", "verifyWebhook", webhooks, 200, "api.webhook_secret.view", "Verify a webhook of your product as it was received, and find out why it fails", typed(a.verifyWebhook)},
@@ -75,6 +76,20 @@ func (a *API) routes() []route {
 		{"DELETE", "/v1/members/{id}", "deleteMember", people, 204, "api.member.delete", "Remove a member", typed(a.deleteMember)},
 
 		{"POST", "/v1/workspaces/{id}/portal-sessions", "createPortalSession", people, 201, "platform.portal", "Create a one-time link that lets one of your own people into the pages of a workspace", typed(a.createPortalSession)},
+
+		{"GET", "/v1/workspaces/{id}/endpoints", "listEndpoints", events, 200, "api.endpoint.view", "List endpoints", typed(a.listEndpoints)},
+		{"POST", "/v1/workspaces/{id}/endpoints", "createEndpoint", events, 201, "api.endpoint.create and what it takes to see each type of event named; platform.endpoint.allow for allow_ranges", "Create an endpoint; its first secret is in this answer and nowhere else", typed(a.createEndpoint)},
+		{"GET", "/v1/endpoints/{id}", "showEndpoint", events, 200, "api.endpoint.view", "Show an endpoint", typed(a.showEndpoint)},
+		{"PATCH", "/v1/endpoints/{id}", "updateEndpoint", events, 200, "api.endpoint.update, and what it takes to see each type of event when the URL or the types change; platform.endpoint.allow for allow_ranges", "Edit an endpoint", typed(a.updateEndpoint)},
+		{"DELETE", "/v1/endpoints/{id}", "deleteEndpoint", events, 204, "api.endpoint.delete", "Delete an endpoint with its secrets and deliveries", typed(a.deleteEndpoint)},
+		{"POST", "/v1/endpoints/{id}/pause", "pauseEndpoint", events, 200, "api.endpoint.update", "Have events wait", typed(a.pauseEndpoint)},
+		{"POST", "/v1/endpoints/{id}/resume", "resumeEndpoint", events, 200, "api.endpoint.update", "Have events sent again, those first that have waited", typed(a.resumeEndpoint)},
+		{"POST", "/v1/endpoints/{id}/test", "testEndpoint", events, 200, "api.endpoint.update", "Send a test delivery and wait for the answer", typed(a.testEndpoint)},
+		{"POST", "/v1/endpoints/{id}/replay", "replayEvents", events, 200, "api.endpoint.update", "Send failed deliveries again", typed(a.replayEvents)},
+		{"GET", "/v1/endpoints/{id}/deliveries", "listDeliveries", events, 200, "api.endpoint.view", "List deliveries", typed(a.listDeliveries)},
+		{"GET", "/v1/deliveries/{id}", "showDelivery", events, 200, "api.endpoint.view", "Show a delivery with its attempts, and its payload to who may see such events", typed(a.showDelivery)},
+		{"POST", "/v1/deliveries/{id}/retry", "retryDelivery", events, 200, "api.endpoint.update", "Send an event again, whatever became of it", typed(a.retryDelivery)},
+		{"GET", "/v1/event-types", "listEventTypes", events, 200, "any valid key", "Every type of event with its JSON schema", typed(a.listEventTypes)},
 
 		{"GET", "/v1/workspaces/{id}/usage", "listUsage", logs, 200, "api.usage.view", "Uses of keys by hour", typed(a.listUsage)},
 		{"GET", "/v1/workspaces/{id}/audit", "listAudit", logs, 200, "api.audit.view", "Who changed what, when and from where", typed(a.listAudit)},

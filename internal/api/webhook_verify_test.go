@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/keystile/keystile"
+	"github.com/keystile/keystile/internal/pgtest"
 	"github.com/keystile/keystile/keystiletest"
 )
 
@@ -216,7 +217,15 @@ func TestVQ7Verify(t *testing.T) {
 // webhooks that only it accounts for, and the old one is safe to revoke then.
 func TestVQ4SecretEvidence(t *testing.T) {
 	t.Parallel()
-	s := keystiletest.New(t, keystiletest.FlushInterval(5*time.Millisecond))
+	soon := keystiletest.FlushInterval(5 * time.Millisecond)
+	t.Run("sqlite", func(t *testing.T) { t.Parallel(); secretEvidence(t, keystiletest.New(t, soon)) })
+	t.Run("postgres", func(t *testing.T) {
+		t.Parallel()
+		secretEvidence(t, keystiletest.New(t, soon, keystiletest.Database(pgtest.New(t)), keystiletest.MasterKey(masterKey)))
+	})
+}
+
+func secretEvidence(t *testing.T, s *keystiletest.Server) {
 	h := newHouse(t, s)
 	c := &consumer{house: h, ws: h.workspace()}
 	c.key = h.actor(c.ws, "api.webhook_secret.view")
@@ -224,7 +233,7 @@ func TestVQ4SecretEvidence(t *testing.T) {
 	fresh := want[keystile.CreatedWebhookSecret](t, call(t, s, s.OperatorKey, "POST", "/v1/webhook-secrets/"+old.WebhookSecret.ID+"/rotate", fields{}), 201)
 	until := func(what string, ok func(old, fresh keystile.WebhookSecretRecord) bool) {
 		t.Helper()
-		deadline := time.Now().Add(20 * time.Second)
+		deadline := time.Now().Add(time.Minute)
 		for {
 			o, f := c.show(old.WebhookSecret.ID), c.show(fresh.WebhookSecret.ID)
 			if ok(o, f) {

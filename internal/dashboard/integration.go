@@ -27,6 +27,7 @@ func (v *visit) tabs(current string) []tab {
 		{"keys", "keys_title", "/keys", v.actor.May("api.key.view")},
 		{"secrets", "secrets_title", "/webhook-secrets", secrets},
 		{"debugger", "debugger_title", "/webhook-debugger", secrets},
+		{"endpoints", "endpoints_title", "/endpoints", p.Endpoints && v.actor.May("api.endpoint.view")},
 		{"integrations", "third_parties_title", "/integrations", len(p.ThirdParties) > 0},
 	} {
 		if t.shown {
@@ -41,7 +42,7 @@ func (v *visit) tabs(current string) []tab {
 
 // amongTabs tells whether this page is below one of the tabs.
 func (v *visit) amongTabs() bool {
-	for _, path := range []string{"/integrations", "/webhook-secrets", "/webhook-debugger"} {
+	for _, path := range []string{"/integrations", "/webhook-secrets", "/webhook-debugger", "/endpoints", "/deliveries"} {
 		if strings.HasPrefix(v.r.URL.Path, v.base()+path) {
 			return true
 		}

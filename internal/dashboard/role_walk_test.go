@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/net/html"
 	_ "modernc.org/sqlite" // to look into the database
@@ -109,31 +110,53 @@ func walkRows() map[string]walkRow {
 		"POST " + w + "/keys/{key}/rotate":  shown(makers),
 		"GET " + w + "/keys/{key}/rollback": page(makers),
 		// The key replaces no other.
-		"POST " + w + "/keys/{key}/rollback":               {may: makers, form: func(objects) []string { return nil }, status: http.StatusUnprocessableEntity},
-		"GET " + w + "/keys/{key}/revoke":                  page(makers),
-		"POST " + w + "/keys/{key}/revoke":                 sends(makers, "reason", "unneeded"),
-		"GET " + w + "/keys/{key}/delete":                  page(makers),
-		"POST " + w + "/keys/{key}/delete":                 sends(makers),
-		"GET " + w + "/keys/{key}/disable":                 page(makers),
-		"POST " + w + "/keys/{key}/disable":                sends(makers),
-		"POST " + w + "/keys/{key}/enable":                 sends(makers),
-		"POST " + w + "/keys/{key}/review":                 sends(makers),
-		"GET " + w + "/webhook-secrets":                    page(viewers),
-		"GET " + w + "/webhook-secrets/new":                page(makers),
-		"POST " + w + "/webhook-secrets":                   shown(makers, "label", "A consumer", "environment", "production"),
-		"GET " + w + "/webhook-secrets/{secret}":           page(viewers),
-		"GET " + w + "/webhook-secrets/{secret}/edit":      page(makers),
-		"POST " + w + "/webhook-secrets/{secret}/edit":     sends(makers, "label", "Edited"),
-		"GET " + w + "/webhook-secrets/{secret}/rotate":    page(makers),
-		"POST " + w + "/webhook-secrets/{secret}/rotate":   shown(makers),
-		"GET " + w + "/webhook-secrets/{secret}/rollback":  page(makers),
-		"POST " + w + "/webhook-secrets/{secret}/rollback": {may: makers, form: none, status: http.StatusUnprocessableEntity}, // it replaces no other
-		"GET " + w + "/webhook-secrets/{secret}/revoke":    page(makers),
-		"POST " + w + "/webhook-secrets/{secret}/revoke":   sends(makers, "reason", "unneeded"),
-		"GET " + w + "/webhook-secrets/{secret}/delete":    page(makers),
-		"POST " + w + "/webhook-secrets/{secret}/delete":   sends(makers),
-		"GET " + w + "/webhook-debugger":                   page(viewers),
-		"POST " + w + "/webhook-debugger":                  {may: viewers, form: func(objects) []string { return []string{"headers", "webhook-id: m", "body", "{}"} }, status: http.StatusOK},
+		"POST " + w + "/keys/{key}/rollback":                          {may: makers, form: func(objects) []string { return nil }, status: http.StatusUnprocessableEntity},
+		"GET " + w + "/keys/{key}/revoke":                             page(makers),
+		"POST " + w + "/keys/{key}/revoke":                            sends(makers, "reason", "unneeded"),
+		"GET " + w + "/keys/{key}/delete":                             page(makers),
+		"POST " + w + "/keys/{key}/delete":                            sends(makers),
+		"GET " + w + "/keys/{key}/disable":                            page(makers),
+		"POST " + w + "/keys/{key}/disable":                           sends(makers),
+		"POST " + w + "/keys/{key}/enable":                            sends(makers),
+		"POST " + w + "/keys/{key}/review":                            sends(makers),
+		"GET " + w + "/webhook-secrets":                               page(viewers),
+		"GET " + w + "/webhook-secrets/new":                           page(makers),
+		"POST " + w + "/webhook-secrets":                              shown(makers, "label", "A consumer", "environment", "production"),
+		"GET " + w + "/webhook-secrets/{secret}":                      page(viewers),
+		"GET " + w + "/webhook-secrets/{secret}/edit":                 page(makers),
+		"POST " + w + "/webhook-secrets/{secret}/edit":                sends(makers, "label", "Edited"),
+		"GET " + w + "/webhook-secrets/{secret}/rotate":               page(makers),
+		"POST " + w + "/webhook-secrets/{secret}/rotate":              shown(makers),
+		"GET " + w + "/webhook-secrets/{secret}/rollback":             page(makers),
+		"POST " + w + "/webhook-secrets/{secret}/rollback":            {may: makers, form: none, status: http.StatusUnprocessableEntity}, // it replaces no other
+		"GET " + w + "/webhook-secrets/{secret}/revoke":               page(makers),
+		"POST " + w + "/webhook-secrets/{secret}/revoke":              sends(makers, "reason", "unneeded"),
+		"GET " + w + "/webhook-secrets/{secret}/delete":               page(makers),
+		"POST " + w + "/webhook-secrets/{secret}/delete":              sends(makers),
+		"GET " + w + "/endpoints":                                     page(viewers),
+		"GET " + w + "/endpoints/new":                                 page(makers),
+		"POST " + w + "/endpoints":                                    shown(makers, "url", "https://example.com/x", "types[]", "key.created"),
+		"GET " + w + "/endpoints/{endpoint}":                          page(viewers),
+		"GET " + w + "/endpoints/{endpoint}/edit":                     page(makers),
+		"POST " + w + "/endpoints/{endpoint}/edit":                    sends(makers, "url", "http://127.0.0.1:1/", "description", "Edited", "types[]", "key.created", "ranges", "127.0.0.1"),
+		"GET " + w + "/endpoints/{endpoint}/test":                     page(makers),
+		"POST " + w + "/endpoints/{endpoint}/test":                    {may: makers, form: none, status: http.StatusOK},
+		"GET " + w + "/endpoints/{endpoint}/pause":                    page(makers),
+		"POST " + w + "/endpoints/{endpoint}/pause":                   sends(makers, "reason", "maintenance"),
+		"GET " + w + "/endpoints/{endpoint}/resume":                   page(makers),
+		"POST " + w + "/endpoints/{endpoint}/resume":                  sends(makers),
+		"GET " + w + "/endpoints/{endpoint}/replay":                   page(makers),
+		"POST " + w + "/endpoints/{endpoint}/replay":                  sends(makers, "since", "2026-01-02"),
+		"GET " + w + "/endpoints/{endpoint}/delete":                   page(makers),
+		"POST " + w + "/endpoints/{endpoint}/delete":                  sends(makers),
+		"GET " + w + "/endpoints/{endpoint}/secrets/{signer}/rotate":  page(makers),
+		"POST " + w + "/endpoints/{endpoint}/secrets/{signer}/rotate": shown(makers),
+		"GET " + w + "/endpoints/{endpoint}/secrets/{signer}/revoke":  page(makers),
+		"POST " + w + "/endpoints/{endpoint}/secrets/{signer}/revoke": sends(makers, "reason", "unneeded"),
+		"GET " + w + "/deliveries/{delivery}":                         page(viewers),
+		"POST " + w + "/deliveries/{delivery}/retry":                  sends(makers),
+		"GET " + w + "/webhook-debugger":                              page(viewers),
+		"POST " + w + "/webhook-debugger":                             {may: viewers, form: func(objects) []string { return []string{"headers", "webhook-id: m", "body", "{}"} }, status: http.StatusOK},
 
 		"GET " + w + "/hygiene":             page(viewers),
 		"GET " + w + "/integrations":        page(viewers + " service"), // how to connect is no secret
@@ -177,6 +200,7 @@ func walkRows() map[string]walkRow {
 // objects are what paths and forms name, made anew for each step.
 type objects struct {
 	workspace, key, secret, member, role, alert, token, unique string
+	endpoint, signer, delivery                                 string
 }
 
 // walk is the test's two workspaces and all who walk.
@@ -266,6 +290,29 @@ func (w *roleWalk) objects(workspace, pattern string) objects {
 			w.former = o.secret
 		}
 	}
+	if strings.Contains(pattern, "{endpoint}") || strings.Contains(pattern, "{delivery}") {
+		made, _, err := w.server.Keyring().CreateEndpoint(context.Background(), keyring.Operator("test"), workspace, keystile.CreateEndpoint{
+			URL: "http://127.0.0.1:1/", Description: "Receiver " + name, EventTypes: []string{"key.created"}, AllowRanges: []string{"127.0.0.1"},
+		}, keyring.Idempotency{})
+		if err != nil {
+			w.Fatal(err)
+		}
+		o.endpoint, o.signer = made.Endpoint.ID, made.WebhookSecret.ID
+	}
+	if strings.Contains(pattern, "{delivery}") {
+		w.server.Key(workspace, keystile.CreateKey{Name: "Told " + name})
+		for end := time.Now().Add(time.Minute); o.delivery == ""; time.Sleep(5 * time.Millisecond) {
+			list, err := w.server.Keyring().Deliveries(context.Background(), keyring.Operator("test"), o.endpoint, "", "", 1)
+			if err != nil {
+				w.Fatal(err)
+			}
+			if len(list.Data) > 0 {
+				o.delivery = list.Data[0].ID
+			} else if time.Now().After(end) {
+				w.Fatal("no delivery was made")
+			}
+		}
+	}
 	if strings.Contains(pattern, "{member}") {
 		m := newMember(w, w.server, workspace, "Member "+name, "viewer")
 		o.member = m.ID
@@ -283,7 +330,7 @@ func (w *roleWalk) objects(workspace, pattern string) objects {
 }
 
 // everything names an object for each parameter there is.
-const everything = "{key} {secret} {member} {role} {alert}"
+const everything = "{key} {secret} {endpoint} {delivery} {member} {role} {alert}"
 
 var parameter = regexp.MustCompile(`\{[^}]*\}`)
 
@@ -300,6 +347,12 @@ func (w *roleWalk) path(pattern string, o objects) string {
 			return o.key
 		case "{secret}":
 			return o.secret
+		case "{endpoint}":
+			return o.endpoint
+		case "{signer}":
+			return o.signer
+		case "{delivery}":
+			return o.delivery
 		case "{member}":
 			return o.member
 		case "{role}":
@@ -390,7 +443,7 @@ func TestEveryRouteAsEveryone_P4_IP7(t *testing.T) {
 
 // pathWithoutObjects is a pattern that names a workspace alone.
 func (w *roleWalk) pathWithoutObjects(pattern string) string {
-	for _, p := range []string{"{key}", "{secret}", "{member}", "{role}"} {
+	for _, p := range []string{"{key}", "{secret}", "{endpoint}", "{signer}", "{delivery}", "{member}", "{role}"} {
 		pattern = strings.ReplaceAll(pattern, p, "")
 	}
 	return pattern

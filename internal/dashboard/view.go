@@ -87,6 +87,7 @@ func (v *visit) nav() []navItem {
 	for _, item := range []struct{ name, path, needs string }{
 		{v.door.Profile.Word("menu"), "/keys", "api.key.view"},
 		{v.door.Profile.Word("menu"), "/webhook-secrets", "api.webhook_secret.view"}, // for those who see no keys
+		{v.door.Profile.Word("menu"), "/endpoints", "api.endpoint.view"},             // and no webhook secrets
 		{v.door.Profile.Word("hygiene_title"), "/hygiene", "api.key.view"},
 		{v.door.Profile.Word("alerts_title"), "/alerts", "api.usage.view"},
 		{v.door.Profile.Word("usage_title"), "/usage", "api.usage.view"},
@@ -96,10 +97,9 @@ func (v *visit) nav() []navItem {
 		{v.door.Profile.Word("plans_title"), "/plans", "api.workspace.view"},
 		{v.door.Profile.Word("settings_title"), "/settings", "api.workspace.view"},
 	} {
-		if item.path == "/webhook-secrets" && (v.actor.May("api.key.view") || !v.door.Profile.WebhookSecrets) {
-			continue
-		}
-		if v.actor.May(item.needs) {
+		first := item.name != v.door.Profile.Word("menu") || len(items) == 0 // the entry that leads to the tabs
+		offered := (item.path != "/webhook-secrets" || v.door.Profile.WebhookSecrets) && (item.path != "/endpoints" || v.door.Profile.Endpoints)
+		if v.actor.May(item.needs) && first && offered {
 			at := v.base() + item.path
 			unseen := ""
 			if item.path == "/alerts" {
@@ -197,6 +197,14 @@ func done(name string) string {
 		return "Revoked. It signs nothing from now on."
 	case "secret_rolled_back":
 		return "Rolled back: the replacement is revoked, and this secret goes on signing."
+	case "paused":
+		return "Paused. Events wait until it is resumed."
+	case "active":
+		return "Resumed. What has waited is sent now."
+	case "queued":
+		return "It is sent again now."
+	case "replayed":
+		return "What failed is sent again now."
 	case "reviewed":
 		return "Review noted."
 	}

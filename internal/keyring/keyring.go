@@ -144,14 +144,21 @@ func (c *change) record(e entry) error {
 	if object == nil {
 		object = e.before
 	}
-	if err := c.tell(e.workspaceID, e.action, e.objectID, map[string]any{string(e.kind): object}); err != nil {
+	if _, ok := keystile.EventTypeOf(e.action); !ok { // nobody can get it
+		return c.LogChange(e.kind, e.objectID)
+	}
+	data := map[string]any{string(e.kind): object}
+	if object == nil {
+		data = map[string]any{"subject": keystile.EventSubject{ID: e.objectID, Name: e.objectName, Reason: e.reason, By: c.actor.party}}
+	}
+	if err := c.tell(e.workspaceID, e.action, e.objectID, data); err != nil {
 		return err
 	}
 	return c.LogChange(e.kind, e.objectID)
 }
 
-// tell puts an event into the outbox. The data is what receivers read, and
-// carries no secret.
+// tell puts an event into the outbox. The data is what receivers read, in the
+// form of [keystile.EventData], and carries no secret.
 func (c *change) tell(workspaceID, event, objectID string, data map[string]any) error {
 	return c.InsertEvent(store.Event{
 		ID: c.k.ids.next("evt_", c.now), WorkspaceID: workspaceID, Type: event, ObjectID: objectID, At: c.now, Data: data,

@@ -171,7 +171,7 @@ func (c *change) resealOne(b *seal.Box, s *store.WebhookSecret, lost bool, curre
 		return nil
 	case err != nil:
 		r.Damaged = append(r.Damaged, s.ID)
-		return nil
+		return nil //nolint:nilerr // the others go on, and the caller is told of this one
 	}
 	sealed, err := b.Seal(current, plain, s.WorkspaceID, s.ID)
 	if err != nil {

@@ -32,7 +32,7 @@ func faults() []fault {
 		{"swapped letters", least + "palns: []\n", `bad.yaml:3: palns: unknown field; did you mean "plans"?`},
 		{"unknown field within", least + "roles:\n  - name: a\n    permisions: []\n", `bad.yaml:5: roles[0].permisions: unknown field; did you mean "permissions"?`},
 		{"unlike any field", least + "keys:\n  colour: red\n", `bad.yaml:4: keys.colour: unknown field; the fields here are delete, disable, idle_after, max_overlap, reasons, review_every, revoke, rotate_every`},
-		{"field with a line break", least + "\"a\\nb\": c\n", `bad.yaml:3: "a\nb": unknown field; the fields here are actions, alerts, branding, columns, default_plan, default_role, environments, headers, keys, permissions, plans, prefix, preview, product, retention, roles, show_header, sign_in, third_parties, unauthorized, webhook_secrets, words`},
+		{"field with a line break", least + "\"a\\nb\": c\n", `bad.yaml:3: "a\nb": unknown field; the fields here are actions, alerts, branding, columns, default_plan, default_role, endpoints, environments, headers, keys, permissions, plans, prefix, preview, product, retention, roles, show_header, sign_in, third_parties, unauthorized, webhook_secrets, words`},
 		{"field twice", least + "preview: first\nproduct: Voqo\n", `bad.yaml:4: product: given twice, first on line 1; keep one`},
 		{"field twice, quoted", least + "\"prefix\": vy\n", `bad.yaml:3: prefix: given twice, first on line 2; keep one`},
 		{"word twice", least + "words:\n  menu: A\n  menu: B\n", `bad.yaml:5: words.menu: given twice, first on line 4; keep one`},

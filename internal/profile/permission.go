@@ -55,6 +55,7 @@ func PlatformPermissions() []keystile.PermissionInfo {
 		{Name: "platform.workspace.delete", Description: "Delete workspaces"},
 		{Name: "platform.plan.view", Description: "See the plans of the product"},
 		{Name: "platform.key.import", Description: "Import keys issued elsewhere by their hash"},
+		{Name: "platform.endpoint.allow", Description: "Let an endpoint reach addresses of the operator's own network"},
 		{Name: "platform.portal", Description: "Open portal sessions for the people of a workspace"},
 		{Name: "platform.replica", Description: "Attach a replica that verifies elsewhere"},
 		{Name: "platform.nodes", Description: "See the nodes of the cluster"},

@@ -70,6 +70,8 @@ type Profile struct {
 	// WebhookSecrets says whether the pages offer webhook secrets. A product that
 	// sends no webhooks needs none.
 	WebhookSecrets bool `yaml:"webhook_secrets"`
+	// Endpoints says whether the pages offer endpoints that get events.
+	Endpoints bool `yaml:"endpoints"`
 	// ThirdParties are the integrations that have a page. Only "zapier" is known.
 	ThirdParties []string `yaml:"third_parties"`
 	// Words is the wording of the pages. It holds every known word.

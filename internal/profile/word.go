@@ -14,8 +14,9 @@ func followers() map[string]string {
 		"revoke_title":       "revoke_confirm",
 		"delete_title":       "delete_confirm",
 
-		"secret_create_title": "secret_create_button",
-		"secret_revoke_title": "secret_revoke_confirm",
+		"secret_create_title":   "secret_create_button",
+		"endpoint_create_title": "endpoint_create_button",
+		"secret_revoke_title":   "secret_revoke_confirm",
 	}
 }
 

@@ -13,6 +13,7 @@ const (
 	expireEvery = 2 * time.Second
 	retainEvery = 15 * time.Minute
 	watchEvery  = 2 * time.Second
+	outboxEvery = 10 * time.Second
 )
 
 func every(ctx context.Context, d time.Duration, do func()) {
@@ -86,6 +87,18 @@ func (s *Server) expireLoop(ctx context.Context) {
 	every(ctx, expireEvery, func() {
 		all("expire keys", s.keyring.ExpireKeys)
 		all("expire webhook secrets", s.keyring.ExpireWebhookSecrets)
+	})
+}
+
+// outboxLoop measures for how long events have been waiting.
+func (s *Server) outboxLoop(ctx context.Context) {
+	every(ctx, outboxEvery, func() {
+		age, err := s.keyring.OldestDue(ctx)
+		if err != nil {
+			s.background("look into the outbox", err)
+			return
+		}
+		s.metrics.outboxAge.Set(age.Seconds())
 	})
 }
 

@@ -224,6 +224,9 @@ func (d *drive) succeed() {
 		{"GET", hook, admin, nil},
 		{"PATCH", hook, admin, `{"label": "renamed"}`},
 		{"POST", "/v1/workspaces/" + d.id + "/webhooks/sign", admin, `{"payload": "{}", "environment": "production"}`},
+		{"POST", "/v1/workspaces/" + d.id + "/webhooks/verify", admin, keystile.VerifyWebhookRequest{
+			Payload: "{}", Secret: d.hook.Secret, Headers: map[string]string{"webhook-id": "msg_1", "webhook-signature": d.hook.Secret},
+		}},
 		{"POST", former + "/revoke", admin, `{"reason": "rotated"}`},
 		{"DELETE", former, admin, nil},
 		{"GET", one, admin, nil},

@@ -46,6 +46,7 @@ type Server struct {
 	keyring *keyring.Keyring
 	uses    *verify.Recorder
 	metrics *metrics
+	courier *courier.Courier
 	pages   *dashboard.Dashboard
 
 	listeners []listener
@@ -115,6 +116,8 @@ func Open(ctx context.Context, c Config) (_ *Server, err error) {
 	if c.Mail.Address != "" {
 		s.keyring.MailAlerts()
 	}
+	s.courier = courier.New(s.keyring, c.Log, s.metrics.posted)
+	s.store.OnEvent(s.courier.Wake)
 	name, err := os.Hostname()
 	if err != nil {
 		name = "unnamed"
@@ -134,6 +137,12 @@ func Open(ctx context.Context, c Config) (_ *Server, err error) {
 	}
 	if err := s.unlock(ctx, o); err != nil {
 		return nil, err
+	}
+	// Only one server is on a SQLite database: claims there are of one that was killed.
+	if !s.store.Postgres() {
+		if err := s.keyring.ReleaseAll(ctx); err != nil {
+			return nil, fmt.Errorf("prepare the store: %w", err)
+		}
 	}
 	s.metrics.watch(s.node, s.uses)
 	door := &entry.Door{
@@ -194,7 +203,7 @@ func (s *Server) chooseProfile(ctx context.Context, given *profile.Profile) erro
 // routes joins what the parts serve. The socket, where verify is open, has no
 // pages.
 func (s *Server) routes(door *entry.Door, open bool) (http.Handler, error) {
-	a := api.New(door, api.Options{BaseURL: s.URL(), DocsURL: s.profile.Branding.DocsURL, Open: open, Node: s.node})
+	a := api.New(door, api.Options{BaseURL: s.URL(), DocsURL: s.profile.Branding.DocsURL, Open: open, Node: s.node, Courier: s.courier})
 	mux := http.NewServeMux()
 	mux.Handle("/v1/", a)
 	mux.Handle("GET /openapi.json", a)
@@ -212,7 +221,7 @@ func (s *Server) routes(door *entry.Door, open bool) (http.Handler, error) {
 		mux.HandleFunc("/", a.UnknownRoute)
 		return mux, nil
 	}
-	pages, err := dashboard.New(door, s.URL(), s.config.OpenID, http.HandlerFunc(a.UnknownRoute))
+	pages, err := dashboard.New(door, s.URL(), s.config.OpenID, s.courier, http.HandlerFunc(a.UnknownRoute))
 	if err != nil {
 		return nil, err
 	}
@@ -345,6 +354,8 @@ func (s *Server) Run(ctx context.Context) error {
 		loops.Go(func() error { mailer.Run(work); return nil })
 	}
 	loops.Go(func() error { s.pages.Run(work); return nil })
+	loops.Go(func() error { s.courier.Run(work); return nil })
+	loops.Go(func() error { s.outboxLoop(work); return nil })
 
 	failed := make(chan error, len(s.listeners))
 	for _, l := range s.listeners {

@@ -141,6 +141,25 @@ func plannedCalls() []planned {
 		{name: "ForgetIdempotent", call: func(tx *store.Tx) error { return tx.ForgetIdempotent(digest(1), noon) }},
 		{name: "Setting", call: func(tx *store.Tx) error { _, err := tx.Setting("x"); return err }},
 		{name: "PersonBySubject", call: func(tx *store.Tx) error { _, err := tx.PersonBySubject("x", "y"); return err }},
+		{name: "InsertEvent", call: func(tx *store.Tx) error { return tx.InsertEvent(event(acme, 1)) }},
+		{name: "PendingEvents", call: func(tx *store.Tx) error { _, err := tx.PendingEvents(10); return err }, scans: []string{"events"}},
+		{name: "HandedOn", call: func(tx *store.Tx) error { return tx.HandedOn([]string{id("evt_", 1), id("evt_", 2)}) }},
+		{name: "EndpointsOf", call: func(tx *store.Tx) error { _, err := tx.EndpointsOf([]string{acme, other}); return err }, sorts: true}, // few
+		{name: "EndpointsDue", call: func(tx *store.Tx) error { return tx.EndpointsDue([]string{id("ep_", 1)}, noon) }},
+		{name: "RecordTried", call: func(tx *store.Tx) error {
+			return tx.RecordTried([]store.Tried{
+				{DeliveryID: id("dlv_", 1), EndpointID: id("ep_", 1), Number: 2, Delivered: true},
+				{DeliveryID: id("dlv_", 2), EndpointID: id("ep_", 2), Number: 2, Next: noon},
+			}, noon)
+		}, sorts: true}, // what is written, to tell what is there already
+		{name: "ClaimEndpoints", call: func(tx *store.Tx) error { _, err := tx.ClaimEndpoints("n", noon, noon, 10); return err }, scans: []string{"endpoints"}},
+		{name: "RenewClaims", call: func(tx *store.Tx) error { return tx.RenewClaims("node", noon) }},
+		{name: "ReleaseEndpoints", call: func(tx *store.Tx) error { return tx.ReleaseEndpoints("node", []string{id("ep_", 100)}) }},
+		{name: "ClaimedEndpoints", call: func(tx *store.Tx) error { _, err := tx.ClaimedEndpoints("node"); return err }, sorts: true}, // few
+		{name: "DueDeliveries", call: func(tx *store.Tx) error { _, err := tx.DueDeliveries(id("ep_", 1), noon, 10); return err }},
+		{name: "Waiting", call: func(tx *store.Tx) error { _, err := tx.Waiting("n", noon); return err }, scans: []string{"events"}},
+		{name: "OldestDue", call: func(tx *store.Tx) error { _, err := tx.OldestDue(noon); return err }, scans: []string{"events"}},
+		{name: "DeleteDeliveries", call: func(tx *store.Tx) error { _, err := tx.DeleteDeliveries("gone", 10); return err }},
 		{name: "InsertKey", call: func(tx *store.Tx) error { return tx.InsertKey(key(acme, 1<<40)) }},
 		{name: "LogChange", call: func(tx *store.Tx) error { return tx.LogChange(store.ChangeNoop, "") }},
 	}...)
@@ -289,9 +308,15 @@ func fillForPlans(t testing.TB, f *fixture) {
 			address, user_agent, request_id, reason, before, after)
 			SELECT 'aud_' || lpad(n::text, 26, '0'), workspace_id, n, 'operator', creator_id, '', 'key.created', 'key', id, '', '', '', '', '', '{}', '{}'
 			FROM (SELECT id, workspace_id, creator_id, row_number() OVER () n FROM keys) k`,
-		`INSERT INTO events (id, workspace_id, type, object_id, at, data) SELECT 'evt' || id, workspace_id, 'x', object_id, at, '' FROM audit`,
-		`INSERT INTO deliveries (id, workspace_id, event_id, endpoint_id, state, created_at, updated_at)
-			SELECT 'dlv' || id, workspace_id, id, 'end', 1, 1, 1 FROM events`,
+		`INSERT INTO events (id, workspace_id, type, object_id, at, data, pending)
+			SELECT 'evt' || id, workspace_id, 'x', object_id, at, '', CASE at % 1000 WHEN 0 THEN 1 ELSE 0 END FROM audit`,
+		`INSERT INTO endpoints (id, workspace_id, url, event_types, state, created_at, updated_at, due_at, claimed_by, claimed_till)
+			SELECT 'ep_' || lpad(n::text, 26, '0'), CASE n % 100 WHEN 0 THEN 'ws_acme' ELSE 'ws_' || lpad(n::text, 8, '0') END, 'u', '[]', n % 2, 1, 1,
+			CASE n % 50 WHEN 0 THEN n ELSE 0 END, CASE n % 100 WHEN 0 THEN 'node' ELSE '' END, 0 FROM generate_series(1, 2000) n`,
+		`INSERT INTO deliveries (id, workspace_id, event_id, endpoint_id, object_id, state, next_at, created_at, updated_at)
+			SELECT 'dlv_' || lpad(n::text, 26, '0'), workspace_id, id, 'ep_' || lpad((n % 100 + 1)::text, 26, '0'), object_id,
+			CASE n % 20 WHEN 0 THEN 0 WHEN 1 THEN 2 ELSE 1 END, n, 1, 1 FROM (SELECT *, row_number() OVER () n FROM events) ev`,
+		`INSERT INTO attempts (delivery_id, number, at, took, status, address, error, body) SELECT id, 1, 1, 1, 200, '', '', '' FROM deliveries`,
 		`INSERT INTO people (id, subject, created_at) SELECT 'per_' || id, id, 1 FROM keys`,
 		`INSERT INTO members (id, workspace_id, person_id, role_id, status, invited_by, created_at)
 			SELECT 'mem_' || id, workspace_id, 'per_' || id, role_id, 'active', '{}', 1 FROM keys`,

@@ -337,7 +337,7 @@ func eventRow(t *testing.T, f *fixture) {
 		return tx.InsertEvent(store.Event{ID: "evt_1", WorkspaceID: acme, Type: "key.created", ObjectID: "key_1", At: noon, Data: map[string]any{"a": "b"}})
 	})
 	db := f.raw(t)
-	if n := number(t, db, `SELECT COUNT(*) FROM events WHERE id = 'evt_1' AND pending = 1 AND data = '{"a":"b"}'`); n != 1 {
+	if n := number(t, db, `SELECT COUNT(*) FROM events WHERE id = 'evt_1' AND pending = 0 AND data = '{"a":"b"}'`); n != 1 {
 		t.Errorf("the outbox holds %v", texts(t, db, `SELECT data FROM events`))
 	}
 	if err := try(t, f.Store, func(tx *store.Tx) error { return tx.InsertEvent(store.Event{ID: "evt_2", Data: make(chan int)}) }); err == nil {

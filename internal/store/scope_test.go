@@ -80,6 +80,38 @@ func scopedMethods() []scoped {
 		{"Reseal", func(tx *store.Tx, s store.Scope) (int, error) {
 			return count(tx.Reseal(s, id("whs_", 1), "newer", []byte("sealed anew")))
 		}},
+		{"Endpoint", func(tx *store.Tx, s store.Scope) (int, error) {
+			_, err := tx.Endpoint(s, id("ep_", 1))
+			return count(err)
+		}},
+		{"Endpoints", func(tx *store.Tx, s store.Scope) (int, error) {
+			l, err := tx.Endpoints(s, acme, "", 9)
+			return len(l), err
+		}},
+		{"CountEndpoints", func(tx *store.Tx, s store.Scope) (int, error) { return tx.CountEndpoints(s, acme) }},
+		{"UpdateEndpoint", func(tx *store.Tx, s store.Scope) (int, error) {
+			e := endpoint(acme, 1)
+			e.URL = "https://changed.example.com/"
+			return count(tx.UpdateEndpoint(s, e, noon))
+		}},
+		{"DeleteEndpoint", func(tx *store.Tx, s store.Scope) (int, error) { return count(tx.DeleteEndpoint(s, id("ep_", 1))) }},
+		{"Delivery", func(tx *store.Tx, s store.Scope) (int, error) {
+			_, err := tx.Delivery(s, id("dlv_", 1))
+			return count(err)
+		}},
+		{"Deliveries", func(tx *store.Tx, s store.Scope) (int, error) {
+			l, err := tx.Deliveries(s, id("ep_", 1), keystile.DeliveryFailed, "", 9)
+			return len(l), err
+		}},
+		{"Attempts", func(tx *store.Tx, s store.Scope) (int, error) {
+			l, err := tx.Attempts(s, id("dlv_", 1), 9)
+			return len(l), err
+		}},
+		{"Requeue", func(tx *store.Tx, s store.Scope) (int, error) { return count(tx.Requeue(s, id("dlv_", 1), noon)) }},
+		{"RequeueFailed", func(tx *store.Tx, s store.Scope) (int, error) {
+			n, err := tx.RequeueFailed(s, id("ep_", 1), ago(day), noon, 9)
+			return int(n), err
+		}},
 		{"Workspace", func(tx *store.Tx, s store.Scope) (int, error) { _, err := tx.Workspace(s, acme); return count(err) }},
 		{"Workspaces", func(tx *store.Tx, s store.Scope) (int, error) {
 			l, err := tx.Workspaces(s, "acme", "", 9)
@@ -222,7 +254,7 @@ func scopes(t *testing.T, f *fixture) {
 		return errors.Join(tx.UpdateKey(all(), revoked), tx.InsertRole(role(acme, 1)), addMember(tx, member(acme, 1)),
 			tx.InsertAudit(auditEntry(acme, 1)), tx.AddUses([]verify.Use{use(1, keystile.CodeValid, noon), use(1, keystile.CodeRevoked, noon)}),
 			tx.InsertAlert(alert(acme, 1)), tx.AddFailures([]store.Failure{failure(acme, 2)}),
-			addSecrets(tx),
+			addSecrets(tx), addDeliveries(tx),
 			// The other tenant has a key too: the foreign scope is not an empty one.
 			tx.InsertKey(foreign), tx.InsertWebhookSecret(foreignSecret))
 	})

@@ -33,7 +33,7 @@ func TestStore(t *testing.T) {
 	for _, d := range databases() {
 		t.Run(d.name, func(t *testing.T) {
 			t.Parallel()
-			for _, b := range slices.Concat(rowBehaviours(), pageBehaviours(), writerBehaviours(), changeBehaviours(), openBehaviours(), processBehaviours(), secretBehaviours()) {
+			for _, b := range slices.Concat(rowBehaviours(), pageBehaviours(), writerBehaviours(), changeBehaviours(), openBehaviours(), processBehaviours(), secretBehaviours(), deliveryBehaviours()) {
 				t.Run(b.name, func(t *testing.T) {
 					t.Parallel()
 					b.run(t, d.make(t))

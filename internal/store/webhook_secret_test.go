@@ -59,7 +59,9 @@ func secretKept(t *testing.T, f *fixture) {
 	r := webhookSecret(acme, 2)
 	r.ExpiresAt = at(noon.Add(day))
 	s.ReplacedBy = r.ID
-	write(t, f.Store, func(tx *store.Tx) error { return errors.Join(tx.InsertWebhookSecret(r), tx.UpdateWebhookSecret(all(), s)) })
+	write(t, f.Store, func(tx *store.Tx) error {
+		return errors.Join(tx.InsertWebhookSecret(r), tx.UpdateWebhookSecret(all(), s))
+	})
 	s.ReplacementStatus, s.ReplacementEnd = keystile.StatusActive, noon.Add(day)
 	if got := getSecret(t, f, 1); !reflect.DeepEqual(got, s) {
 		t.Errorf("kept %+v, want %+v", got, s)
@@ -139,7 +141,9 @@ func secretUse(t *testing.T, f *fixture) {
 		{Signed: noon}, {Verified: noon.Add(time.Hour)}, {Signed: ago(time.Hour), Verified: noon}, {},
 	} {
 		u.ID = id("whs_", 1)
-		write(t, f.Store, func(tx *store.Tx) error { return tx.AddSecretUses([]store.SecretUse{u, {ID: "whs_gone", Signed: noon}}) })
+		write(t, f.Store, func(tx *store.Tx) error {
+			return tx.AddSecretUses([]store.SecretUse{u, {ID: "whs_gone", Signed: noon}})
+		})
 	}
 	s := getSecret(t, f, 1)
 	if s.LastSignedAt == nil || !s.LastSignedAt.Equal(noon) || s.LastVerifiedAt == nil || !s.LastVerifiedAt.Equal(noon.Add(time.Hour)) {
