@@ -1,4 +1,4 @@
-// Package courier sends events to endpoints. It takes them from the outbox,
+// Package courier sends events to endpoints, and mails of alerts to members. It takes them from the outbox,
 // which is part of the store, so whatever was committed is sent at least once;
 // signs, sends and notes what became of each attempt. What an endpoint gets
 // and when it is stopped are rules, and stand in package keyring.
