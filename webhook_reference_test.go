@@ -148,9 +148,10 @@ func TestWebhookReference(t *testing.T) {
 		keystile.WebhookSecret
 		text string
 	}
-	secrets := make([]secret, 3)
-	for i := range secrets {
-		secrets[i].WebhookSecret, secrets[i].text = keystile.NewWebhookSecret()
+	var secrets []secret
+	for range 3 {
+		s, text := keystile.NewWebhookSecret()
+		secrets = append(secrets, secret{s, text})
 	}
 	for _, n := range []int{24, 64} { // the shortest and the longest
 		text := "whsec_" + base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{0xfb}, n))

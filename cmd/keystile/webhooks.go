@@ -21,6 +21,7 @@ type webhooksCmd struct {
 	Revoke webhooksRevokeCmd `cmd:"" help:"End a webhook secret for good, and keep its record."`
 	Delete webhooksDeleteCmd `cmd:"" help:"End a webhook secret for good, and remove its record."`
 	Sign   webhooksSignCmd   `cmd:"" help:"Sign a payload and print the headers to send with it."`
+	Verify webhooksVerifyCmd `cmd:"" help:"Tell whether a webhook verifies, and if not, why."`
 }
 
 // webhookSecretID is an argument that names a webhook secret.
@@ -346,7 +347,7 @@ type webhooksSignCmd struct {
 
 // Run prints the headers, one a line, as 'curl --header @-' takes them.
 func (c *webhooksSignCmd) Run(ctx context.Context, a *app) error {
-	payload, err := c.payload(a)
+	payload, err := readPayload(a, c.File)
 	if err != nil {
 		return usage(err)
 	}
@@ -372,10 +373,11 @@ func (c *webhooksSignCmd) Run(ctx context.Context, a *app) error {
 	return err
 }
 
-func (c *webhooksSignCmd) payload(a *app) (string, error) {
+// readPayload reads the body of a webhook from a file, or standard input for -.
+func readPayload(a *app, file string) (string, error) {
 	in := a.stdin
-	if c.File != "-" {
-		f, err := os.Open(c.File)
+	if file != "-" {
+		f, err := os.Open(file)
 		if err != nil {
 			return "", fmt.Errorf("cannot read the payload: %w", err)
 		}
@@ -387,7 +389,7 @@ func (c *webhooksSignCmd) payload(a *app) (string, error) {
 		return "", fmt.Errorf("cannot read the payload: %w", err)
 	}
 	if len(text) > keystile.MaxWebhookPayload {
-		return "", errors.New("the payload is larger than 1 MiB, which is the most that is signed")
+		return "", errors.New("the payload is larger than 1 MiB, which is the most that is signed or verified")
 	}
 	return string(text), nil
 }

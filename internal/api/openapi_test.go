@@ -368,12 +368,12 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 	}
 	do("listUsage", "GET", at+"/usage?key="+made.Key.ID, nil)
 	do("listAudit", "GET", at+"/audit?limit=200", nil)
+	do("listNodes", "GET", "/v1/nodes", nil)
 	leaked := want[keystile.CreatedKey](t, do("createKey", "POST", at+"/keys", fields{"name": "Leaked"}), 201)
 	do("revokeKey", "POST", "/v1/keys/"+leaked.Key.ID+"/revoke", fields{"reason": "exposure_suspected"})
 	if l := want[keystile.List[keystile.Alert]](t, do("listAlerts", "GET", at+"/alerts?state=all", nil), 200); len(l.Data) == 0 {
 		t.Error("no alert was described")
 	}
-	do("listNodes", "GET", "/v1/nodes", nil)
 	do("deleteKey", "DELETE", key, nil)
 	do("deleteWorkspace", "DELETE", at, nil)
 	for _, op := range operations(t, h.Server) {

@@ -152,7 +152,10 @@ func TestRecovery(t *testing.T) {
 	}
 	ada := newBrowser(t, s)
 	ada.get("/link/" + token).is(http.StatusOK).holds("as Ada")
-	ada.enter(token)
+	if to := ada.post("/link/" + token).is(http.StatusSeeOther).to; to != "/" {
+		t.Errorf("a link leads to %q", to)
+	}
+	ada.get("/w/"+s.Workspace+"/keys").is(http.StatusOK).one("a", "Add a passkey")
 	ada.get("/account").is(http.StatusOK).holds("Signed in as Ada", "You have no passkey yet")
 	if lost.in() {
 		t.Error("the old session is still good")
@@ -160,6 +163,7 @@ func TestRecovery(t *testing.T) {
 	newBrowser(t, s).signIn(d).is(http.StatusForbidden)
 	replacement := newDevice()
 	ada.add(replacement).is(http.StatusSeeOther)
+	ada.get("/w/" + s.Workspace + "/keys").is(http.StatusOK).lacks("Add a passkey") // though a link has begun the session
 	newBrowser(t, s).signIn(replacement).is(http.StatusSeeOther)
 	wantAudited(t, s, s.Workspace, "member.link_created Boss Ada", "member.recovered Ada Ada link by person per_")
 }
@@ -264,7 +268,7 @@ func TestSessionIsNotFixed(t *testing.T) {
 	if g.token() == first {
 		t.Error("the token stays the same over a sign-in")
 	}
-	if n := len(regexp.MustCompile(`This one`).FindAllString(g.get("/account").body, -1)); n != 1 {
+	if n := len(regexp.MustCompile(`This session`).FindAllString(g.get("/account").body, -1)); n != 1 {
 		t.Errorf("%d sessions are this one", n)
 	}
 

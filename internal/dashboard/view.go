@@ -32,7 +32,10 @@ func (d *Dashboard) newPages() (pages, error) {
 		"join":    strings.Join,
 		"has":     func(list []string, s string) bool { return slices.Contains(list, s) },
 		"party":   partyName,
+		"program": program,
+		"means":   d.permissionMeaning,
 		"role":    d.roleTitle,
+		"plan":    d.planTitle,
 		"place":   d.environmentTitle,
 		"reason":  d.reasonTitle,
 	}).ParseFS(templates, "templates/part/*.html")
@@ -69,6 +72,9 @@ type view struct {
 	Nav          []navItem
 	Embedded     bool   // in a frame of the product's page, perhaps
 	Done         string // what the form before this page has done
+	Stranded     bool   // who is signed in has no way back in
+	Places       []keyring.Seat
+	Everywhere   bool // and all the others
 	Page         any
 }
 
@@ -115,13 +121,20 @@ func (v *visit) nav() []navItem {
 // show writes a page.
 func (v *visit) show(status int, name, title string, page any) {
 	p := v.door.Profile
+	before := v.r.URL.Query().Get("done")
+	if status >= http.StatusBadRequest {
+		before = "" // what was done before is no part of a refusal
+	}
 	data := view{
 		Product: p.Product, Logo: p.Branding.Logo, SupportEmail: p.Branding.SupportEmail, DocsURL: p.Branding.DocsURL,
 		Title: title, Known: v.known(), Session: v.session, Workspace: v.workspace, Path: v.r.URL.Path, Nav: v.nav(),
-		Embedded: v.session.Kind == keyring.SessionPortal, Done: done(v.r.URL.Query().Get("done")), Page: page,
+		Embedded: v.session.Kind == keyring.SessionPortal, Done: done(before), Page: page,
 	}
 	if v.workspace.ID != "" {
 		data.Base = v.base()
+	}
+	if err := v.surround(&data); err != nil {
+		v.door.Log.Error("what stands around a page cannot be read", "page", name, "error", err)
 	}
 	var out bytes.Buffer // a page is whole or not there
 	if err := v.pages[name].ExecuteTemplate(&out, "layout", data); err != nil {
@@ -137,6 +150,28 @@ func (v *visit) show(status int, name, title string, page any) {
 	v.w.WriteHeader(status)
 	_, _ = out.WriteTo(v.w) // fails when the client has gone
 }
+
+// surround adds where else the person can go, and whether they can come back.
+func (v *visit) surround(data *view) (err error) {
+	if !v.known() {
+		return nil
+	}
+	if v.workspace.ID != "" {
+		if data.Places, data.Everywhere, err = v.keyring().Seats(v.r.Context(), v.session); err != nil {
+			return err
+		}
+		data.Places = data.Places[:min(len(data.Places), placesShown)]
+	}
+	if strings.HasPrefix(v.r.URL.Path, "/account") || v.r.URL.Path == "/sign-out" {
+		return nil // which say it themselves
+	}
+	data.Stranded, err = v.stranded()
+	return err
+}
+
+// placesShown is how many workspaces the switcher lists. The page of
+// workspaces has them all.
+const placesShown = 12
 
 // contentPolicy lets a page load what is ours and nothing else.
 func (v *visit) contentPolicy() string {
@@ -191,12 +226,12 @@ func done(name string) string {
 		return "Resumed. Keys are accepted again."
 	case "passkey":
 		return "Passkey added. Sign in with it from now on."
-	case "seen":
-		return "Noted. It closes when its cause is gone."
 	case "secret_revoked":
 		return "Revoked. It signs nothing from now on."
 	case "secret_rolled_back":
 		return "Rolled back: the replacement is revoked, and this secret goes on signing."
+	case "seen":
+		return "Noted. It closes when its cause is gone."
 	case "paused":
 		return "Paused. Events wait until it is resumed."
 	case "active":
@@ -205,6 +240,8 @@ func done(name string) string {
 		return "It is sent again now."
 	case "replayed":
 		return "What failed is sent again now."
+	case "again":
+		return "Signed in. Go back to the tab with your form, and press Continue there."
 	case "reviewed":
 		return "Review noted."
 	}

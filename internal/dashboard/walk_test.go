@@ -33,7 +33,7 @@ import (
 // With KEYSTILE_SCREENSHOTS naming a directory they leave pictures there.
 func TestWalk(t *testing.T) {
 	for _, c := range []struct{ product, rows string }{
-		{"voqo", "VQ1_VQ2_VQ4_VQ5_VQ8_VQ9_VQ10"},
+		{"voqo", "VQ1_VQ2_VQ3_VQ4_VQ5_VQ7_VQ8_VQ9_VQ10"},
 		{"voxum", "VX1_VX2_VX3_VX4_VX5_VX7"},
 		{"ipaware", "IP2_IP3_IP4_IP5_IP6_IP7_IP8_IP11_IP13_IP14"},
 		{"vozagent", "VZ1_VZ2_VZ3_VZ4_VZ5_VZ6_VZ7"},

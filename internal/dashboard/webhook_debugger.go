@@ -2,6 +2,7 @@ package dashboard
 
 import (
 	"encoding/json"
+	"errors"
 	"html"
 	"net/http"
 	"strings"
@@ -48,25 +49,21 @@ func (v *visit) showDebugger() error {
 // of a POST, so that nothing of it stands in an address.
 func (v *visit) debug() error {
 	page := v.debuggerPage()
-	var pasted string
+	var tooLarge *http.MaxBytesError
 	err := v.r.ParseForm()
-	if err == nil {
-		page.Headers, page.Body, page.Environment = v.r.PostFormValue("headers"), v.r.PostFormValue("body"), v.r.PostFormValue("environment")
-		pasted = v.r.PostFormValue("secret")
-	}
-	if err != nil || len(page.Body) > maxPasted || len(page.Headers) > maxPasted {
-		page.Headers, page.Body = "", ""
-		page.Problem = keystile.NewError(keystile.CodeBodyTooLarge, "This page takes a webhook of up to 64 kB.",
-			"Send a larger one to POST /v1/workspaces/"+v.workspace.ID+"/webhooks/verify, which takes 1 MiB.")
-		v.show(page.Problem.Status, "debugger", v.door.Profile.Word("debugger_title"), page)
-		return nil
+	page.Headers, page.Body, page.Environment = v.r.PostFormValue("headers"), v.r.PostFormValue("body"), v.r.PostFormValue("environment")
+	switch {
+	case errors.As(err, &tooLarge) || len(page.Body) > maxPasted || len(page.Headers) > maxPasted:
+		return v.pastedTooMuch(page)
+	case err != nil:
+		return keystile.NewError(keystile.CodeInvalidRequest, "The form can't be read.", "Open the page here and fill in the form again.")
 	}
 	headers, rest := readPasted(page.Headers)
 	if page.Body == "" {
 		page.Body = rest
 	}
-	verdict, err := v.explain(keystile.VerifyWebhookRequest{
-		Headers: headers, Environment: page.Environment, Secret: strings.TrimRight(pasted, "\r\n"), Payload: page.Body,
+	verdict, err := v.diagnose(keystile.VerifyWebhookRequest{
+		Headers: headers, Environment: page.Environment, Secret: v.r.PostFormValue("secret"), Payload: page.Body,
 	})
 	if page.Problem = v.correctable(err); page.Problem == nil && err != nil {
 		return err
@@ -87,10 +84,18 @@ func (v *visit) debug() error {
 	return nil
 }
 
-// explain asks for the verdict. Browsers send every line break of a form as
+func (v *visit) pastedTooMuch(page debuggerPage) error {
+	page.Headers, page.Body = "", ""
+	page.Problem = keystile.NewError(keystile.CodeBodyTooLarge, "This page takes a webhook of up to 64 kB.",
+		"Send a larger one to POST /v1/workspaces/"+v.workspace.ID+"/webhooks/verify, which takes 1 MiB.")
+	v.show(page.Problem.Status, "debugger", v.door.Profile.Word("debugger_title"), page)
+	return nil
+}
+
+// diagnose asks for the verdict. Browsers send every line break of a form as
 // CRLF, whatever was pasted, so the body is taken with LF first, which nearly
 // all senders write, and then as it came.
-func (v *visit) explain(in keystile.VerifyWebhookRequest) (keystile.WebhookVerdict, error) {
+func (v *visit) diagnose(in keystile.VerifyWebhookRequest) (keystile.WebhookVerdict, error) {
 	sent := in.Payload
 	in.Payload = strings.ReplaceAll(sent, "\r\n", "\n")
 	verdict, err := v.keyring().VerifyWebhook(v.r.Context(), v.actor, v.workspace.ID, in)

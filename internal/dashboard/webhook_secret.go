@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -240,6 +241,10 @@ func (v *visit) secretPage(s keystile.WebhookSecretRecord) (page secretPage, err
 	page.secretRow = v.secretRow(s)
 	if page.Pair, err = v.secretPair(s); err != nil {
 		return page, err
+	}
+	if p := page.Pair; p != nil && p.Both {
+		// There is no third one while two are in use.
+		page.Acts = slices.DeleteFunc(page.Acts, func(a string) bool { return a == "rotate" })
 	}
 	if page.Audit = v.actor.May("api.audit.view"); page.Audit {
 		list, err := v.keyring().Audit(v.r.Context(), v.actor, v.workspace.ID, keyring.AuditQuery{Object: s.ID, Limit: auditShown})

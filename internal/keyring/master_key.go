@@ -16,12 +16,6 @@ import (
 	"github.com/keystile/keystile/internal/store"
 )
 
-// settingMasterKey names the setting that holds the ID of the master key that
-// seals what is new. It is read in the transaction that seals, so that once a
-// rotation has changed it, no process seals under the former key any more; and
-// it shows a wrong key at the start.
-const settingMasterKey = "master_key"
-
 // vault holds the master keys of this process.
 type vault struct {
 	mu     sync.Mutex // held while the source is read
@@ -82,7 +76,7 @@ func (k *Keyring) UnlockSecrets(ctx context.Context, source seal.Source, makeFil
 	}
 	_, err = k.store.Write(ctx, func(tx *store.Tx) error {
 		out = MasterKeys{}
-		if out.Current, err = tx.Setting(settingMasterKey); ignoreNotFound(err) != nil {
+		if out.Current, err = tx.Setting(store.SettingMasterKey); ignoreNotFound(err) != nil {
 			return err
 		}
 		live, all, err := tx.SealedUnder()
@@ -103,7 +97,7 @@ func (k *Keyring) UnlockSecrets(ctx context.Context, source seal.Source, makeFil
 		}
 		if out.Current == "" {
 			out.Current = b.Newest()
-			if err := tx.SetSetting(settingMasterKey, out.Current); err != nil {
+			if err := tx.SetSetting(store.SettingMasterKey, out.Current); err != nil {
 				return err
 			}
 		}
@@ -200,7 +194,7 @@ func (k *Keyring) noMasterKey() error {
 // seals at this moment.
 func (c *change) seal(plain string, workspaceID, id string) (masterKey string, sealed []byte, err error) {
 	b := c.k.vault.box()
-	masterKey, err = c.Setting(settingMasterKey)
+	masterKey, err = c.Setting(store.SettingMasterKey)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		return "", nil, &seal.UnknownKeyError{}

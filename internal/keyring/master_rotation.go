@@ -86,7 +86,7 @@ func (k *Keyring) RotateMasterKey(ctx context.Context, a Actor, source seal.Sour
 // chooseMasterKey decides which key seals from now on, and notes it.
 func (c *change) chooseMasterKey(b *seal.Box, source seal.Source, mayMake, lost bool, r *MasterKeyRotation) (*seal.Box, error) {
 	var err error
-	if r.Former, err = c.Setting(settingMasterKey); ignoreNotFound(err) != nil {
+	if r.Former, err = c.Setting(store.SettingMasterKey); ignoreNotFound(err) != nil {
 		return nil, err
 	}
 	live, all, err := c.SealedUnder()
@@ -122,7 +122,7 @@ func (c *change) chooseMasterKey(b *seal.Box, source seal.Source, mayMake, lost 
 	if r.Current == r.Former {
 		return b, nil
 	}
-	if err := c.SetSetting(settingMasterKey, r.Current); err != nil {
+	if err := c.SetSetting(store.SettingMasterKey, r.Current); err != nil {
 		return nil, err
 	}
 	e := entry{

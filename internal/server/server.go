@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime"
 	"strings"
 	"time"
 
@@ -171,6 +172,10 @@ func (s *Server) unlock(ctx context.Context, o store.Options) error {
 	switch {
 	case err != nil:
 		return err
+	case source.File != "" && readableByAll(source.File):
+		s.config.Log.Warn("everyone on this machine can read the master key file: chmod 600 it", "file", source.File)
+	}
+	switch {
 	case m.Made:
 		s.config.Log.Warn("made a master key: back this file up, apart from the database; without it no webhook secret can be read again", "file", source.File)
 	case !m.Held && m.Current != "":
@@ -181,6 +186,13 @@ func (s *Server) unlock(ctx context.Context, o store.Options) error {
 		s.config.Log.Info("there is a newer master key than the one in use: keystile admin rotate-master-key", "newest", m.Newest, "in_use", m.Current)
 	}
 	return nil
+}
+
+// readableByAll tells whether users who have nothing to do with the server may
+// read a file, as far as the system knows of such.
+func readableByAll(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && runtime.GOOS != "windows" && info.Mode().Perm()&0o007 != 0
 }
 
 // chooseProfile takes the profile that the configuration names, or the one
@@ -309,6 +321,10 @@ func (s *Server) Address() string { return s.listeners[0].Addr().String() }
 func (s *Server) URL() string {
 	if s.config.PublicURL != "" {
 		return s.config.PublicURL
+	}
+	host, port, _ := net.SplitHostPort(s.Address())
+	if ip := net.ParseIP(host); s.config.Named && !s.listeners[0].tls && ip != nil && ip.IsLoopback() {
+		return "http://" + net.JoinHostPort("localhost", port)
 	}
 	return s.LocalURL()
 }

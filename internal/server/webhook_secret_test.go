@@ -19,6 +19,7 @@ import (
 	"github.com/keystile/keystile"
 	"github.com/keystile/keystile/internal/pgtest"
 	"github.com/keystile/keystile/internal/seal"
+	"github.com/keystile/keystile/keystiletest"
 )
 
 // newMasterKey is the text of a master key.
@@ -160,10 +161,20 @@ func TestMasterKeySources(t *testing.T) {
 		if err != nil || !bytes.Equal(before, after) {
 			t.Errorf("the second start changed the file, %v", err)
 		}
-		if strings.Contains(p.stderr.String(), "made a master key") {
-			t.Error("the second start says that it made a key")
+		if log := p.stderr.String(); strings.Contains(log, "made a master key") || strings.Contains(log, "can read") {
+			t.Errorf("the second start says what is not so: %s", log)
 		}
 		p.end()
+		if runtime.GOOS != "windows" {
+			if err := os.Chmod(file, 0o604); err != nil {
+				t.Fatal(err)
+			}
+			p = serve(t, store)
+			if log := p.stderr.String(); !strings.Contains(log, "everyone on this machine can read the master key file") {
+				t.Errorf("no warning: %s", log)
+			}
+			p.end()
+		}
 
 		t.Log("the file is gone: keys go on, nothing is made in its place")
 		if err := os.Rename(file, file+".aside"); err != nil {
@@ -475,71 +486,94 @@ func sealedUnder(t testing.TB, store []string) map[string]int {
 // is lost at any of them, and the next run goes on.
 func TestKillRotateMasterKey(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	store := []string{"--data", dir}
-	file := filepath.Join(dir, "master.key")
-	p := serve(t, store)
-	s := newSigner(t, p)
-	all := s.fill(500)
-	rotate := append([]string{"admin", "rotate-master-key"}, store...)
-	began := time.Now()
-	succeed(t, rotate...)
-	whole := time.Since(began)
-	const tries = 12
-	partly := 0
-	for i := range tries {
-		cmd := exec.Command(program(t), rotate...)
-		cmd.Env = environment()
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		ended := make(chan struct{})
-		go func() { _ = cmd.Wait(); close(ended) }()
-		if i < tries/2 {
-			<-time.After(whole * time.Duration(i+1) / (tries / 2))
-		} else { // in the midst of sealing, for certain
-			for done := false; !done && len(sealedUnder(t, store)) < 2; {
-				select {
-				case <-ended:
-					done = true
-				default:
+	for name, source := range databaseFlags() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			store := source(t)
+			file, flags := filepath.Join(store[1], "master.key"), []string(nil)
+			if name == "postgres" {
+				file = keyFile(t, "", newMasterKey(t))
+				flags = []string{"--master-key-file", file}
+			}
+			p := serve(t, store, flags...)
+			s := newSigner(t, p)
+			all := s.fill(300)
+			arguments := append(append([]string{"admin", "rotate-master-key"}, store...), flags...)
+			box := func() *seal.Box {
+				t.Helper()
+				b, err := seal.Source{File: file}.Read(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				return b
+			}
+			// ready sees to it that there is something to do.
+			ready := func() {
+				t.Helper()
+				if b := box(); name == "postgres" && sealedUnder(t, store)[b.Newest()] == len(all) {
+					keyFile(t, file, append([]seal.MasterKey{newMasterKey(t)}, b.Keys()...)...)
 				}
 			}
-		}
-		_ = cmd.Process.Signal(os.Kill)
-		<-ended
-		if len(sealedUnder(t, store)) > 1 {
-			partly++
-		}
-		for n := i; n < len(all); n += 10 {
-			s.signs(all[n])
-		}
-		box, err := seal.Source{File: file}.Read(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		for id := range sealedUnder(t, store) {
-			if !box.Holds(id) {
-				t.Fatalf("the file lacks the key %s", id)
+			ready()
+			began := time.Now()
+			succeed(t, arguments...)
+			whole := time.Since(began)
+			const tries = 10
+			partly := 0
+			for i := range tries {
+				ready()
+				cmd := exec.Command(program(t), arguments...)
+				cmd.Env = environment()
+				if err := cmd.Start(); err != nil {
+					t.Fatal(err)
+				}
+				ended := make(chan struct{})
+				go func() { _ = cmd.Wait(); close(ended) }()
+				if i < tries/2 {
+					<-time.After(whole * time.Duration(i+1) / (tries / 2))
+				} else { // in the midst of sealing, for certain
+					for done := false; !done && len(sealedUnder(t, store)) < 2; {
+						select {
+						case <-ended:
+							done = true
+						default:
+						}
+					}
+				}
+				_ = cmd.Process.Signal(os.Kill)
+				<-ended
+				if len(sealedUnder(t, store)) > 1 {
+					partly++
+				}
+				for n := i; n < len(all); n += 10 {
+					s.signs(all[n])
+				}
+				b := box()
+				for id := range sealedUnder(t, store) {
+					if !b.Holds(id) {
+						t.Fatalf("the file lacks the key %s", id)
+					}
+				}
+				if i%2 == 1 { // otherwise the next meets what this one left
+					ready()
+					succeed(t, arguments...)
+				}
 			}
-		}
-		if i%2 == 0 {
-			continue // the next meets what this one left
-		}
-		succeed(t, rotate...)
-	}
-	if partly == 0 {
-		t.Error("no kill came between two keys")
-	}
-	t.Logf("killed %d times in %v, %d times between two keys", tries, whole, partly)
-	succeed(t, rotate...)
-	if under := sealedUnder(t, store); len(under) != 1 {
-		t.Errorf("sealed under %v", under)
-	}
-	p.end()
-	s = s.at(serve(t, store))
-	for _, made := range all {
-		s.signs(made)
+			if partly == 0 {
+				t.Error("no kill came between two keys")
+			}
+			t.Logf("killed %d times in %v, %d times between two keys", tries, whole, partly)
+			ready()
+			succeed(t, arguments...)
+			if under := sealedUnder(t, store); len(under) != 1 || under[box().Newest()] != len(all) {
+				t.Errorf("sealed under %v", under)
+			}
+			p.end()
+			s = s.at(serve(t, store, flags...))
+			for _, made := range all {
+				s.signs(made)
+			}
+		})
 	}
 }
 
@@ -626,5 +660,88 @@ func TestMasterKeyAndBackup(t *testing.T) {
 			s.signs(s.create("production"))
 			p.end()
 		})
+	}
+}
+
+// TestSealedRows: what someone changes in the database opens nothing. A sealed
+// text that is moved to another record, or cut, signs nowhere, and a rotation
+// says which those are and goes on.
+func TestSealedRows(t *testing.T) {
+	t.Parallel()
+	for name, source := range databaseFlags() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			store := source(t)
+			flags := []string{"--master-key-file", keyFile(t, "", newMasterKey(t))}
+			p := serve(t, store, flags...)
+			s := newSigner(t, p)
+			good, moved, cut := s.create("production"), s.create("production"), s.create("staging")
+			driver, at := "sqlite", "file:"+filepath.Join(store[1], "keystile.db")+"?_pragma=busy_timeout(10000)"
+			if name == "postgres" {
+				driver, at = "pgx", store[1]
+			}
+			db, err := sql.Open(driver, at)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer db.Close()
+			for _, q := range [][]any{
+				{`UPDATE webhook_secrets SET sealed = (SELECT sealed FROM webhook_secrets WHERE id = $2) WHERE id = $1`, moved.WebhookSecret.ID, good.WebhookSecret.ID},
+				{`UPDATE webhook_secrets SET sealed = SUBSTR(sealed, 1, 40) WHERE id = $1`, cut.WebhookSecret.ID},
+			} {
+				if _, err := db.ExecContext(t.Context(), q[0].(string), q[1:]...); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s.signs(good)
+			for _, bad := range []keystile.CreatedWebhookSecret{moved, cut} {
+				r := s.trySign(bad)
+				wantProblem(t, r, http.StatusInternalServerError, keystile.CodeInternal)
+				if strings.Contains(string(r.body), "seal") {
+					t.Errorf("tells a caller what the log alone should: %s", r)
+				}
+				eventually(t, "the log says which it is", func() bool { return strings.Contains(p.stderr.String(), bad.WebhookSecret.ID) })
+			}
+			box, err := seal.Source{File: flags[1]}.Read(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			keyFile(t, flags[1], newMasterKey(t), box.Keys()[0])
+			_, stderr := succeed(t, append(append([]string{"admin", "rotate-master-key"}, store...), flags...)...)
+			if !strings.Contains(stderr, "damaged") || !strings.Contains(stderr, moved.WebhookSecret.ID) || !strings.Contains(stderr, cut.WebhookSecret.ID) || strings.Contains(stderr, good.WebhookSecret.ID) {
+				t.Error(stderr)
+			}
+			s.signs(good)
+		})
+	}
+}
+
+// TestRetainWebhookSecrets: records of revoked webhook secrets go when those of
+// keys do.
+func TestRetainWebhookSecrets(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := keystiletest.New(t, keystiletest.Dir(dir), keystiletest.ProfileText("product: X\nprefix: xx\nretention:\n  revoked_keys: 30d\n"))
+	n := &tenant{T: t, server: s, dir: dir, id: s.Workspace, admin: s.Key(s.Workspace, keystile.CreateKey{Name: "Admin", Role: "admin"}).Secret}
+	old, late, live := n.hook("old", "production"), n.hook("late", "production"), n.hook("live", "production")
+	for _, made := range []keystile.CreatedWebhookSecret{old, late} {
+		want[keystile.WebhookSecretRecord](t, n.call(n.admin, "POST", "/v1/webhook-secrets/"+made.WebhookSecret.ID+"/revoke", nil), http.StatusOK)
+	}
+	n.sql(`UPDATE webhook_secrets SET revoked_at = ? WHERE id = ?`, time.Now().AddDate(0, 0, -31).UnixMilli(), old.WebhookSecret.ID)
+	for {
+		gone, err := s.Keyring().Retain(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if gone == 0 {
+			break
+		}
+	}
+	wantProblem(t, n.call(n.admin, "GET", "/v1/webhook-secrets/"+old.WebhookSecret.ID, nil), http.StatusNotFound, keystile.CodeNotFound)
+	for _, made := range []keystile.CreatedWebhookSecret{late, live} {
+		want[keystile.WebhookSecretRecord](t, n.call(n.admin, "GET", "/v1/webhook-secrets/"+made.WebhookSecret.ID, nil), http.StatusOK)
+	}
+	if e := n.audited(old.WebhookSecret.ID, "webhook_secret.deleted"); e.Reason != "retention" || e.Actor.Kind != "system" {
+		t.Errorf("%+v", e)
 	}
 }

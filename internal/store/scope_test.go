@@ -43,6 +43,7 @@ func scopedMethods() []scoped {
 			l, err := tx.OldRevokedKeys(s, noon, 9)
 			return len(l), err
 		}},
+		{"CountMade", func(tx *store.Tx, s store.Scope) (int, error) { return tx.CountMade(s, acme, "", noon) }},
 		{"CountActiveKeys", func(tx *store.Tx, s store.Scope) (int, error) { return tx.CountActiveKeys(s, acme, noon) }},
 		{"Findings", func(tx *store.Tx, s store.Scope) (int, error) {
 			l, err := tx.Findings(s, store.FindingFilter{Kind: store.FindingIdle, WorkspaceID: acme, Now: noon, Before: noon.Add(day), Limit: 9})
@@ -111,6 +112,18 @@ func scopedMethods() []scoped {
 		{"RequeueFailed", func(tx *store.Tx, s store.Scope) (int, error) {
 			n, err := tx.RequeueFailed(s, id("ep_", 1), ago(day), noon, 9)
 			return int(n), err
+		}},
+		{"MembersInRoles", func(tx *store.Tx, s store.Scope) (int, error) {
+			l, err := tx.MembersInRoles(s, acme, []string{"role_x", "role_writer"}, 9)
+			return len(l), err
+		}},
+		{"MembersByEmail", func(tx *store.Tx, s store.Scope) (int, error) {
+			l, err := tx.MembersByEmail(s, acme, "ANN@Example.org", 9)
+			return len(l), err
+		}},
+		{"Callers", func(tx *store.Tx, s store.Scope) (int, error) {
+			l, err := tx.Callers(s, acme, ago(day), 9)
+			return len(l), err
 		}},
 		{"Workspace", func(tx *store.Tx, s store.Scope) (int, error) { _, err := tx.Workspace(s, acme); return count(err) }},
 		{"Workspaces", func(tx *store.Tx, s store.Scope) (int, error) {

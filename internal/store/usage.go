@@ -145,14 +145,20 @@ func (tx *Tx) UsageOverTime(s Scope, f UsageFilter, step time.Duration) ([]Usage
 		code string
 		n    int64
 	}
+	args := []any{step.Milliseconds(), ws, all, f.WorkspaceID, millis(f.Since), millis(f.Until)}
+	inside := ` AND u.workspace_id = $4`
+	if f.KeyID != "" {
+		args = append(args, f.KeyID)
+		// What is no column is not looked up: the key's own rows are, which are few.
+		inside = ` AND u.workspace_id || '' = $4 AND u.key_id = $7`
+	}
 	rows, err := queryAll(tx, func(r scanner) (row, error) {
 		var v row
 		err := r.Scan(&v.at, &v.code, &v.n)
 		return v, err
 	}, `SELECT u.hour - u.hour % $1 AS at, u.code, CAST(SUM(u.count) AS BIGINT) FROM usage u
-		WHERE (u.workspace_id = $2 OR $3 = 1) AND u.workspace_id = $4 AND u.hour >= $5 AND u.hour < $6
-		AND ($7 = '' OR u.key_id = $7) GROUP BY 1, u.code ORDER BY 1, u.code`,
-		step.Milliseconds(), ws, all, f.WorkspaceID, millis(f.Since), millis(f.Until), f.KeyID)
+		WHERE (u.workspace_id = $2 OR $3 = 1) AND u.hour >= $5 AND u.hour < $6`+inside+`
+		GROUP BY 1, u.code ORDER BY 1, u.code`, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -231,4 +237,30 @@ func (tx *Tx) Sources(s Scope, keyID string, limit int) ([]keystile.KeySource, e
 		FROM key_sources s JOIN keys k ON k.id = s.key_id
 		WHERE s.key_id = $1 AND (k.workspace_id = $2 OR $3 = 1)
 		ORDER BY s.last_at DESC LIMIT $4`, keyID, ws, all, limit)
+}
+
+// Caller is an address that keys were used from.
+type Caller struct {
+	Address string
+	Keys    int // how many keys
+	Calls   int64
+	LastAt  time.Time
+}
+
+// Callers lists the addresses from which valid keys of a workspace were used
+// since a time, latest first, at most limit. The calls are all that are known
+// of such a key from there, those before that time too.
+func (tx *Tx) Callers(s Scope, workspaceID string, since time.Time, limit int) ([]Caller, error) {
+	ws, all := s.args()
+	return queryAll(tx, func(r scanner) (Caller, error) {
+		var v Caller
+		var keys, last int64
+		err := r.Scan(&v.Address, &keys, &v.Calls, &last)
+		v.Keys, v.LastAt = int(keys), fromMillis(last)
+		return v, err
+	}, `SELECT s.address, COUNT(*), CAST(SUM(s.count) AS BIGINT), MAX(s.last_at)
+		FROM key_sources s JOIN keys k ON k.id = s.key_id
+		WHERE k.workspace_id = $1 AND (k.workspace_id = $2 OR $3 = 1) AND k.state = 0
+			AND s.code = 'valid' AND s.last_at >= $4
+		GROUP BY s.address ORDER BY MAX(s.last_at) DESC, s.address LIMIT $5`, workspaceID, ws, all, millis(since), limit)
 }

@@ -7,6 +7,12 @@ import (
 	"github.com/keystile/keystile"
 )
 
+// SettingMasterKey names the setting that holds the ID of the master key that
+// seals what is new. It is read in the transaction that seals, so that once a
+// rotation has changed it, no process seals under the former key any more; and
+// it shows a wrong key at the start.
+const SettingMasterKey = "master_key"
+
 // WebhookSecret is a webhook secret as it is kept: sealed.
 type WebhookSecret struct {
 	keystile.WebhookSecretRecord

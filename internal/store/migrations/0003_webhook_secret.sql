@@ -8,3 +8,6 @@ CREATE INDEX webhook_secrets_expiry ON webhook_secrets (expires_at) WHERE expire
 CREATE INDEX webhook_secrets_master ON webhook_secrets (master_key, id);
 CREATE INDEX webhook_secrets_replaces ON webhook_secrets (replaces) WHERE replaces <> '';
 CREATE INDEX webhook_secrets_replaced_by ON webhook_secrets (replaced_by) WHERE replaced_by <> '';
+-- For the retention of those that are over.
+CREATE INDEX webhook_secrets_revoked ON webhook_secrets (revoked_at) WHERE state = 2;
+CREATE INDEX webhook_secrets_expired ON webhook_secrets (expires_at) WHERE state = 3;
