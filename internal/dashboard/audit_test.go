@@ -41,7 +41,7 @@ func TestAuditLogIP5_IP11(t *testing.T) {
 
 	p := bea.get(base + "/audit").is(http.StatusOK)
 	p.shows("Workspace updated", "ip allowlist 127.0.0.0/8", "name Default → Renamed", "Member's role changed", "role developer → admin",
-		"Key revoked Reason: Exposure suspected", "status active → revoked", "127.0.0.1 Go-http-client/1.1", "Operator (keystiletest)")
+		"Key revoked Reason: Exposure suspected", "status active → revoked", "127.0.0.1 Go client Go-http-client/1.1", "Operator (keystiletest)")
 	if _, err := time.Parse(time.RFC3339, attribute(p.find("time")[0], "datetime")); err != nil {
 		t.Error(err)
 	}
@@ -173,5 +173,36 @@ func TestAuditExportHarmless(t *testing.T) {
 	want := []string{"b; \"'@SUM(A1)", "Win; x64", "a;'=1+1;b", "harmless = yes", "'＝1+1", "'@SUM(A1)", "'-2+3", "'+1+1", `'=HYPERLINK("http://evil.example","x")`}
 	if !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// Who reads the log wants to know what sort of program it was, and can see what
+// it said of itself.
+func TestProgramsAreTold(t *testing.T) {
+	s := keystiletest.New(t)
+	b, _ := member(t, s, s.Workspace, "Ada", "admin")
+	const linux = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) "
+	for _, c := range []struct{ agent, short string }{
+		{linux + "Chrome/142.0.0.0 Safari/537.36", "Chrome on Linux"},
+		{linux + "Chrome/142.0.0.0 Safari/537.36 Edg/142.0.0.0", "Edge on Linux"},
+		{linux + "HeadlessChrome/142.0.0.0 Safari/537.36", "Chrome on Linux"},
+		{"Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:145.0) Gecko/20100101 Firefox/145.0", "Firefox on Windows"},
+		{"Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.0 Mobile/15E148 Safari/604.1", "Safari on iOS"},
+		{"Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.0 Safari/605.1.15", "Safari on macOS"},
+		{"Mozilla/5.0 (Linux; Android 15) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Mobile Safari/537.36", "Chrome on Android"},
+		{"Mozilla/5.0 (compatible)", "A browser"},
+		{"curl/8.14.1", "curl"},
+		{"Go-http-client/2.0", "Go client"},
+		{"keystile-go/0.1", "Keystile's Go client"},
+		{"python-requests/2.32.0", "Python client"},
+		{"till", "till"},
+		{strings.Repeat("y", 60), strings.Repeat("y", 39) + "…"},
+	} {
+		b.header.Set("User-Agent", c.agent)
+		b.done("/w/"+s.Workspace+"/settings", "name", "Default", "ip_allowlist", "")
+		p := b.get("/w/" + s.Workspace + "/audit?action=workspace.updated").holds(html.EscapeString(c.agent))
+		if got := text(p.find("tr")[1]); !strings.Contains(got, "127.0.0.1 "+c.short) {
+			t.Errorf("%s is told as %q, want %q", c.agent, got, c.short)
+		}
 	}
 }

@@ -118,7 +118,8 @@ type bulkPage struct {
 	How     string // revoke or delete
 	Path    string
 	Keys    []keystile.Key
-	More    bool   // there are more of them than are named
+	More    int    // how many more of them there are than are named
+	Done    int    // how many were ended before this page
 	MadeBy  string // ID of the one who made all of them; "" for a selection
 	Maker   string // their name
 	Reasons []string
@@ -129,19 +130,26 @@ type bulkPage struct {
 
 // endKeysPage asks before keys are ended that were chosen in the list, or all
 // that one person or key has made.
-func (v *visit) endKeysPage(how string) error { return v.askEndKeys(how, nil) }
+func (v *visit) endKeysPage(how string) error { return v.askEndKeys(how, 0, nil) }
 
-func (v *visit) askEndKeys(how string, problem *keystile.Error) error {
+func (v *visit) askEndKeys(how string, done int, problem *keystile.Error) error {
 	page := bulkPage{
 		How: how, Path: v.base() + "/keys/" + how, MadeBy: v.r.FormValue("made_by"), Reasons: v.door.Profile.Keys.Reasons,
-		Reason: v.r.PostFormValue("reason"), Other: v.r.PostFormValue("other_reason"), Problem: problem,
+		Reason: v.r.PostFormValue("reason"), Other: v.r.PostFormValue("other_reason"), Done: done, Problem: problem,
 	}
 	if page.MadeBy != "" {
 		list, err := v.keyring().Keys(v.r.Context(), v.actor, v.workspace.ID, keyring.KeyQuery{Creator: page.MadeBy, Live: true, Limit: 100})
 		if err != nil {
 			return err
 		}
-		page.Keys, page.More = list.Data, list.NextCursor != ""
+		page.Keys = list.Data
+		if list.NextCursor != "" {
+			all, err := v.keyring().Made(v.r.Context(), v.actor, v.workspace.ID, page.MadeBy)
+			if err != nil {
+				return err
+			}
+			page.More = max(1, all-len(page.Keys))
+		}
 	}
 	for _, id := range v.chosen() {
 		k, err := v.keyring().Key(v.r.Context(), v.actor, id)
@@ -177,21 +185,25 @@ func (v *visit) chosen() []string {
 func (v *visit) endKeys(how string) error {
 	ctx, in := v.r.Context(), keystile.RevokeKey{Reason: v.reason()}
 	maker, ids := v.r.FormValue("made_by"), v.chosen()
+	var ended keyring.Ended
 	var err error
 	switch {
 	case how == "revoke" && maker != "":
-		_, err = v.keyring().RevokeMade(ctx, v.actor, v.workspace.ID, maker, in)
+		ended, err = v.keyring().RevokeMade(ctx, v.actor, v.workspace.ID, maker, in)
 	case how == "revoke":
 		_, err = v.keyring().RevokeKeys(ctx, v.actor, v.workspace.ID, ids, in)
 	case maker != "":
-		_, err = v.keyring().DeleteMade(ctx, v.actor, v.workspace.ID, maker)
+		ended, err = v.keyring().DeleteMade(ctx, v.actor, v.workspace.ID, maker)
 	default:
 		_, err = v.keyring().DeleteKeys(ctx, v.actor, v.workspace.ID, ids)
 	}
 	if problem := v.correctable(err); problem != nil {
-		return v.askEndKeys(how, problem)
+		return v.askEndKeys(how, ended.Done, problem)
 	} else if err != nil {
 		return err
+	}
+	if ended.Left > 0 {
+		return v.askEndKeys(how, ended.Done, nil)
 	}
 	return v.to(v.base() + "/keys?done=" + how + "d_all")
 }

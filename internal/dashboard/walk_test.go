@@ -3,9 +3,14 @@ package dashboard_test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
+	"io"
+	"log"
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"os/exec"
 	"path"
@@ -80,6 +85,39 @@ func TestWalkEveryPage(t *testing.T) {
 func TestWalkReaders(t *testing.T) {
 	s := keystiletest.New(t, keystiletest.FlushInterval(time.Second))
 	walk(t, s, "reader.mjs", given{"second": s.SignInLink(s.Workspace), "third": s.SignInLink(s.Workspace)})
+}
+
+// TestWalkFrame: the portal in a frame of the product's page, which is another
+// site's and reached by TLS, as it will be; and in that of one who was not asked.
+func TestWalkFrame(t *testing.T) {
+	s := keystiletest.New(t, keystiletest.PublicURL("https://keys.example.test"), keystiletest.TrustedProxy("127.0.0.0/8"),
+		keystiletest.ProfileText("product: Framed\nprefix: fr\nsign_in: {embed: [https://app.product.test]}\n"))
+	at, err := url.Parse(s.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := overTLS(t, httputil.NewSingleHostReverseProxy(at))
+	app := overTLS(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		fmt.Fprintf(w, `<!DOCTYPE html><html lang="en"><title>App</title><h1>App</h1><p>%s</p>`, r.URL.Path)
+		if src := r.URL.Query().Get("src"); src != "" {
+			fmt.Fprintf(w, `<iframe src="%s" title="API keys" allow="clipboard-write" width="1000" height="700"></iframe>`, src)
+		}
+	}))
+	walk(t, s, "frame.mjs", given{
+		"url": "https://keys.example.test", "origins": []string{"https://app.product.test"},
+		"hosts": given{"keys.example.test": keys, "app.product.test": app, "app.other.test": app},
+	})
+}
+
+// overTLS serves with a certificate of nobody's, and returns the address.
+func overTLS(t testing.TB, h http.Handler) string {
+	t.Helper()
+	s := httptest.NewUnstartedServer(h)
+	s.Config.ErrorLog = log.New(io.Discard, "", 0) // the browser says first that it does not know the certificate
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	return s.Listener.Addr().String()
 }
 
 // aging is an address at which everyone's last proof becomes an old one.

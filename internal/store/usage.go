@@ -123,14 +123,19 @@ func (tx *Tx) UsageOverTime(s Scope, f UsageFilter, step time.Duration) ([]Usage
 		code string
 		n    int64
 	}
+	args := []any{step.Milliseconds(), ws, all, f.WorkspaceID, millis(f.Since), millis(f.Until)}
+	one := ""
+	if f.KeyID != "" {
+		args = append(args, f.KeyID)
+		one = ` AND u.key_id = $7`
+	}
 	rows, err := queryAll(tx, func(r scanner) (row, error) {
 		var v row
 		err := r.Scan(&v.at, &v.code, &v.n)
 		return v, err
 	}, `SELECT u.hour - u.hour % $1 AS at, u.code, CAST(SUM(u.count) AS BIGINT) FROM usage u
-		WHERE (u.workspace_id = $2 OR $3 = 1) AND u.workspace_id = $4 AND u.hour >= $5 AND u.hour < $6
-		AND ($7 = '' OR u.key_id = $7) GROUP BY 1, u.code ORDER BY 1, u.code`,
-		step.Milliseconds(), ws, all, f.WorkspaceID, millis(f.Since), millis(f.Until), f.KeyID)
+		WHERE (u.workspace_id = $2 OR $3 = 1) AND u.workspace_id = $4 AND u.hour >= $5 AND u.hour < $6`+one+`
+		GROUP BY 1, u.code ORDER BY 1, u.code`, args...)
 	if err != nil {
 		return nil, err
 	}

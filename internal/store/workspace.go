@@ -101,6 +101,15 @@ func (tx *Tx) DeleteWorkspace(s Scope, id string) ([]string, error) {
 	return keys, nil
 }
 
+// CountMade counts the live keys in a workspace that one party made.
+func (tx *Tx) CountMade(s Scope, workspaceID, creatorID string, now time.Time) (int, error) {
+	ws, all := s.args()
+	n, err := queryOne(tx, scanInt, `SELECT COUNT(*) FROM keys k WHERE k.creator_id = $1 AND k.workspace_id = $2
+		AND k.state < 2 AND (k.expires_at = 0 OR k.expires_at > $3) AND (k.workspace_id = $4 OR $5 = 1)`,
+		creatorID, workspaceID, millis(now), ws, all)
+	return int(n), err
+}
+
 // CountActiveKeys counts the keys that count against the plan: active ones,
 // without those whose replacement is active too.
 //
