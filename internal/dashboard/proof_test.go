@@ -91,10 +91,10 @@ func TestNoWayBack(t *testing.T) {
 	s := keystiletest.New(t, keystiletest.PublicURL(public))
 	m := newMember(t, s, s.Workspace, "Bea", "viewer")
 	token := invite(t, s, keyring.Operator("test"), m)
-	newBrowser(t, s).get("/link/" + token).shows("Add a passkey on the next page")
+	newBrowser(t, s).get("/link/" + token).shows("Then add a passkey")
 	bea := newBrowser(t, s).enter(token)
 	keys := "/w/" + s.Workspace + "/keys"
-	bea.get(keys).shows("You can’t come back without a passkey")
+	bea.get(keys).holds("You can’t come back without a passkey")
 	bea.post("/sign-out").is(http.StatusConflict).shows("You would not get back in", "Sign out anyway", "Add a passkey")
 	if !bea.in() {
 		t.Fatal("signed out all the same")

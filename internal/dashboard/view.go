@@ -32,8 +32,8 @@ func (d *Dashboard) newPages() (pages, error) {
 		"join":    strings.Join,
 		"has":     func(list []string, s string) bool { return slices.Contains(list, s) },
 		"party":   partyName,
-		"program": program,
 		"means":   d.permissionMeaning,
+		"program": program,
 		"role":    d.roleTitle,
 		"plan":    d.planTitle,
 		"place":   d.environmentTitle,
@@ -70,9 +70,9 @@ type view struct {
 	Base         string // path of the workspace's pages
 	Path         string // of this page
 	Nav          []navItem
+	Once         bool   // whoever is signed in came by a link, and has no other way in yet
 	Embedded     bool   // in a frame of the product's page, perhaps
 	Done         string // what the form before this page has done
-	Stranded     bool   // who is signed in has no way back in
 	Places       []keyring.Seat
 	Everywhere   bool // and all the others
 	Page         any
@@ -128,7 +128,7 @@ func (v *visit) show(status int, name, title string, page any) {
 	data := view{
 		Product: p.Product, Logo: p.Branding.Logo, SupportEmail: p.Branding.SupportEmail, DocsURL: p.Branding.DocsURL,
 		Title: title, Known: v.known(), Session: v.session, Workspace: v.workspace, Path: v.r.URL.Path, Nav: v.nav(),
-		Embedded: v.session.Kind == keyring.SessionPortal, Done: done(before), Page: page,
+		Once: v.cameOnce(), Embedded: v.session.Kind == keyring.SessionPortal, Done: done(before), Page: page,
 	}
 	if v.workspace.ID != "" {
 		data.Base = v.base()
@@ -151,27 +151,32 @@ func (v *visit) show(status int, name, title string, page any) {
 	_, _ = out.WriteTo(v.w) // fails when the client has gone
 }
 
-// surround adds where else the person can go, and whether they can come back.
+// surround adds where else the person can go.
 func (v *visit) surround(data *view) (err error) {
-	if !v.known() {
+	if v.workspace.ID == "" {
 		return nil
 	}
-	if v.workspace.ID != "" {
-		if data.Places, data.Everywhere, err = v.keyring().Seats(v.r.Context(), v.session); err != nil {
-			return err
-		}
-		data.Places = data.Places[:min(len(data.Places), placesShown)]
+	if data.Places, data.Everywhere, err = v.keyring().Seats(v.r.Context(), v.session); err != nil {
+		return err
 	}
-	if strings.HasPrefix(v.r.URL.Path, "/account") || v.r.URL.Path == "/sign-out" {
-		return nil // which say it themselves
-	}
-	data.Stranded, err = v.stranded()
-	return err
+	data.Places = data.Places[:min(len(data.Places), placesShown)]
+	return nil
 }
 
 // placesShown is how many workspaces the switcher lists. The page of
 // workspaces has them all.
 const placesShown = 12
+
+// cameOnce tells whether somebody came by a link, which works once, and has no
+// passkey to come again by. Their own pages say so anyway.
+func (v *visit) cameOnce() bool {
+	if v.session.Kind != keyring.SessionLink || v.passkeys == nil || strings.HasPrefix(v.r.URL.Path, "/account") ||
+		v.r.URL.Path == "/sign-out" || v.session.Person.Subject != "" {
+		return false
+	}
+	own, err := v.keyring().Passkeys(v.r.Context(), v.session)
+	return err == nil && len(own) == 0 // a page is worth more than this hint
+}
 
 // contentPolicy lets a page load what is ours and nothing else.
 func (v *visit) contentPolicy() string {
