@@ -89,6 +89,11 @@ func attempts() []attempt {
 			return "PATCH", "/v1/members/" + h.member(ws, held).ID, m{"role": given}
 		}
 	}
+	remove := func(held string) func(*house, string) (string, string, any) {
+		return func(h *house, ws string) (string, string, any) {
+			return "DELETE", "/v1/members/" + h.member(ws, held).ID, nil
+		}
+	}
 	here := []string{"127.0.0.1"}
 	service, admin := keystile.CreateKey{}, keystile.CreateKey{Role: "admin"}
 	narrowed := keystile.CreateKey{Permissions: keystile.Permissions{"read"}}
@@ -178,6 +183,9 @@ func attempts() []attempt {
 			return "PATCH", "/v1/members/" + h.member(ws, h.role(ws, "read").ID).ID, m{"role": "service"}
 		}},
 		{"take from a member of more", "* api.member.update api.key.grant", everything, exceeds, "", member("admin", "service")},
+		{"remove a member of more", "read api.member.delete", "* api.member.delete", exceeds, "", remove("service")},
+		grant("remove an admin", "* api.member.delete", remove("admin")),
+		{"remove an admin as a developer", "* api.key.* api.member.*", everything, exceeds, "", remove("admin")},
 		grant("make a member an admin", "* api.member.update", member("service", "admin")),
 		{"give a member more from a key with addresses", everything + " @", everything, exceeds, "", member("service", "admin")},
 

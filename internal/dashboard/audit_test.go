@@ -19,7 +19,7 @@ import (
 
 // entries are the rows of the log's table.
 func entries(p *page) (rows []string) {
-	for _, n := range p.all("tr", func(n *html.Node) bool { return len(p.all("time", nil)) > 0 && !strings.Contains(text(n), "When") }) {
+	for _, n := range p.all("tr", func(n *html.Node) bool { return len(p.find("time")) > 0 && !strings.Contains(text(n), "When") }) {
 		rows = append(rows, text(n))
 	}
 	return rows
@@ -32,8 +32,8 @@ func TestAuditLogIP5_IP11(t *testing.T) {
 	base := "/w/" + s.Workspace
 	ada, _ := member(t, s, s.Workspace, "Ada", "admin")
 	bea, m := member(t, s, s.Workspace, "Bea", "developer")
-	ada.done(ada.post(base+"/settings", form("name", "Renamed", "ip_allowlist", "127.0.0.0/8")))
-	ada.done(ada.post(base+"/members/"+m.ID+"/role", form("role", "admin")))
+	ada.done(base+"/settings", "name", "Renamed", "ip_allowlist", "127.0.0.0/8")
+	ada.done(base+"/members/"+m.ID+"/role", "role", "admin")
 	key := s.Key(s.Workspace, keystile.CreateKey{Name: "Till"})
 	if _, err := s.Operator.RevokeKey(t.Context(), key.Key.ID, keystile.RevokeKey{Reason: "exposure_suspected"}); err != nil {
 		t.Fatal(err)
@@ -42,7 +42,7 @@ func TestAuditLogIP5_IP11(t *testing.T) {
 	p := bea.get(base + "/audit").is(http.StatusOK)
 	p.shows("workspace.updated", "ip allowlist 127.0.0.0/8", "name Default → Renamed", "role developer → admin",
 		"key.revoked Reason: exposure_suspected", "status active → revoked", "127.0.0.1 Go-http-client/1.1", "person")
-	if _, err := time.Parse(time.RFC3339, attribute(p.all("time", nil)[0], "datetime")); err != nil {
+	if _, err := time.Parse(time.RFC3339, attribute(p.find("time")[0], "datetime")); err != nil {
 		t.Error(err)
 	}
 	today := time.Now().UTC().Format(time.DateOnly)
@@ -70,7 +70,7 @@ func TestAuditLogIP5_IP11(t *testing.T) {
 				t.Errorf("%d entries: %v", len(got), got)
 			}
 			for name := range c.query {
-				if p.value(name) != c.query.Get(name) {
+				if p.field(name) != c.query.Get(name) {
 					t.Errorf("the filter forgot %s", name)
 				}
 			}

@@ -28,7 +28,7 @@ func TestAccessToKeysIP7(t *testing.T) {
 	}
 	other := s.NewWorkspace("Other", "")
 	theirs := s.Key(other.ID, keystile.CreateKey{Name: "Theirs"})
-	roles := map[string]*visitor{"nobody": nil, "foreigner": inRole(t, s, other.ID, "admin")}
+	roles := map[string]*browser{"nobody": newBrowser(t, s), "foreigner": inRole(t, s, other.ID, "admin")}
 	for _, role := range []string{"admin", "developer", "viewer", "lookup", "Nothing", "Sees", "Edits", "Ends", "Creates"} {
 		roles[role] = inRole(t, s, s.Workspace, role)
 	}
@@ -54,32 +54,27 @@ func TestAccessToKeysIP7(t *testing.T) {
 		for _, d := range gets {
 			switch {
 			case role == "nobody":
-				answer := stranger(t, s, http.MethodGet, d.path)
-				if answer.StatusCode != http.StatusSeeOther || !strings.HasPrefix(answer.Header.Get("Location"), "/sign-in?") {
-					t.Errorf("nobody: %s: %d %s", d.path, answer.StatusCode, answer.Header.Get("Location"))
-				}
+				v.get(d.path).is(http.StatusSeeOther).holds("/sign-in?")
 			case role == "foreigner":
-				v.open(d.path).wants(http.StatusNotFound).says("Page not found").lacks("Jewel", "vault", made.Key.Preview)
+				v.get(d.path).is(http.StatusNotFound).shows("Page not found").lacks("Jewel", "vault", made.Key.Preview)
 			case strings.Contains(holds[role], d.permission) && (d.permission != "update" || strings.Contains(holds[role], "view")):
-				p := v.open(d.path)
+				p := v.get(d.path)
 				if d.permission == "create" && role == "Creates" && strings.Contains(d.path, "rotate") {
 					continue // rotating takes deleting too; the form says so
 				}
-				p.wants(http.StatusOK)
+				p.is(http.StatusOK)
 			default:
-				v.open(d.path).wants(http.StatusForbidden).says("api.key."+d.permission, "administrator").lacks("Jewel", "vault", made.Key.Preview)
+				v.get(d.path).is(http.StatusForbidden).shows("api.key."+d.permission, "administrator").lacks("Jewel", "vault", made.Key.Preview)
 			}
 		}
 		for _, d := range posts {
 			switch {
 			case role == "nobody":
-				if answer := stranger(t, s, http.MethodPost, d.path); answer.StatusCode != http.StatusUnauthorized {
-					t.Errorf("nobody: POST %s: %d", d.path, answer.StatusCode)
-				}
+				v.post(d.path).is(http.StatusUnauthorized)
 			case role == "foreigner":
-				v.post(d.path, "name", "Mine", "key[]", made.Key.ID).wants(http.StatusNotFound).lacks("Jewel", made.Key.Preview)
+				v.post(d.path, "name", "Mine", "key[]", made.Key.ID).is(http.StatusNotFound).lacks("Jewel", made.Key.Preview)
 			case !strings.Contains(holds[role], d.permission):
-				v.post(d.path, "name", "Mine", "key[]", made.Key.ID).wants(http.StatusForbidden).says("api.key."+d.permission).lacks("Jewel", made.Key.Preview)
+				v.post(d.path, "name", "Mine", "key[]", made.Key.ID).is(http.StatusForbidden).shows("api.key."+d.permission).lacks("Jewel", made.Key.Preview)
 			}
 		}
 	}
@@ -88,45 +83,29 @@ func TestAccessToKeysIP7(t *testing.T) {
 	}
 	// The key of another workspace is not there under the address of this one,
 	// not even for whoever may see both.
-	everywhere := visit(t, s, s.SignInLink(""))
+	everywhere := newBrowser(t, s).enter(s.SignInLink(""))
 	for _, d := range gets {
 		if strings.Contains(d.path, made.Key.ID) {
 			path := strings.ReplaceAll(d.path, made.Key.ID, theirs.Key.ID)
-			everywhere.open(path).wants(http.StatusNotFound).lacks("Theirs")
-			roles["admin"].open(path).wants(http.StatusNotFound).lacks("Theirs")
+			everywhere.get(path).is(http.StatusNotFound).lacks("Theirs")
+			roles["admin"].get(path).is(http.StatusNotFound).lacks("Theirs")
 		}
 	}
 	// IP6: nobody is offered a role that they can't hand out.
 	v := roles["Creates"]
-	for _, n := range v.open(base + "/keys/new").find("option") {
-		if name := value(n, "value"); name == "admin" || name == "developer" {
+	for _, n := range v.get(base + "/keys/new").find("option") {
+		if name := attribute(n, "value"); name == "admin" || name == "developer" {
 			t.Errorf("someone without management permissions is offered %q", name)
 		}
 	}
-	v.post(base+"/keys", "name", "Up", "role", "admin").wants(http.StatusForbidden)
-	v.post(key+"/rotate", "nonce", "n").wants(http.StatusForbidden).says("api.key.delete").lacks("<output")
+	v.post(base+"/keys", "name", "Up", "role", "admin").is(http.StatusForbidden)
+	v.post(key+"/rotate", "nonce", "n").is(http.StatusForbidden).shows("api.key.delete").lacks("<output")
 	if n := len(keys(t, s)); n != 1 {
 		t.Errorf("%d keys", n)
 	}
 	// A form from elsewhere is not taken.
-	evil := http.Header{"Sec-Fetch-Site": {"cross-site"}}
-	roles["admin"].send(key+"/revoke", evil, map[string][]string{"reason": {"unneeded"}}).wants(http.StatusBadRequest).says("another site")
-}
-
-// stranger asks without a session.
-func stranger(t testing.TB, s *keystiletest.Server, method, path string) *http.Response {
-	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), method, s.URL+path, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.Header.Set("Origin", s.URL)
-	answer, err := http.DefaultTransport.RoundTrip(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	answer.Body.Close()
-	return answer
+	roles["admin"].header.Set("Sec-Fetch-Site", "cross-site")
+	roles["admin"].post(key+"/revoke", "reason", "unneeded").is(http.StatusBadRequest).shows("another site")
 }
 
 // Creating, rotating and deleting ask for a fresh sign-in; revoking and
@@ -139,16 +118,16 @@ func TestFreshForKeys(t *testing.T) {
 	rewrite(t, dir, `UPDATE sessions SET fresh_at = fresh_at - 86400000`)
 	base := "/w/" + s.Workspace + "/keys"
 	for _, path := range []string{base + "/new", base + "/" + id + "/rotate", base + "/" + id + "/delete", base + "/delete"} {
-		if at := v.open(path).wants(http.StatusSeeOther).head.Get("Location"); !strings.HasPrefix(at, "/sign-in?again=1") {
+		if at := v.get(path).is(http.StatusSeeOther).header.Get("Location"); !strings.HasPrefix(at, "/sign-in?again=1") {
 			t.Errorf("%s leads to %s", path, at)
 		}
 		if path == base+"/new" {
 			path = base
 		}
-		v.post(path, "name", "New", "key[]", id).wants(http.StatusUnauthorized).says("fresh sign-in")
+		v.post(path, "name", "New", "key[]", id).is(http.StatusUnauthorized).shows("fresh sign-in")
 	}
 	v.done(base + "/" + id + "/disable")
-	v.open(base + "/" + id + "/revoke").wants(http.StatusOK)
+	v.get(base + "/" + id + "/revoke").is(http.StatusOK)
 	v.done(base + "/" + id + "/revoke")
 	if code := decided(t, s, secret); code != keystile.CodeRevoked || len(keys(t, s)) != 1 {
 		t.Errorf("the key is %s", code)
@@ -165,7 +144,7 @@ func TestFreshForMoreOfAKey(t *testing.T) {
 	rewrite(t, dir, `UPDATE sessions SET fresh_at = fresh_at - 86400000`)
 	at := "/w/" + s.Workspace + "/keys/" + id
 	form := func(changed ...string) []string {
-		version := v.open(at + "/edit").wants(http.StatusOK).field("version")
+		version := v.get(at + "/edit").is(http.StatusOK).field("version")
 		return append(changed, "version", version)
 	}
 	for name, sent := range map[string][]string{
@@ -174,12 +153,12 @@ func TestFreshForMoreOfAKey(t *testing.T) {
 		"addresses":   {"name", "Weak", "role", "developer", "ip_allowlist", "", "narrow", "1", "permissions[]", "read"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			v.post(at+"/edit", form(sent...)...).wants(http.StatusUnauthorized).says("fresh sign-in")
+			v.post(at+"/edit", form(sent...)...).is(http.StatusUnauthorized).shows("fresh sign-in")
 		})
 	}
 	v.done(at+"/edit", form("name", "Renamed", "role", "developer", "ip_allowlist", "192.0.2.1", "narrow", "1", "permissions[]", "read")...)
 	v.done(at + "/disable")
-	v.post(at + "/enable").wants(http.StatusUnauthorized).says("fresh sign-in")
+	v.post(at + "/enable").is(http.StatusUnauthorized).shows("fresh sign-in")
 	k := keys(t, s)[0]
 	if k.Name != "Renamed" || k.Role != "developer" || len(k.Permissions) != 1 || len(k.IPAllowlist) != 1 || k.Status != keystile.StatusDisabled {
 		t.Errorf("the key is %+v", k)
@@ -216,13 +195,13 @@ func TestTenThousandKeys(t *testing.T) {
 	manyKeys(t, s, dir, 10_000)
 	v := admin(t, s)
 	for _, path := range []string{"/keys", "/keys?q=till+99", "/keys?status=active"} {
-		p := v.open("/w/" + s.Workspace + path).wants(http.StatusOK)
+		p := v.get("/w/" + s.Workspace + path).is(http.StatusOK)
 		if n := len(p.find("tr", "Till")); n != 30 || len(p.find("a", "Next page")) != 1 {
 			t.Errorf("%s shows %d keys", path, n)
 		}
 	}
-	v.open("/w/" + s.Workspace + "/keys?status=revoked").says("No key matches")
-	v.open("/w/"+s.Workspace+"/hygiene").says("Idle").one("a", "More of these")
+	v.get("/w/" + s.Workspace + "/keys?status=revoked").shows("No key matches")
+	v.get("/w/"+s.Workspace+"/hygiene").shows("Idle").one("a", "More of these")
 }
 
 // BenchmarkPages times pages of a workspace with ten thousand keys, as a
@@ -237,7 +216,7 @@ func BenchmarkPages(b *testing.B) {
 		name := strings.ReplaceAll(strings.Replace(path, id, "one", 1), "?", " ")
 		b.Run(name[1:], func(b *testing.B) {
 			for b.Loop() {
-				v.open("/w/" + s.Workspace + path).wants(http.StatusOK)
+				v.get("/w/" + s.Workspace + path).is(http.StatusOK)
 			}
 		})
 	}

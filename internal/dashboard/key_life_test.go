@@ -69,9 +69,9 @@ func TestEditIP4(t *testing.T) {
 	v := admin(t, s)
 	secret, id := create(v, s, "Production Server", "role", "lookup", "ip_allowlist", "127.0.0.0/8")
 	path := "/w/" + s.Workspace + "/keys/" + id
-	form := v.open(path+"/edit").wants(http.StatusOK).says("Edit API Key", id, "Save Changes").lacks(secret)
+	form := v.get(path+"/edit").is(http.StatusOK).shows("Edit API Key", id, "Save Changes").lacks(secret)
 	same := func(changed ...string) []string {
-		pairs := []string{"version", v.open(path + "/edit").field("version")}
+		pairs := []string{"version", v.get(path + "/edit").field("version")}
 		for _, name := range []string{"name", "description", "owner", "role", "ip_allowlist", "expires"} {
 			if i := slices.Index(changed, name); i < 0 || i%2 != 0 {
 				pairs = append(pairs, name, form.field(name))
@@ -79,7 +79,7 @@ func TestEditIP4(t *testing.T) {
 		}
 		return append(pairs, changed...)
 	}
-	v.done(path+"/edit", same("name", "Door server", "role", "server")...).says("Saved.", "Door server", "Server")
+	v.done(path+"/edit", same("name", "Door server", "role", "server")...).shows("Saved.", "Door server", "Server")
 	k := keys(t, s)[0]
 	if k.Name != "Door server" || k.Role != "server" || !slices.Equal(k.IPAllowlist, []string{"127.0.0.0/8"}) || k.ExpiresAt != nil || len(k.Permissions) != 0 {
 		t.Errorf("the key is %+v", k)
@@ -90,18 +90,18 @@ func TestEditIP4(t *testing.T) {
 
 	stale := same("name", "Mine")
 	v.done(path+"/edit", same("name", "Theirs")...)
-	v.post(path+"/edit", stale...).wants(http.StatusConflict).says("Somebody changed the key")
+	v.post(path+"/edit", stale...).is(http.StatusConflict).shows("Somebody changed the key")
 	if keys(t, s)[0].Name != "Theirs" {
 		t.Error("an older form has overwritten a newer one")
 	}
 
-	form = v.open(path + "/edit")
+	form = v.get(path + "/edit")
 	v.done(path+"/edit", same("expires", "2090-05-01", "narrow", "1", "permissions[]", "ip.lookup", "role", "lookup")...)
 	k = keys(t, s)[0]
 	if k.ExpiresAt.Format(time.RFC3339) != "2090-05-02T00:00:00Z" || !slices.Equal(k.Permissions, keystile.Permissions{"ip.lookup"}) {
 		t.Errorf("the key is %+v", k)
 	}
-	form = v.open(path + "/edit")
+	form = v.get(path + "/edit")
 	for _, c := range []struct {
 		changed []string
 		says    string
@@ -111,7 +111,7 @@ func TestEditIP4(t *testing.T) {
 		{[]string{"name", ""}, "A name is required"},
 		{[]string{"narrow", "1"}, "names no permission"},
 	} {
-		p := v.post(path+"/edit", same(c.changed...)...).wants(http.StatusUnprocessableEntity)
+		p := v.post(path+"/edit", same(c.changed...)...).is(http.StatusUnprocessableEntity)
 		if !strings.Contains(strings.ToLower(p.words()), strings.ToLower(c.says)) {
 			t.Errorf("%q: %s", c.changed, p.words())
 		}
@@ -140,13 +140,13 @@ func TestRevokeVX5(t *testing.T) {
 			v := admin(t, s)
 			secret, id := create(v, s, "CRM sync")
 			path := "/w/" + s.Workspace + "/keys/" + id + "/revoke"
-			p := v.open(path).wants(http.StatusOK).says(c.warning, "CRM sync", "Recent calls", "never used")
+			p := v.get(path).is(http.StatusOK).shows(c.warning, "CRM sync", "Recent calls", "never used")
 			p.one("button", c.confirm)
-			if got := said(p.one("h1")); got != c.title {
+			if got := text(p.one("h1")); got != c.title {
 				t.Errorf("the title is %q", got)
 			}
-			v.post(path, "other_reason", strings.Repeat("x", 201)).wants(http.StatusUnprocessableEntity).says("characters")
-			list := v.done(path, "reason", "unneeded").says("Revoked.")
+			v.post(path, "other_reason", strings.Repeat("x", 201)).is(http.StatusUnprocessableEntity).shows("characters")
+			list := v.done(path, "reason", "unneeded").shows("Revoked.")
 			if n := len(list.find("tr", "CRM sync")); n != map[bool]int{true: 1, false: 0}[c.stays] {
 				t.Errorf("%d rows of the revoked key", n)
 			}
@@ -156,15 +156,15 @@ func TestRevokeVX5(t *testing.T) {
 			if code := decided(t, s, secret); code != keystile.CodeRevoked {
 				t.Errorf("the key is %s", code)
 			}
-			v.open("/w/"+s.Workspace+"/keys/"+id).says("No longer needed", "Revoked").lacks("/revoke\"")
+			v.get("/w/"+s.Workspace+"/keys/"+id).shows("No longer needed", "Revoked").lacks("/revoke\"")
 		})
 	}
 	t.Run("vozagent offers none", func(t *testing.T) {
 		s := product(t, "vozagent")
 		v := admin(t, s)
 		_, id := create(v, s, "Zapier")
-		v.open("/w/" + s.Workspace + "/keys").lacks("Revoke")
-		v.open("/w/" + s.Workspace + "/keys/" + id).lacks("Revoke")
+		v.get("/w/" + s.Workspace + "/keys").lacks("Revoke")
+		v.get("/w/" + s.Workspace + "/keys/" + id).lacks("Revoke")
 	})
 }
 
@@ -175,14 +175,14 @@ func TestExposureIP14(t *testing.T) {
 	v := admin(t, s)
 	secret, id := create(v, s, "Mobile app")
 	use(t, s, secret, id)
-	at := v.post("/w/"+s.Workspace+"/keys/"+id+"/revoke", "reason", "exposure_suspected").wants(http.StatusSeeOther).head.Get("Location")
+	at := v.post("/w/"+s.Workspace+"/keys/"+id+"/revoke", "reason", "exposure_suspected").is(http.StatusSeeOther).header.Get("Location")
 	if want := "/w/" + s.Workspace + "/keys/" + id + "?done=revoked#use"; at != want {
 		t.Fatalf("led to %q", at)
 	}
-	v.open(strings.TrimSuffix(at, "#use")).wants(http.StatusOK).says("Log of use", "127.0.0.1", "till/7", "Exposure suspected")
+	v.get(strings.TrimSuffix(at, "#use")).is(http.StatusOK).shows("Log of use", "127.0.0.1", "till/7", "Exposure suspected")
 	list := "/w/" + s.Workspace + "/keys"
-	inRole(t, s, s.Workspace, "developer").open(list).says("Mobile app was revoked for suspected exposure")
-	inRole(t, s, s.Workspace, "viewer").open(list).lacks("Mobile app")
+	inRole(t, s, s.Workspace, "developer").get(list).shows("Mobile app was revoked for suspected exposure")
+	inRole(t, s, s.Workspace, "viewer").get(list).lacks("Mobile app")
 }
 
 // VZ6: Delete asks, naming the key, and deletes for good.
@@ -191,13 +191,13 @@ func TestDeleteVZ6(t *testing.T) {
 	v := admin(t, s)
 	secret, id := create(v, s, "Zapier Production")
 	path := "/w/" + s.Workspace + "/keys/" + id + "/delete"
-	v.open(path).wants(http.StatusOK).says("Delete API Key", "Zapier Production", "permanent").one("button", "Delete")
-	v.done(path).says("Deleted.", "No API Keys Yet")
+	v.get(path).is(http.StatusOK).shows("Delete API Key", "Zapier Production", "permanent").one("button", "Delete")
+	v.done(path).shows("Deleted.", "No API Keys Yet")
 	if code := decided(t, s, secret); code != keystile.CodeUnknown {
 		t.Errorf("the key is %s", code)
 	}
-	v.open("/w/" + s.Workspace + "/keys/" + id).wants(http.StatusNotFound).says("Page not found")
-	v.post(path).wants(http.StatusNotFound)
+	v.get("/w/" + s.Workspace + "/keys/" + id).is(http.StatusNotFound).shows("Page not found")
+	v.post(path).is(http.StatusNotFound)
 }
 
 // VZ5: the button beside a key copies what the list shows of it, no more.
@@ -205,11 +205,11 @@ func TestCopyPreviewVZ5(t *testing.T) {
 	s := product(t, "vozagent")
 	v := admin(t, s)
 	secret, _ := create(v, s, "Zapier")
-	p := v.open("/w/" + s.Workspace + "/keys").lacks(secret)
-	copies := value(p.one("button", "Copy"), "data-copy")
+	p := v.get("/w/" + s.Workspace + "/keys").lacks(secret)
+	copies := attribute(p.one("button", "Copy"), "data-copy")
 	preview := p.one("code", "gw_")
-	if value(preview, "id") != copies || !strings.HasSuffix(said(preview), secret[len(secret)-4:]) {
-		t.Errorf("copies %q, which is %q", copies, said(preview))
+	if attribute(preview, "id") != copies || !strings.HasSuffix(text(preview), secret[len(secret)-4:]) {
+		t.Errorf("copies %q, which is %q", copies, text(preview))
 	}
 }
 
@@ -219,7 +219,7 @@ func TestDisable(t *testing.T) {
 	v := admin(t, s)
 	secret, id := create(v, s, "Call sync")
 	path := "/w/" + s.Workspace + "/keys/" + id
-	v.open(path+"/disable").wants(http.StatusOK).says("Call sync", "until it is enabled again")
+	v.get(path+"/disable").is(http.StatusOK).shows("Call sync", "until it is enabled again")
 	list := v.done(path+"/disable", "other_reason", "Holidays")
 	if got := buttons(list.one("tr", "Call sync", "Disabled", "Holidays")); !slices.Equal(got, []string{"Edit", "Enable", "Revoke"}) {
 		t.Errorf("buttons %q", got)
@@ -227,7 +227,7 @@ func TestDisable(t *testing.T) {
 	if code := decided(t, s, secret); code != keystile.CodeDisabled {
 		t.Errorf("the key is %s", code)
 	}
-	v.done(path+"/enable", "back", "key").says("Enabled.", "Active")
+	v.done(path+"/enable", "back", "key").shows("Enabled.", "Active")
 	if code := decided(t, s, secret); code != keystile.CodeValid {
 		t.Errorf("the key is %s", code)
 	}
@@ -242,15 +242,15 @@ func TestRotateTN2(t *testing.T) {
 	old, oldID := create(v, s, "Shop", "environment", "production")
 	at := "/w/" + s.Workspace + "/keys/"
 
-	form := v.open(at+oldID+"/rotate").wants(http.StatusOK).says("Both keys work", "Until it is revoked", "30 days")
+	form := v.get(at+oldID+"/rotate").is(http.StatusOK).shows("Both keys work", "Until it is revoked", "30 days")
 	sent := []string{"nonce", form.field("nonce"), "overlap", ""}
-	shown := v.post(at+oldID+"/rotate", sent...).wants(http.StatusCreated).says("Old key", "Replacement", "/v1/me")
-	fresh := said(shown.one("output"))
+	shown := v.post(at+oldID+"/rotate", sent...).is(http.StatusCreated).shows("Old key", "Replacement", "/v1/me")
+	fresh := text(shown.one("output"))
 	freshID := keys(t, s)[0].ID
-	if action := value(shown.one("form", "Done"), "action"); action != at+freshID {
+	if action := attribute(shown.one("form", "Done"), "action"); action != at+freshID {
 		t.Errorf("closing leads to %q", action)
 	}
-	v.post(at+oldID+"/rotate", sent...).wants(http.StatusOK).says("created before", freshID).lacks(fresh)
+	v.post(at+oldID+"/rotate", sent...).is(http.StatusOK).shows("created before", freshID).lacks(fresh)
 	if n := len(keys(t, s)); n != 2 {
 		t.Fatalf("%d keys", n)
 	}
@@ -261,35 +261,35 @@ func TestRotateTN2(t *testing.T) {
 	}
 	// Neither page offers a third key; both offer the way forward and back.
 	for _, id := range []string{oldID, freshID} {
-		names := buttons(v.open(at + id).lacks(fresh).one("main"))
+		names := buttons(v.get(at + id).lacks(fresh).one("main"))
 		if slices.Contains(names, "Rotate") || !slices.Contains(names, "Roll back") || !slices.Contains(names, "Revoke the old key") {
 			t.Errorf("buttons %q", names)
 		}
 	}
-	v.post(at+oldID+"/rotate", "nonce", "again").wants(http.StatusConflict).says("has a replacement already")
+	v.post(at+oldID+"/rotate", "nonce", "again").is(http.StatusConflict).shows("has a replacement already")
 
-	v.open(at + freshID + "/rollback").wants(http.StatusOK).says("The replacement is revoked")
-	v.done(at+freshID+"/rollback").says("Rolled back", "Shop")
+	v.get(at + freshID + "/rollback").is(http.StatusOK).shows("The replacement is revoked")
+	v.done(at+freshID+"/rollback").shows("Rolled back", "Shop")
 	if decided(t, s, fresh) != keystile.CodeRevoked || decided(t, s, old) != keystile.CodeValid {
 		t.Error("not rolled back")
 	}
-	v.post(at + freshID + "/rollback").wants(http.StatusConflict).says("revoked already")
+	v.post(at + freshID + "/rollback").is(http.StatusConflict).shows("revoked already")
 
-	fresh = said(v.post(at+oldID+"/rotate", "nonce", "second", "overlap", "24h").wants(http.StatusCreated).one("output"))
+	fresh = text(v.post(at+oldID+"/rotate", "nonce", "second", "overlap", "24h").is(http.StatusCreated).one("output"))
 	freshID = keys(t, s)[0].ID
 	if k, err := s.Operator.Key(t.Context(), oldID); err != nil || k.ExpiresAt == nil || time.Until(*k.ExpiresAt) > 24*time.Hour {
 		t.Errorf("the old key is %+v, %v", k, err)
 	}
-	v.open(at + freshID).lacks("Safe to revoke")
+	v.get(at + freshID).lacks("Safe to revoke")
 	use(t, s, fresh, freshID)
 	rewrite(t, dir, `UPDATE key_use SET at = at - 7200000 WHERE key_id = $1`, oldID)
-	v.open(at + freshID).says("Safe to revoke")
-	v.open("/w/"+s.Workspace+"/keys").one("tr", "Safe to revoke")
-	v.done(at+oldID+"/revoke", "reason", "rotated").says("Replaced by another key")
+	v.get(at + freshID).shows("Safe to revoke")
+	v.get("/w/"+s.Workspace+"/keys").one("tr", "Safe to revoke")
+	v.done(at+oldID+"/revoke", "reason", "rotated").shows("Replaced by another key")
 	if decided(t, s, old) != keystile.CodeRevoked || decided(t, s, fresh) != keystile.CodeValid {
 		t.Error("not moved on")
 	}
-	v.post(at+freshID+"/rotate", "nonce", "third", "overlap", "9999h").wants(http.StatusUnprocessableEntity).says("from 0s to 720h")
+	v.post(at+freshID+"/rotate", "nonce", "third", "overlap", "9999h").is(http.StatusUnprocessableEntity).shows("from 0s to 720h")
 }
 
 // A replaced key whose replacement is revoked is not safe to revoke: nothing
@@ -322,7 +322,7 @@ func TestRecentCallsTN5(t *testing.T) {
 	secret, id := create(v, s, "Shop")
 	use(t, s, secret, id)
 	path := "/w/" + s.Workspace + "/keys/" + id + "/revoke"
-	p := v.open(path).says("Recent calls", "127.0.0.1", "till/7", "valid")
+	p := v.get(path).shows("Recent calls", "127.0.0.1", "till/7", "valid")
 	if len(p.find("svg")) != 1 || len(p.find("rect")) != 1 {
 		t.Error("no chart of the last hours")
 	}
@@ -330,7 +330,7 @@ func TestRecentCallsTN5(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	inRole(t, s, s.Workspace, role.Name).open(path).wants(http.StatusOK).lacks("127.0.0.1", "till/7")
+	inRole(t, s, s.Workspace, role.Name).get(path).is(http.StatusOK).lacks("127.0.0.1", "till/7")
 }
 
 // VQ8, VX7, IP1, IP11: a key's page says who made it, what it may do, from
@@ -341,13 +341,13 @@ func TestKeyPageVQ8(t *testing.T) {
 	v := inRole(t, s, s.Workspace, "admin")
 	secret, id := create(v, s, "Call sync", "role", "reporting", "ip_allowlist", "127.0.0.1", "owner", "CRM team")
 	at := "/w/" + s.Workspace + "/keys/" + id
-	v.open(at).says("by Someone in admin", "Reporting", "calls.read", "127.0.0.1", "CRM team", "Production", "Never", "No calls yet", "Created")
+	v.get(at).shows("by Someone in admin", "Reporting", "calls.read", "127.0.0.1", "CRM team", "Production", "Never", "No calls yet", "Created")
 	use(t, s, secret, id)
-	p := v.open(at).says("127.0.0.1", "by till/7", "valid")
+	p := v.get(at).shows("127.0.0.1", "by till/7", "valid")
 	for _, n := range []string{"?range=30d", "?range=90d", "?range=7y"} {
-		v.open(at+n).says("Calls", "as a table")
+		v.get(at+n).shows("Calls", "as a table")
 	}
-	details := said(p.one("pre"))
+	details := text(p.one("pre"))
 	for _, words := range []string{s.Workspace, id, "Call sync", "Created: 20", "Last used: 20"} {
 		if !strings.Contains(details, words) {
 			t.Errorf("the details lack %q: %s", words, details)
@@ -356,11 +356,11 @@ func TestKeyPageVQ8(t *testing.T) {
 	if strings.Contains(details, secret[len(secret)-4:]) {
 		t.Error("the details hold a part of the key")
 	}
-	if value(p.one("button", "Copy support details"), "data-copy") != value(p.one("pre"), "id") {
+	if attribute(p.one("button", "Copy support details"), "data-copy") != attribute(p.one("pre"), "id") {
 		t.Error("the button copies something else")
 	}
-	v.done(at+"/edit", "version", v.open(at+"/edit").field("version"), "name", "Call sync 2", "role", "reporting", "ip_allowlist", "127.0.0.1", "owner", "CRM team")
-	v.open(at).says("Updated: name", "Someone in admin")
+	v.done(at+"/edit", "version", v.get(at+"/edit").field("version"), "name", "Call sync 2", "role", "reporting", "ip_allowlist", "127.0.0.1", "owner", "CRM team")
+	v.get(at).shows("Updated: name", "Someone in admin")
 }
 
 // Many keys are ended at once: those that are ticked, or all that one person
@@ -372,18 +372,18 @@ func TestEndManyKeys(t *testing.T) {
 	a, aID := create(v, s, "Alpha")
 	b, bID := create(v, s, "Beta")
 	c, cID := create(v, s, "Gamma")
-	v.open(list).one("button", "Revoke selected")
-	v.open(list+"/revoke?key[]="+aID+"&key[]="+bID).wants(http.StatusOK).says("Alpha", "Beta", "stop working").lacks("Gamma").one("button", "Revoke 2")
-	v.open(list + "/revoke").wants(http.StatusUnprocessableEntity).says("No key is chosen")
+	v.get(list).one("button", "Revoke selected")
+	v.get(list+"/revoke?key[]="+aID+"&key[]="+bID).is(http.StatusOK).shows("Alpha", "Beta", "stop working").lacks("Gamma").one("button", "Revoke 2")
+	v.get(list + "/revoke").is(http.StatusUnprocessableEntity).shows("No key is chosen")
 	foreign := s.Key(s.NewWorkspace("Other", "").ID, keystile.CreateKey{Name: "Foreign"})
 	for _, id := range []string{foreign.Key.ID, "key_x", "ws_1"} {
-		v.open(list + "/revoke?key[]=" + id).wants(http.StatusNotFound).lacks("Foreign")
-		v.post(list+"/revoke", "key[]", aID, "key[]", id).wants(http.StatusNotFound)
+		v.get(list + "/revoke?key[]=" + id).is(http.StatusNotFound).lacks("Foreign")
+		v.post(list+"/revoke", "key[]", aID, "key[]", id).is(http.StatusNotFound)
 	}
 	if decided(t, s, a) != keystile.CodeValid || decided(t, s, foreign.Secret) != keystile.CodeValid {
 		t.Fatal("some were ended")
 	}
-	done := v.done(list+"/revoke", "key[]", aID, "key[]", bID, "reason", "ownership_changed").says("All of them")
+	done := v.done(list+"/revoke", "key[]", aID, "key[]", bID, "reason", "ownership_changed").shows("All of them")
 	done.one("tr", "Alpha", "Ownership changed")
 	if decided(t, s, a) != keystile.CodeRevoked || decided(t, s, b) != keystile.CodeRevoked || decided(t, s, c) != keystile.CodeValid {
 		t.Error("not those that were chosen")
@@ -410,10 +410,10 @@ func TestEndAllThatSomebodyMade(t *testing.T) {
 		made = append(made, k.Secret)
 	}
 	mine, mineID := create(v, s, "Mine")
-	p := v.open(list + "?created_by=" + maker.Key.ID).says("Only what Automat has made").lacks("Mine")
-	ask := value(p.one("form", "Revoke all of them"), "action")
-	v.open(ask+"?made_by="+maker.Key.ID).wants(http.StatusOK).says("Every valid key that Automat has made", "and more").one("button", "Revoke all")
-	v.done(ask, "made_by", maker.Key.ID, "reason", "exposure_suspected").says("All of them")
+	p := v.get(list + "?created_by=" + maker.Key.ID).shows("Only what Automat has made").lacks("Mine")
+	ask := attribute(p.one("form", "Revoke all of them"), "action")
+	v.get(ask+"?made_by="+maker.Key.ID).is(http.StatusOK).shows("Every valid key that Automat has made", "and more").one("button", "Revoke all")
+	v.done(ask, "made_by", maker.Key.ID, "reason", "exposure_suspected").shows("All of them")
 	for i, secret := range made {
 		if code := decided(t, s, secret); code != keystile.CodeRevoked {
 			t.Fatalf("key %d is %s", i, code)
@@ -422,10 +422,10 @@ func TestEndAllThatSomebodyMade(t *testing.T) {
 	if decided(t, s, mine) != keystile.CodeValid || decided(t, s, maker.Secret) != keystile.CodeValid {
 		t.Error("others were ended too")
 	}
-	v.post(ask, "made_by", "king").wants(http.StatusNotFound)
-	v.post(ask, "made_by", mineID).wants(http.StatusSeeOther) // which has made none
+	v.post(ask, "made_by", "king").is(http.StatusNotFound)
+	v.post(ask, "made_by", mineID).is(http.StatusSeeOther) // which has made none
 	// A key is ended together with what it has made from its own page.
-	v.open(list + "/" + maker.Key.ID).wants(http.StatusOK).says("all that it has made")
+	v.get(list + "/" + maker.Key.ID).is(http.StatusOK).shows("all that it has made")
 }
 
 // VZ6: where keys are deleted and not revoked, so are many of them.
@@ -435,9 +435,9 @@ func TestDeleteManyKeys(t *testing.T) {
 	list := "/w/" + s.Workspace + "/keys"
 	secret, id := create(v, s, "Alpha")
 	_, other := create(v, s, "Beta")
-	v.open(list).one("button", "Delete selected")
-	v.open(list+"/delete?key[]="+id+"&key[]="+other).says("Alpha", "Beta").one("button", "Delete 2")
-	v.done(list+"/delete", "key[]", id, "key[]", other).says("Deleted.", "No API Keys Yet")
+	v.get(list).one("button", "Delete selected")
+	v.get(list+"/delete?key[]="+id+"&key[]="+other).shows("Alpha", "Beta").one("button", "Delete 2")
+	v.done(list+"/delete", "key[]", id, "key[]", other).shows("Deleted.", "No API Keys Yet")
 	if code := decided(t, s, secret); code != keystile.CodeUnknown {
 		t.Errorf("the key is %s", code)
 	}
@@ -457,7 +457,7 @@ func TestHygieneVQ9(t *testing.T) {
 		rewrite(t, dir, `UPDATE keys SET created_at = $1 WHERE id = $2`, time.Now().Add(-by).UnixMilli(), id)
 	}
 	page := "/w/" + s.Workspace + "/hygiene"
-	v.open(page).says("Key hygiene", "Nothing to do", "Keys for Production are replaced every 90 days")
+	v.get(page).shows("Key hygiene", "Nothing to do", "Keys for Production are replaced every 90 days")
 	add := func(name string, k keystile.CreateKey) string {
 		k.Name = name
 		return s.Key(s.Workspace, k).Key.ID
@@ -494,11 +494,11 @@ func TestHygieneVQ9(t *testing.T) {
 		{"review", "Mark as reviewed", []string{"Overdue"}},
 		{"wide", "Edit", []string{"Wide"}},
 	} {
-		p := v.open(page + "?finding=" + c.finding).wants(http.StatusOK)
+		p := v.get(page + "?finding=" + c.finding).is(http.StatusOK)
 		var names []string
 		for _, n := range p.find("th") {
-			if value(n, "scope") == "row" {
-				names = append(names, said(p.nameIn(n)))
+			if attribute(n, "scope") == "row" {
+				names = append(names, text(p.nameIn(n)))
 			}
 		}
 		if !slices.Equal(names, c.names) {
@@ -510,37 +510,37 @@ func TestHygieneVQ9(t *testing.T) {
 				t.Errorf("%s: buttons %q", c.finding, got)
 			}
 		}
-		v.open(page).says(c.names[0])
+		v.get(page).shows(c.names[0])
 	}
-	v.open(page + "?finding=king").wants(http.StatusNotFound)
+	v.get(page + "?finding=king").is(http.StatusNotFound)
 	for name, mark := range map[string]string{"Overdue": "Rotation overdue", "Ending": "Expires soon"} {
-		v.open("/w/"+s.Workspace+"/keys").one("tr", name, mark)
+		v.get("/w/"+s.Workspace+"/keys").one("tr", name, mark)
 	}
-	v.open("/w/" + s.Workspace + "/keys").lacks("Revoked")
-	if got := v.open("/w/" + s.Workspace + "/keys/new?like=" + overdue).field("name"); got != "Overdue" {
+	v.get("/w/" + s.Workspace + "/keys").lacks("Revoked")
+	if got := v.get("/w/" + s.Workspace + "/keys/new?like=" + overdue).field("name"); got != "Overdue" {
 		t.Errorf("a key like it is called %q", got)
 	}
 
 	// IP15: who reviewed a key, and when.
 	reviewer := inRole(t, s, s.Workspace, "developer")
-	reviewer.done("/w/"+s.Workspace+"/keys/"+overdue+"/review", "back", "hygiene").says("Review noted.")
-	v.open(page + "?finding=review").says("None.")
-	v.open("/w/"+s.Workspace+"/keys/"+overdue).says("by Someone in developer", "Reviewed")
-	v.open("/w/" + s.Workspace + "/keys/" + fresh).says("Reviewed Never")
+	reviewer.done("/w/"+s.Workspace+"/keys/"+overdue+"/review", "back", "hygiene").shows("Review noted.")
+	v.get(page + "?finding=review").shows("None.")
+	v.get("/w/"+s.Workspace+"/keys/"+overdue).shows("by Someone in developer", "Reviewed")
+	v.get("/w/" + s.Workspace + "/keys/" + fresh).shows("Reviewed Never")
 
 	reader := inRole(t, s, s.Workspace, "viewer")
-	p := reader.open(page).says("Overdue")
+	p := reader.get(page).shows("Overdue")
 	if got := buttons(p.one("main")); len(got) != 0 {
 		t.Errorf("a viewer is offered %q", got)
 	}
 	for range 11 {
 		age(add("Many", keystile.CreateKey{}), 91*day)
 	}
-	more := v.open(page).find("a", "More of these")
+	more := v.get(page).find("a", "More of these")
 	if len(more) == 0 {
 		t.Fatal("no way to the others")
 	}
-	if n := len(v.open(value(more[0], "href")).find("tr", "Many")); n != 11 {
+	if n := len(v.get(attribute(more[0], "href")).find("tr", "Many")); n != 11 {
 		t.Errorf("%d of 11 on the page of one finding", n)
 	}
 }
@@ -549,20 +549,20 @@ func TestHygieneVQ9(t *testing.T) {
 func TestZapierVZ7(t *testing.T) {
 	s := product(t, "vozagent")
 	v := admin(t, s)
-	p := v.open("/w/" + s.Workspace + "/keys")
-	third := value(p.one("a", "Third Parties"), "href")
-	p = v.open(third).wants(http.StatusOK)
-	if value(p.one("a", "Integrations"), "aria-current") == "" {
+	p := v.get("/w/" + s.Workspace + "/keys")
+	third := attribute(p.one("a", "Third Parties"), "href")
+	p = v.get(third).is(http.StatusOK)
+	if attribute(p.one("a", "Integrations"), "aria-current") == "" {
 		t.Error("the menu does not say where one is")
 	}
-	zapier := value(p.one("a", "Zapier"), "href")
-	v.open(zapier).wants(http.StatusOK).says("Connect Zapier", "Paste the whole key", s.URL+"/v1/me", "Authorization: Bearer YOUR_KEY").one("a", "Create API Key")
-	inRole(t, s, s.Workspace, "viewer").open(zapier).wants(http.StatusOK).says("Ask someone who manages the keys")
+	zapier := attribute(p.one("a", "Zapier"), "href")
+	v.get(zapier).is(http.StatusOK).shows("Connect Zapier", "Paste the whole key", s.URL+"/v1/me", "Authorization: Bearer YOUR_KEY").one("a", "Create API Key")
+	inRole(t, s, s.Workspace, "viewer").get(zapier).is(http.StatusOK).shows("Ask someone who manages the keys")
 	other := product(t, "voxum")
 	w := admin(t, other)
-	w.open("/w/"+other.Workspace+"/keys").lacks("Third parties", "Zapier")
+	w.get("/w/"+other.Workspace+"/keys").lacks("Third parties", "Zapier")
 	for _, path := range []string{"/integrations", "/integrations/zapier"} {
-		w.open("/w/" + other.Workspace + path).wants(http.StatusNotFound)
+		w.get("/w/" + other.Workspace + path).is(http.StatusNotFound)
 	}
 }
 
@@ -584,5 +584,5 @@ keys:
 			t.Errorf("%s: due %v", environment, k.RotationDue)
 		}
 	}
-	admin(t, s).open("/w/" + s.Workspace + "/hygiene").says("Keys for Production are replaced every 90 days").lacks("Sandbox")
+	admin(t, s).get("/w/" + s.Workspace + "/hygiene").shows("Keys for Production are replaced every 90 days").lacks("Sandbox")
 }

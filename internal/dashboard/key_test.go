@@ -20,11 +20,11 @@ func product(t testing.TB, name string, options ...keystiletest.Option) *keystil
 }
 
 // create makes a key at the pages and returns its secret and its Key ID.
-func create(v *visitor, s *keystiletest.Server, name string, pairs ...string) (secret, id string) {
+func create(v *browser, s *keystiletest.Server, name string, pairs ...string) (secret, id string) {
 	v.t.Helper()
-	form := v.open("/w/" + s.Workspace + "/keys/new").wants(http.StatusOK)
-	shown := v.post("/w/"+s.Workspace+"/keys", append([]string{"nonce", form.field("nonce"), "name", name}, pairs...)...).wants(http.StatusCreated)
-	secret = said(shown.one("output"))
+	form := v.get("/w/" + s.Workspace + "/keys/new").is(http.StatusOK)
+	shown := v.post("/w/"+s.Workspace+"/keys", append([]string{"nonce", form.field("nonce"), "name", name}, pairs...)...).is(http.StatusCreated)
+	secret = text(shown.one("output"))
 	for _, k := range keys(v.t, s) {
 		if k.Name == name {
 			return secret, k.ID
@@ -55,10 +55,10 @@ func decided(t testing.TB, s *keystiletest.Server, secret string) keystile.Code 
 }
 
 // headers are the columns' names.
-func headers(p *sheet) (names []string) {
+func headers(p *page) (names []string) {
 	for _, n := range p.find("th") {
-		if value(n, "scope") == "col" {
-			names = append(names, said(n))
+		if attribute(n, "scope") == "col" {
+			names = append(names, text(n))
 		}
 	}
 	return names
@@ -93,14 +93,14 @@ func TestListOfEachProduct(t *testing.T) {
 			s := product(t, c.product)
 			v := admin(t, s)
 			list := "/w/" + s.Workspace + "/keys"
-			p := v.open(list).wants(http.StatusOK).says(c.empty)
+			p := v.get(list).is(http.StatusOK).shows(c.empty)
 			p.one("button", c.create)
 			p.one("a", c.menu)
-			if said(p.one("h1")) != c.title {
-				t.Errorf("the title is %q", said(p.one("h1")))
+			if text(p.one("h1")) != c.title {
+				t.Errorf("the title is %q", text(p.one("h1")))
 			}
 			secret, _ := create(v, s, "CRM sync", "description", "Runs at night")
-			p = v.open(list).wants(http.StatusOK).says("Runs at night").lacks(secret)
+			p = v.get(list).is(http.StatusOK).shows("Runs at night").lacks(secret)
 			p.one("button", c.more)
 			if got := headers(p); !slices.Equal(got, c.columns) {
 				t.Errorf("columns %q", got)
@@ -109,8 +109,8 @@ func TestListOfEachProduct(t *testing.T) {
 			if got := buttons(row); !slices.Equal(got, c.beside) {
 				t.Errorf("buttons %q", got)
 			}
-			if !strings.Contains(said(row), c.preview) {
-				t.Errorf("no preview in %q", said(row))
+			if !strings.Contains(text(row), c.preview) {
+				t.Errorf("no preview in %q", text(row))
 			}
 			if decided(t, s, secret) != keystile.CodeValid {
 				t.Error("the key is not valid")
@@ -134,28 +134,28 @@ func TestShownOnceVX3(t *testing.T) {
 			s := product(t, c.product)
 			v := admin(t, s)
 			path := "/w/" + s.Workspace + "/keys"
-			form := []string{"nonce", v.open(path + "/new").field("nonce"), "name", "Reports of the night"}
-			shown := v.post(path, form...).wants(http.StatusCreated)
+			form := []string{"nonce", v.get(path + "/new").field("nonce"), "name", "Reports of the night"}
+			shown := v.post(path, form...).is(http.StatusCreated)
 			dialog := shown.one("dialog")
-			secret := said(shown.one("output"))
+			secret := text(shown.one("output"))
 			id := keys(t, s)[0].ID
 			for _, words := range []string{secret, id, c.header, "/v1/me", c.done} {
-				if !strings.Contains(said(dialog), words) {
-					t.Errorf("the dialog does not say %q: %s", words, said(dialog))
+				if !strings.Contains(text(dialog), words) {
+					t.Errorf("the dialog does not say %q: %s", words, text(dialog))
 				}
 			}
-			if !strings.Contains(value(dialog, "data-uncopied"), c.asks) {
-				t.Errorf("closing asks %q", value(dialog, "data-uncopied"))
+			if !strings.Contains(attribute(dialog, "data-uncopied"), c.asks) {
+				t.Errorf("closing asks %q", attribute(dialog, "data-uncopied"))
 			}
-			if strings.Count(shown.source, secret) != 2 {
+			if strings.Count(shown.body, secret) != 2 {
 				t.Error("the secret is elsewhere than beside its button and in the line that tries it")
 			}
-			v.post(path, form...).wants(http.StatusOK).lacks(secret).says("created before", "Reports of the night", id)
+			v.post(path, form...).is(http.StatusOK).lacks(secret).shows("created before", "Reports of the night", id)
 			if n := len(keys(t, s)); n != 1 {
 				t.Errorf("%d keys", n)
 			}
 			for _, again := range []string{path, path + "/" + id, path + "/" + id + "/edit", "/w/" + s.Workspace + "/hygiene"} {
-				v.open(again).lacks(secret)
+				v.get(again).lacks(secret)
 			}
 		})
 	}
@@ -167,8 +167,8 @@ func TestQuestionMark(t *testing.T) {
 	v := admin(t, s)
 	_, id := create(v, s, "Billing")
 	for _, path := range []string{"/keys", "/keys/" + id, "/hygiene"} {
-		p := v.open("/w/" + s.Workspace + path + "?").wants(http.StatusSeeOther)
-		if got := p.head.Get("Location"); got != "/w/"+s.Workspace+path {
+		p := v.get("/w/" + s.Workspace + path + "?").is(http.StatusSeeOther)
+		if got := p.header.Get("Location"); got != "/w/"+s.Workspace+path {
 			t.Errorf("%s? leads to %q", path, got)
 		}
 	}
@@ -179,11 +179,11 @@ func TestNudgeVX2(t *testing.T) {
 	s := product(t, "voxum")
 	v := admin(t, s)
 	path := "/w/" + s.Workspace + "/keys"
-	form := v.open(path + "/new").says("descriptive name")
-	if name := form.find("input"); len(name) == 0 || !strings.Contains(form.source, `id="name" name="name" required`) {
+	form := v.get(path + "/new").shows("descriptive name")
+	if name := form.find("input"); len(name) == 0 || !strings.Contains(form.body, `id="name" name="name" required`) {
 		t.Error("the name is not required")
 	}
-	v.post(path, "nonce", "n", "name", " ").wants(http.StatusUnprocessableEntity).says("A name is required")
+	v.post(path, "nonce", "n", "name", " ").is(http.StatusUnprocessableEntity).shows("A name is required")
 	for _, c := range []struct {
 		name  string
 		nudge bool
@@ -191,8 +191,8 @@ func TestNudgeVX2(t *testing.T) {
 		{"Key 1", true}, {"Test", true}, {"my new api key", true}, {"x", true}, {"123", true},
 		{"Inventory Integration", false}, {"CRM Sync", false}, {"Test bench of Hall 3", false}, {"Schlüssel für die Kasse", false}, {"在庫", false},
 	} {
-		p := v.post(path, "name", c.name).wants(http.StatusCreated)
-		if got := strings.Contains(said(p.one("dialog")), "says little"); got != c.nudge {
+		p := v.post(path, "name", c.name).is(http.StatusCreated)
+		if got := strings.Contains(text(p.one("dialog")), "says little"); got != c.nudge {
 			t.Errorf("%q: nudged %t", c.name, got)
 		}
 	}
@@ -216,7 +216,7 @@ func TestCreateProblems(t *testing.T) {
 		{"narrowed to more", []string{"narrow", "1", "permissions[]", "rules.update"}, "does not have rules.update"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			p := v.post(path, append(slices.Clone(typed), c.more...)...).wants(http.StatusUnprocessableEntity).says(c.says)
+			p := v.post(path, append(slices.Clone(typed), c.more...)...).is(http.StatusUnprocessableEntity).shows(c.says)
 			for i := 0; i < len(typed); i += 2 {
 				if got := p.field(typed[i]); got != typed[i+1] {
 					t.Errorf("%s is %q now", typed[i], got)
@@ -245,8 +245,8 @@ func TestPlanLimitIP9(t *testing.T) {
 	for range 5 {
 		create(v, s, "Server")
 	}
-	v.post("/w/"+s.Workspace+"/keys", "name", "One more").wants(http.StatusForbidden).
-		says("Plan limit reached", "Revoke keys that are no longer used", "Upgrade to a plan").lacks("<output")
+	v.post("/w/"+s.Workspace+"/keys", "name", "One more").is(http.StatusForbidden).
+		shows("Plan limit reached", "Revoke keys that are no longer used", "Upgrade to a plan").lacks("<output")
 }
 
 // Search, the status filter, the maker and paging: each narrows the list.
@@ -257,8 +257,8 @@ func TestFilterKeys(t *testing.T) {
 	_, off := create(v, s, "Alpha billing", "owner", "Team Blue")
 	_, gone := create(v, s, "Beta billing")
 	create(v, s, "Gamma", "description", "straße 7")
-	v.post(list + "/" + off + "/disable").wants(http.StatusSeeOther)
-	v.post(list + "/" + gone + "/revoke").wants(http.StatusSeeOther)
+	v.post(list + "/" + off + "/disable").is(http.StatusSeeOther)
+	v.post(list + "/" + gone + "/revoke").is(http.StatusSeeOther)
 	maker := s.Key(s.Workspace, keystile.CreateKey{Name: "Automat", Role: "admin"})
 	if _, err := s.Client(maker.Secret).CreateKey(t.Context(), s.Workspace, keystile.CreateKey{Name: "Delta"}); err != nil {
 		t.Fatal(err)
@@ -278,35 +278,35 @@ func TestFilterKeys(t *testing.T) {
 		{"?q=billing&status=active", nil},
 		{"?created_by=" + maker.Key.ID, []string{"Delta"}},
 	} {
-		p := v.open(list + c.query).wants(http.StatusOK)
+		p := v.get(list + c.query).is(http.StatusOK)
 		var got []string
 		for _, n := range p.find("th") {
-			if value(n, "scope") == "row" {
-				got = append(got, said(p.nameIn(n)))
+			if attribute(n, "scope") == "row" {
+				got = append(got, text(p.nameIn(n)))
 			}
 		}
 		if !slices.Equal(got, c.want) {
 			t.Errorf("%s: %q", c.query, got)
 		}
 		if len(c.want) == 0 {
-			p.says("No key matches")
+			p.shows("No key matches")
 		}
 	}
 	for _, c := range []struct {
 		query  string
 		status int
 	}{{"?status=king", 422}, {"?cursor=x", 422}, {"?q=" + strings.Repeat("x", 101), 422}} {
-		v.open(list + c.query).wants(c.status).says("Go back")
+		v.get(list + c.query).is(c.status).shows("Go back")
 	}
 }
 
-func (p *sheet) nameIn(th *html.Node) *html.Node {
+func (p *page) nameIn(th *html.Node) *html.Node {
 	for n := range th.Descendants() {
 		if n.Type == html.ElementNode && n.Data == "a" {
 			return n
 		}
 	}
-	p.t.Fatalf("%s: no name in %q", p.asked, said(th))
+	p.t.Fatalf("%s: no name in %q", p.what, text(th))
 	return nil
 }
 
@@ -320,16 +320,16 @@ func TestPageKeys(t *testing.T) {
 	v := admin(t, s)
 	seen, path, pages := map[string]bool{}, "/w/"+s.Workspace+"/keys?q=till", 0
 	for path != "" {
-		p := v.open(path).wants(http.StatusOK)
+		p := v.get(path).is(http.StatusOK)
 		pages++
 		for _, n := range p.find("input") {
-			if value(n, "name") == "key[]" {
-				seen[value(n, "value")] = true
+			if attribute(n, "name") == "key[]" {
+				seen[attribute(n, "value")] = true
 			}
 		}
 		path = ""
 		for _, n := range p.find("a", "Next page") {
-			path = value(n, "href")
+			path = attribute(n, "href")
 		}
 		if pages > 1 {
 			p.one("a", "First page")

@@ -79,14 +79,14 @@ func realProvider(t *testing.T) string {
 }
 
 // away goes to the provider once it is known, and returns where it is sent.
-func (g *guest) away(path string) *url.URL {
+func (g *browser) away(path string) *url.URL {
 	g.t.Helper()
 	for begin := time.Now(); ; time.Sleep(20 * time.Millisecond) {
 		r := g.get(path)
 		if r.status == http.StatusServiceUnavailable && time.Since(begin) < time.Minute {
 			continue
 		}
-		g.must(r, http.StatusSeeOther)
+		r.is(http.StatusSeeOther)
 		u, err := url.Parse(r.to)
 		if err != nil || u.Host == "" {
 			g.t.Fatalf("sent to %q", r.to)
@@ -163,14 +163,14 @@ func TestOpenIDProvider(t *testing.T) {
 	t.Parallel()
 	issuer := realProvider(t)
 	s := keystiletest.New(t, keystiletest.PublicURL(public), keystiletest.OpenID(issuer, clientID, clientSecret))
-	g, ada := newGuest(t, s), newAccount(t, "ada")
+	g, ada := newBrowser(t, s), newAccount(t, "ada")
 
-	g.must(g.get("/sign-in"), http.StatusOK, "Sign in with single sign-on")
+	g.get("/sign-in").is(http.StatusOK).holds("Sign in with single sign-on")
 	to := g.away("/sign-in/openid?next=/account")
 	if q := to.Query(); q.Get("code_challenge_method") != "S256" || q.Get("redirect_uri") != public+back || q.Get("response_type") != "code" || len(q.Get("state")) < 40 || len(q.Get("nonce")) < 40 {
 		t.Errorf("asked for %s", to)
 	}
-	stranger := g.must(g.get(ada.consent(to)), http.StatusForbidden, "Ask an administrator of your workspace for an invitation")
+	stranger := g.get(ada.consent(to)).is(http.StatusForbidden).holds("Ask an administrator of your workspace for an invitation")
 	if g.in() {
 		t.Error("a stranger is in")
 	}
@@ -183,19 +183,19 @@ func TestOpenIDProvider(t *testing.T) {
 		t.Fatal(err)
 	}
 	requestID := regexp.MustCompile(`[0-9a-f]{24}`)
-	same := g.must(g.get(newAccount(t, "gone").consent(g.away("/sign-in/openid"))), http.StatusForbidden)
+	same := g.get(newAccount(t, "gone").consent(g.away("/sign-in/openid"))).is(http.StatusForbidden)
 	if requestID.ReplaceAllString(same.body, "") != requestID.ReplaceAllString(stranger.body, "") {
 		t.Errorf("whom one knows can be told:\n%s\n%s", same.body, stranger.body)
 	}
 	wantAudited(t, s, keyring.OperatorWorkspace, "session.refused nobody known oidc no place in any workspace")
 
 	// An invitation gives its place to whoever signs in.
-	token := invite(t, s, keyring.Operator("test"), memberOf(t, s, s.Workspace, "Ada of the invitation", "admin").ID)
-	g.must(g.get("/link/"+token), http.StatusOK, "/link/"+token+"/openid")
-	g.must(g.get(ada.consent(g.away("/link/"+token+"/openid"))), http.StatusSeeOther, "/")
-	g.must(g.get("/account"), http.StatusOK, "Signed in as Name of ada", "Single sign-on")
-	g.must(g.get("/w/"+s.Workspace+"/keys"), http.StatusOK)
-	newGuest(t, s).must(newGuest(t, s).post("/link/"+token), http.StatusUnauthorized)
+	token := invite(t, s, keyring.Operator("test"), newMember(t, s, s.Workspace, "Ada of the invitation", "admin"))
+	g.get("/link/" + token).is(http.StatusOK).holds("/link/" + token + "/openid")
+	g.get(ada.consent(g.away("/link/" + token + "/openid"))).is(http.StatusSeeOther).holds("/")
+	g.get("/account").is(http.StatusOK).holds("Signed in as Name of ada", "Single sign-on")
+	g.get("/w/" + s.Workspace + "/keys").is(http.StatusOK)
+	newBrowser(t, s).post("/link/" + token).is(http.StatusUnauthorized)
 	m := place(t, s, s.Workspace, "Ada of the invitation")
 	if m.Person.Issuer != issuer || m.Person.Subject != "ada" || m.Status != "active" {
 		t.Errorf("the member is %+v", m)
@@ -203,43 +203,43 @@ func TestOpenIDProvider(t *testing.T) {
 	wantAudited(t, s, s.Workspace, "member.joined Ada of the invitation", "session.began Ada of the invitation  oidc")
 
 	// The e-mail address is everyone's at this provider, and identifies nobody.
-	eve := newGuest(t, s)
-	eve.must(eve.get(newAccount(t, "eve").consent(eve.away("/sign-in/openid"))), http.StatusForbidden)
+	eve := newBrowser(t, s)
+	eve.get(newAccount(t, "eve").consent(eve.away("/sign-in/openid"))).is(http.StatusForbidden)
 
 	// Whoever is named by issuer and subject needs no link.
 	if _, err := s.Operator.CreateMember(t.Context(), s.Workspace, keystile.CreateMember{Person: keystile.Person{Issuer: issuer, Subject: "bob", Name: "Bob"}, Role: "viewer"}); err != nil {
 		t.Fatal(err)
 	}
-	bob := newGuest(t, s)
-	bob.must(bob.get(newAccount(t, "bob").consent(bob.away("/sign-in/openid?next=/workspaces"))), http.StatusSeeOther, "/workspaces")
+	bob := newBrowser(t, s)
+	bob.get(newAccount(t, "bob").consent(bob.away("/sign-in/openid?next=/workspaces"))).is(http.StatusSeeOther).holds("/workspaces")
 	if place(t, s, s.Workspace, "Bob").Status != "active" {
 		t.Error("Bob is still invited")
 	}
 
 	// Again: the provider asks anew, whatever it remembers.
-	g.must(g.post("/sign-out"), http.StatusSeeOther)
+	g.post("/sign-out").is(http.StatusSeeOther)
 	asked := ada.asked
-	g.must(g.get(ada.consent(g.away("/sign-in/openid"))), http.StatusSeeOther)
+	g.get(ada.consent(g.away("/sign-in/openid"))).is(http.StatusSeeOther)
 	if ada.asked != asked {
 		t.Error("the provider asks for the password though it knows Ada")
 	}
-	before := g.cookie()
-	g.must(g.get("/sign-in?again=1&next=/account/passkeys/new"), http.StatusOK, "/sign-in/openid?again=1&amp;next=%2Faccount%2Fpasskeys%2Fnew")
+	before := g.token()
+	g.get("/sign-in?again=1&next=/account/passkeys/new").is(http.StatusOK).holds("/sign-in/openid?again=1&amp;next=%2Faccount%2Fpasskeys%2Fnew")
 	to = g.away("/sign-in/openid?again=1&next=/account/passkeys/new")
 	if to.Query().Get("prompt") != "login" || to.Query().Get("max_age") != "0" {
 		t.Errorf("asked for %s", to)
 	}
-	g.must(g.get(ada.consent(to)), http.StatusSeeOther, "/account/passkeys/new")
+	g.get(ada.consent(to)).is(http.StatusSeeOther).holds("/account/passkeys/new")
 	if ada.asked != asked+1 {
 		t.Errorf("the provider has asked %d times more", ada.asked-asked)
 	}
-	if g.cookie() == before {
+	if g.token() == before {
 		t.Error("the token stays the same over a new proof")
 	}
-	g.must(g.get("/account/passkeys/new"), http.StatusOK)
+	g.get("/account/passkeys/new").is(http.StatusOK)
 	d := newDevice()
-	g.must(g.add(d), http.StatusSeeOther)
-	newGuest(t, s).must(newGuest(t, s).signIn(d), http.StatusSeeOther)
+	g.add(d).is(http.StatusSeeOther)
+	newBrowser(t, s).signIn(d).is(http.StatusSeeOther)
 }
 
 // liar is a provider that answers as the test says.
@@ -320,9 +320,9 @@ func TestOpenIDLies(t *testing.T) {
 		keystiletest.TrustedProxy("127.0.0.0/8"))
 	hosts := 0
 	// Each guest has an address of their own, and so tries of their own.
-	guestOf := func(t *testing.T) *guest {
+	guestOf := func(t *testing.T) *browser {
 		t.Helper()
-		g := newGuest(t, s)
+		g := newBrowser(t, s)
 		hosts++
 		g.header.Set("X-Forwarded-For", "192.0.2."+strconv.Itoa(hosts))
 		return g
@@ -367,7 +367,7 @@ func TestOpenIDLies(t *testing.T) {
 			if status == 0 {
 				status = http.StatusForbidden
 			}
-			g.must(g.get(back+"?"+q.Encode()), status)
+			g.get(back + "?" + q.Encode()).is(status)
 			if in := g.in(); in != (status == http.StatusSeeOther) {
 				t.Errorf("in: %v", in)
 			}
@@ -382,17 +382,17 @@ func TestOpenIDLies(t *testing.T) {
 		g := guestOf(t)
 		q := l.answer(g.away("/sign-in/openid"))
 		ceremony := g.cookies["__Host-keystile-oidc"]
-		g.must(g.get(back+"?"+q.Encode()), http.StatusSeeOther)
+		g.get(back + "?" + q.Encode()).is(http.StatusSeeOther)
 		thief := guestOf(t)
-		thief.must(thief.get(back+"?"+q.Encode()), http.StatusUnauthorized)
+		thief.get(back + "?" + q.Encode()).is(http.StatusUnauthorized)
 		thief.cookies[ceremony.Name] = ceremony
-		thief.must(thief.get(back+"?"+q.Encode()), http.StatusUnauthorized, "Begin again")
+		thief.get(back + "?" + q.Encode()).is(http.StatusUnauthorized).holds("Begin again")
 	})
 	t.Run("another browser's question", func(t *testing.T) {
 		attacker, victim := guestOf(t), guestOf(t)
 		q := l.answer(attacker.away("/sign-in/openid"))
 		victim.away("/sign-in/openid")
-		victim.must(victim.get(back+"?"+q.Encode()), http.StatusUnauthorized)
+		victim.get(back + "?" + q.Encode()).is(http.StatusUnauthorized)
 		if victim.in() {
 			t.Error("the victim is signed in as the attacker")
 		}
@@ -404,29 +404,29 @@ func TestOpenIDLies(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				g := guestOf(t)
 				l.claims = claims
-				g.must(g.get(back+"?"+l.answer(g.away("/sign-in/openid")).Encode()), http.StatusSeeOther)
+				g.get(back + "?" + l.answer(g.away("/sign-in/openid")).Encode()).is(http.StatusSeeOther)
 				keys := "/w/" + s.Workspace + "/keys"
-				g.must(g.get(keys), http.StatusOK)
-				g.must(g.get(keys+"/new"), http.StatusSeeOther, "/sign-in?again=1&next="+url.QueryEscape(keys+"/new"))
-				g.must(g.post(keys, "name", "x"), http.StatusUnauthorized, "fresh sign-in")
-				g.must(g.post("/account/passkeys/options"), http.StatusUnauthorized)
+				g.get(keys).is(http.StatusOK)
+				g.get(keys + "/new").is(http.StatusSeeOther).holds("/sign-in?again=1&next=" + url.QueryEscape(keys+"/new"))
+				g.post(keys, "name", "x").is(http.StatusUnauthorized).holds("fresh sign-in")
+				g.post("/account/passkeys/options").is(http.StatusUnauthorized)
 				again := "/sign-in/openid?again=1&next=" + url.QueryEscape(keys+"/new")
-				g.must(g.get(back+"?"+l.answer(g.away(again)).Encode()), http.StatusForbidden) // lies again
-				g.must(g.get(keys+"/new"), http.StatusSeeOther)
+				g.get(back + "?" + l.answer(g.away(again)).Encode()).is(http.StatusForbidden) // lies again
+				g.get(keys + "/new").is(http.StatusSeeOther)
 				l.claims = nil
-				g.must(g.get(back+"?"+l.answer(g.away(again)).Encode()), http.StatusSeeOther, keys+"/new")
-				g.must(g.get(keys+"/new"), http.StatusOK)
+				g.get(back + "?" + l.answer(g.away(again)).Encode()).is(http.StatusSeeOther).holds(keys + "/new")
+				g.get(keys + "/new").is(http.StatusOK)
 			})
 		}
 	})
 	t.Run("an invitation that is over", func(t *testing.T) {
 		g := guestOf(t)
 		l.claims = map[string]any{"sub": "newcomer"}
-		token := invite(t, s, keyring.Operator("test"), memberOf(t, s, s.Workspace, "Newcomer", "viewer").ID)
+		token := invite(t, s, keyring.Operator("test"), newMember(t, s, s.Workspace, "Newcomer", "viewer"))
 		q := l.answer(g.away("/link/" + token + "/openid"))
-		guestOf(t).open(token) // meanwhile
-		g.must(g.get(back+"?"+q.Encode()), http.StatusForbidden)
-		g.must(g.get("/link/nonsense/openid"), http.StatusUnauthorized)
+		guestOf(t).enter(token) // meanwhile
+		g.get(back + "?" + q.Encode()).is(http.StatusForbidden)
+		g.get("/link/nonsense/openid").is(http.StatusUnauthorized)
 	})
 }
 
@@ -437,16 +437,16 @@ func TestOpenIDProviderDown(t *testing.T) {
 	down := httptest.NewServer(http.NotFoundHandler())
 	s := keystiletest.New(t, keystiletest.PublicURL(public), keystiletest.OpenID(down.URL, clientID, ""))
 	defer down.Close()
-	g := newGuest(t, s)
-	g.must(g.get("/sign-in/openid"), http.StatusServiceUnavailable, "cannot be reached")
-	g.open(link(t, s, ""))
+	g := newBrowser(t, s)
+	g.get("/sign-in/openid").is(http.StatusServiceUnavailable).holds("cannot be reached")
+	g.enter(s.SignInLink(""))
 	if !g.in() {
 		t.Error("a link does not work while the provider is down")
 	}
 	without := keystiletest.New(t, keystiletest.PublicURL(public))
-	g = newGuest(t, without)
-	g.must(g.get("/sign-in/openid"), http.StatusNotFound)
-	g.must(g.get(back), http.StatusNotFound)
+	g = newBrowser(t, without)
+	g.get("/sign-in/openid").is(http.StatusNotFound)
+	g.get(back).is(http.StatusNotFound)
 	if strings.Contains(g.get("/sign-in").body, "single sign-on") {
 		t.Error("offers what there is not")
 	}
@@ -459,13 +459,13 @@ func TestInvitationIsAcceptedOnItsPageOnly(t *testing.T) {
 	t.Parallel()
 	l := newLiar(t)
 	s := keystiletest.New(t, keystiletest.PublicURL(public), keystiletest.OpenID(l.issuer, clientID, clientSecret))
-	path := "/link/" + invite(t, s, keyring.Operator("test"), memberOf(t, s, s.Workspace, "Ada", "viewer").ID)
-	g := newGuest(t, s)
+	path := "/link/" + invite(t, s, keyring.Operator("test"), newMember(t, s, s.Workspace, "Ada", "viewer"))
+	g := newBrowser(t, s)
 	g.away(path + "/openid") // the provider is known from here on
 	for _, site := range []string{"cross-site", "same-site", "none"} {
-		g := newGuest(t, s)
+		g := newBrowser(t, s)
 		g.header.Set("Sec-Fetch-Site", site)
-		g.must(g.get(path+"/openid"), http.StatusSeeOther, path)
+		g.get(path + "/openid").is(http.StatusSeeOther).holds(path)
 		if len(g.cookies) > 0 {
 			t.Errorf("%s: a sign-in is under way", site)
 		}

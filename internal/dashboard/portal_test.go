@@ -37,16 +37,16 @@ func TestPortalSession(t *testing.T) {
 	eve := keystile.Person{Subject: "user-7", Name: "Eve"}
 	path := portal(t, s, keystile.CreatePortalSession{Person: eve, Role: "developer", ReturnURL: "https://app.example.com/settings", ExpiresIn: "30m"})
 
-	g := newGuest(t, s)
-	frame := func(r reply) {
+	g := newBrowser(t, s)
+	frame := func(r *page) {
 		t.Helper()
 		if csp := r.header.Get("Content-Security-Policy"); !strings.Contains(csp, "frame-ancestors https://app.example.com") {
 			t.Errorf("not to be embedded: %s", csp)
 		}
 	}
-	frame(g.must(g.get(path), http.StatusOK, "as Eve"))
-	g.must(g.get(path), http.StatusOK) // looking spends nothing
-	r := g.must(g.post(path), http.StatusSeeOther)
+	frame(g.get(path).is(http.StatusOK).holds("as Eve"))
+	g.get(path).is(http.StatusOK) // looking spends nothing
+	r := g.post(path).is(http.StatusSeeOther)
 	if r.to != "/" {
 		t.Errorf("leads to %s", r.to)
 	}
@@ -54,22 +54,22 @@ func TestPortalSession(t *testing.T) {
 	if !strings.Contains(set, "__Host-keystile-portal=") || !strings.Contains(set, "SameSite=None; Partitioned") || !strings.Contains(set, "Secure") {
 		t.Errorf("the cookie of an embedded portal: %s", set)
 	}
-	newGuest(t, s).must(newGuest(t, s).post(path), http.StatusUnauthorized, "not good any more")
+	newBrowser(t, s).post(path).is(http.StatusUnauthorized).holds("not good any more")
 
-	g.must(g.get("/"), http.StatusSeeOther, "/w/"+s.Workspace+"/")
-	r = g.must(g.get("/w/"+s.Workspace+"/keys"), http.StatusOK, "Leave")
+	g.get("/").is(http.StatusSeeOther).holds("/w/" + s.Workspace + "/")
+	r = g.get("/w/" + s.Workspace + "/keys").is(http.StatusOK).holds("Leave")
 	frame(r)
 	if csp := r.header.Get("Content-Security-Policy"); !strings.Contains(csp, "form-action 'self' https://app.example.com;") {
 		t.Errorf("a browser would not follow the way back: %s", csp)
 	}
-	g.must(g.get("/w/"+other.ID+"/keys"), http.StatusNotFound)
+	g.get("/w/" + other.ID + "/keys").is(http.StatusNotFound)
 	// A portal session is not made more of than it is.
-	g.must(g.post("/account/passkeys/options"), http.StatusConflict, "from your product")
-	r = g.must(g.get("/account"), http.StatusOK, "Your product")
+	g.post("/account/passkeys/options").is(http.StatusConflict).holds("from your product")
+	r = g.get("/account").is(http.StatusOK).holds("Your product")
 	if strings.Contains(r.body, "Add a passkey") {
 		t.Error("a portal session is offered a passkey")
 	}
-	r = g.must(g.post("/sign-out"), http.StatusSeeOther)
+	r = g.post("/sign-out").is(http.StatusSeeOther)
 	if r.to != "https://app.example.com/settings" {
 		t.Errorf("leaving leads to %s", r.to)
 	}
@@ -81,11 +81,11 @@ func TestPortalSession(t *testing.T) {
 	}
 
 	// The role of the newest link counts, at once and in sessions under way.
-	g.must(g.post(portal(t, s, keystile.CreatePortalSession{Person: eve, Role: "developer"})), http.StatusSeeOther)
-	g.must(g.get("/w/"+s.Workspace+"/keys/new"), http.StatusOK)
+	g.post(portal(t, s, keystile.CreatePortalSession{Person: eve, Role: "developer"})).is(http.StatusSeeOther)
+	g.get("/w/" + s.Workspace + "/keys/new").is(http.StatusOK)
 	portal(t, s, keystile.CreatePortalSession{Person: eve, Role: "viewer"})
-	g.must(g.get("/w/"+s.Workspace+"/keys"), http.StatusOK)
-	g.must(g.get("/w/"+s.Workspace+"/keys/new"), http.StatusForbidden)
+	g.get("/w/" + s.Workspace + "/keys").is(http.StatusOK)
+	g.get("/w/" + s.Workspace + "/keys/new").is(http.StatusForbidden)
 
 	// The end of the membership is the end of the session, and of links not opened.
 	waiting := portal(t, s, keystile.CreatePortalSession{Person: eve, Role: "viewer"})
@@ -99,17 +99,49 @@ func TestPortalSession(t *testing.T) {
 	if g.in() {
 		t.Error("a member who was removed is still signed in")
 	}
-	newGuest(t, s).must(newGuest(t, s).post(waiting), http.StatusUnauthorized)
+	newBrowser(t, s).post(waiting).is(http.StatusUnauthorized)
 	wantAudited(t, s, s.Workspace, "portal.created .*Eve", "session.began Eve  portal", "session.ended Eve")
+}
+
+// TestPortalManagesNoMembers: whom the product sends is the product's to say. An
+// identity that a portal session made would outlive it, and so would one that
+// is made with a key of the same powers.
+func TestPortalManagesNoMembers(t *testing.T) {
+	t.Parallel()
+	s := keystiletest.New(t, keystiletest.PublicURL(public))
+	g, base := newBrowser(t, s), "/w/"+s.Workspace
+	m := newMember(t, s, s.Workspace, "Bea", "viewer")
+	g.post(portal(t, s, keystile.CreatePortalSession{Person: keystile.Person{Subject: "u", Name: "Eve"}, Role: "admin"})).is(http.StatusSeeOther)
+
+	g.get(base+"/members").is(http.StatusOK).shows("Bea").lacks("Invite member", "Remove</button>")
+	for _, path := range []string{"/members/new", "/members/" + m.ID + "/role", "/members/" + m.ID + "/link", "/members/" + m.ID + "/remove"} {
+		g.get(base + path).is(http.StatusForbidden).shows("came from your product")
+	}
+	for _, path := range []string{"/members", "/members/" + m.ID + "/role", "/members/" + m.ID + "/link", "/members/" + m.ID + "/remove"} {
+		g.post(base+path, "name", "Mallory", "role", "viewer", "keys", "keep").is(http.StatusForbidden).shows("came from your product")
+	}
+	// What they can't do is not handed out either: to a key, or by a role.
+	g.post(base+"/keys", "name", "Deputy", "role", "admin").is(http.StatusForbidden)
+	g.post(base+"/roles", "name", "Deputy", "permission", "api.member.create").is(http.StatusForbidden)
+	g.post(base+"/roles", "name", "Deputy", "permission", "api.*").is(http.StatusForbidden)
+	// All else is an admin's.
+	g.post(base+"/keys", "name", "Reader", "role", "viewer").is(http.StatusCreated)
+	g.done(base+"/roles", "name", "Keys", "permission", "api.key.view", "permission", "api.key.create").shows("Keys")
+	g.done(base+"/settings", "name", "Renamed", "ip_allowlist", "")
+	g.get(base + "/audit").is(http.StatusOK)
+	list, err := s.Operator.Members(t.Context(), s.Workspace, keystile.Page{})
+	if err != nil || len(list.Data) != 2 {
+		t.Errorf("%v %+v", err, list.Data)
+	}
 }
 
 // TestPortalFramesOnlyWhereConfigured: no other page, and none without the list.
 func TestPortalFramesOnlyWhereConfigured(t *testing.T) {
 	t.Parallel()
 	s := keystiletest.New(t, keystiletest.PublicURL(public))
-	g := newGuest(t, s)
+	g := newBrowser(t, s)
 	path := portal(t, s, keystile.CreatePortalSession{Person: keystile.Person{Subject: "u"}, Role: "viewer"})
-	for _, r := range []reply{g.get(path), g.post(path), g.get("/account")} {
+	for _, r := range []*page{g.get(path), g.post(path), g.get("/account")} {
 		if csp := r.header.Get("Content-Security-Policy"); csp != "" && !strings.Contains(csp, "frame-ancestors 'none'") {
 			t.Errorf("may be embedded: %s", csp)
 		}
@@ -118,8 +150,8 @@ func TestPortalFramesOnlyWhereConfigured(t *testing.T) {
 		t.Errorf("cookie %+v", c)
 	}
 	embedded := keystiletest.New(t, keystiletest.PublicURL(public), keystiletest.ProfileText(embedding))
-	g = newGuest(t, embedded)
-	g.open(link(t, embedded, ""))
+	g = newBrowser(t, embedded)
+	g.enter(embedded.SignInLink(""))
 	if csp := g.get("/account").header.Get("Content-Security-Policy"); !strings.Contains(csp, "frame-ancestors 'none'") {
 		t.Errorf("the operator's pages may be embedded: %s", csp)
 	}
@@ -168,6 +200,6 @@ func TestPortalRefused(t *testing.T) {
 	if _, err := s.Operator.RevokeKey(ctx, made.Key.ID, keystile.RevokeKey{}); err != nil {
 		t.Fatal(err)
 	}
-	g := newGuest(t, s)
-	g.must(g.post(strings.TrimPrefix(p.URL, public)), http.StatusUnauthorized, "not good any more")
+	g := newBrowser(t, s)
+	g.post(strings.TrimPrefix(p.URL, public)).is(http.StatusUnauthorized).holds("not good any more")
 }

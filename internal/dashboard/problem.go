@@ -14,6 +14,7 @@ type problemPage struct {
 	Fixes         []string
 	RequestID     string
 	Back          string
+	Again         string // where to sign in again; "" if that is of no use
 }
 
 // refuse shows a page that says what happened and what to do.
@@ -28,19 +29,15 @@ func (v *visit) refuse(err error) {
 		page.Title = "Page not found"
 		page.Detail = "There is nothing here, or it belongs to a workspace that you are not a member of."
 		page.Fixes = []string{"Check the address.", "Choose another workspace, or sign in as someone who is a member."}
+	case p.Code == keystile.CodeSessionEnded && v.known():
+		page.Again = signInAgainPath(page.Back)
+		if form, err := url.Parse(v.r.Referer()); err == nil && form.Host == v.r.Host {
+			page.Again = signInAgainPath(form.RequestURI()) // where the form is, to fill in once more
+		}
 	case p.Status >= http.StatusInternalServerError:
 		page.RequestID = p.RequestID
 	}
 	v.show(p.Status, "problem", page.Title, page)
-}
-
-// lacks refuses a page that the person's role does not open.
-func (v *visit) lacks(permission string) error {
-	e := keystile.NewError(keystile.CodeInsufficientPermission,
-		"Your role in this workspace lacks the permission "+permission+".",
-		"Ask an administrator of the workspace for a role that has it.")
-	e.Permission = permission
-	return e
 }
 
 func unknownPage() error { return keystile.NewError(keystile.CodeNotFound, "") }
@@ -66,5 +63,9 @@ func (v *visit) signInAgain() error {
 			"It has been a while since you signed in, so this needs a fresh sign-in. Nothing was done.",
 			"Sign in again, and fill in the form again.")
 	}
-	return v.to("/sign-in?" + url.Values{"next": {v.r.URL.RequestURI()}, "again": {"1"}}.Encode())
+	return v.to(signInAgainPath(v.r.URL.RequestURI()))
+}
+
+func signInAgainPath(next string) string {
+	return "/sign-in?" + url.Values{"next": {next}, "again": {"1"}}.Encode()
 }

@@ -82,8 +82,8 @@ func routes() []route {
 
 		{pattern: "GET /w/{workspace}/settings", serve: (*visit).showSettings, member: true, needs: "api.workspace.view"},
 		{pattern: "POST /w/{workspace}/settings", serve: (*visit).updateSettings, member: true, needs: "api.workspace.update"},
-		{pattern: "GET /w/{workspace}/settings/plan", serve: (*visit).editPlan, member: true, needs: "platform.workspace.update"},
-		{pattern: "POST /w/{workspace}/settings/plan", serve: (*visit).updatePlan, member: true, needs: "platform.workspace.update"},
+		{pattern: "GET /w/{workspace}/settings/plan", serve: (*visit).editPlan, member: true, needs: "platform.workspace.update", fresh: true},
+		{pattern: "POST /w/{workspace}/settings/plan", serve: (*visit).updatePlan, member: true, needs: "platform.workspace.update", fresh: true},
 		{pattern: "GET /w/{workspace}/settings/suspend", serve: (*visit).confirmSuspend, member: true, needs: "platform.workspace.suspend"},
 		{pattern: "POST /w/{workspace}/settings/suspend", serve: (*visit).suspendWorkspace, member: true, needs: "platform.workspace.suspend"},
 		{pattern: "POST /w/{workspace}/settings/resume", serve: (*visit).resumeWorkspace, member: true, needs: "platform.workspace.suspend", fresh: true},

@@ -41,7 +41,7 @@ func (v *visit) enterWorkspace() error {
 	for _, item := range v.nav() {
 		return v.to(item.Path)
 	}
-	return v.lacks("api.key.view")
+	return v.actor.Lacks("api.key.view")
 }
 
 // signInPage shows the ways in.

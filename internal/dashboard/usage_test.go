@@ -33,20 +33,20 @@ func TestUsageIP11(t *testing.T) {
 	}
 	// What was counted is written after a moment, not all of it at once.
 	counted := func(p *page) bool {
-		return strings.Contains(p.text("main"), "Uses 4 Let in 3 Refused 1 ( disabled 1)")
+		return strings.Contains(p.words(), "Uses 4 Let in 3 Refused 1 (disabled 1)")
 	}
 	p := b.get(base + "/usage")
 	for limit := time.Now().Add(time.Minute); !counted(p) && time.Now().Before(limit); p = b.get(base + "/usage") {
 		time.Sleep(20 * time.Millisecond)
 	}
-	p.shows("Uses 4 Let in 3 Refused 1 ( disabled 1)", "Busy till", "Idle till").hides("Foreign till", foreign.Key.ID)
-	if got := text(p.row("Busy till")); got != "Busy till "+busy.Key.ID+" 3 3 0" {
+	p.shows("Uses 4 Let in 3 Refused 1 (disabled 1)", "Busy till", "Idle till").lacks("Foreign till", foreign.Key.ID)
+	if got := text(p.one("tr", "Busy till")); got != "Busy till "+busy.Key.ID+" 3 3 0" {
 		t.Errorf("the busy key: %q", got)
 	}
-	if got := text(p.row("Idle till")); got != "Idle till "+idle.Key.ID+" 1 0 1 disabled 1" {
+	if got := text(p.one("tr", "Idle till")); got != "Idle till "+idle.Key.ID+" 1 0 1 disabled 1" {
 		t.Errorf("the idle key: %q", got)
 	}
-	if bars := p.all("rect", nil); len(bars) < 2 {
+	if bars := p.find("rect"); len(bars) < 2 {
 		t.Errorf("%d bars", len(bars))
 	}
 	for _, c := range []struct {
@@ -64,8 +64,8 @@ func TestUsageIP11(t *testing.T) {
 	}
 
 	p = b.get(base + "/usage?key=" + busy.Key.ID).is(http.StatusOK)
-	p.shows("Usage of Busy till", "Uses 3 Let in 3 Refused 0", "Where it was used from").hides("Idle till")
-	if got := text(p.row("203.0.113.9")); !strings.Contains(got, "valid 3") {
+	p.shows("Usage of Busy till", "Uses 3 Let in 3 Refused 0", "Where it was used from").lacks("Idle till")
+	if got := text(p.one("tr", "203.0.113.9")); !strings.Contains(got, "valid 3") {
 		t.Errorf("the source: %q", got)
 	}
 	for _, key := range []string{foreign.Key.ID, "key_0", "nonsense"} {
@@ -76,6 +76,6 @@ func TestUsageIP11(t *testing.T) {
 	// Who may see usage and no keys sees IDs, not names.
 	customRole(t, s, s.Workspace, "counter", "api.usage.view")
 	counter, _ := member(t, s, s.Workspace, "Cas", "counter")
-	counter.get(base+"/usage").is(http.StatusOK).shows(busy.Key.ID).hides("Busy till", base+"/keys/")
-	counter.get(base + "/usage?key=" + busy.Key.ID).is(http.StatusOK).shows("Usage of " + busy.Key.ID).hides("Busy till")
+	counter.get(base+"/usage").is(http.StatusOK).shows(busy.Key.ID).lacks("Busy till", base+"/keys/")
+	counter.get(base + "/usage?key=" + busy.Key.ID).is(http.StatusOK).shows("Usage of " + busy.Key.ID).lacks("Busy till")
 }

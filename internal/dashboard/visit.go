@@ -83,7 +83,7 @@ func (d *Dashboard) inside(route route) http.Handler {
 			return err
 		}
 		if route.needs != "" && !v.actor.May(route.needs) {
-			return v.lacks(route.needs)
+			return v.actor.Lacks(route.needs)
 		}
 		if route.fresh && !v.keyring().Fresh(v.session) {
 			return v.signInAgain()

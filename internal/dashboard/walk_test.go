@@ -3,11 +3,20 @@ package dashboard_test
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
+	"github.com/keystile/keystile"
+	"github.com/keystile/keystile/internal/dashboard"
+	"github.com/keystile/keystile/internal/keyring"
 	"github.com/keystile/keystile/keystiletest"
 )
 
@@ -27,13 +36,70 @@ func TestWalk(t *testing.T) {
 	} {
 		t.Run(c.product+"/"+c.rows, func(t *testing.T) {
 			s := keystiletest.New(t, keystiletest.Profile(filepath.Join("..", "..", "examples", c.product+".yaml")))
-			walk(t, s, c.product+".mjs")
+			walk(t, s, c.product+".mjs", nil)
 		})
 	}
 }
 
+// named is how people reach the server in walks that use passkeys, which need a
+// host name. The browser is told where it is.
+const named = "http://keys.localhost"
+
+// TestWalkPasskeys: from an invitation to a passkey, signing in with it, the
+// proof that a sensitive page asks for, a lost passkey recovered through another
+// admin, and sessions ended; with the browser's own authenticator.
+func TestWalkPasskeys(t *testing.T) {
+	dir := t.TempDir()
+	s := keystiletest.New(t, keystiletest.PublicURL(named), keystiletest.Dir(dir))
+	walk(t, s, "passkey.mjs", given{"url": named, "age": aging(t, dir)})
+}
+
+// TestWalkEveryPage looks at every page of the list of routes, and at what forms
+// and refusals show.
+func TestWalkEveryPage(t *testing.T) {
+	s := keystiletest.New(t, keystiletest.PublicURL(named), keystiletest.FlushInterval(time.Second),
+		keystiletest.ProfileText("product: Every Page\nprefix: ev\nthird_parties: [zapier]\n"))
+	var routes []string
+	for _, r := range dashboard.Routes() {
+		if path, ok := strings.CutPrefix(r.Pattern, "GET "); ok {
+			routes = append(routes, path)
+		}
+	}
+	links := []string{}
+	for range strings.Count(strings.Join(routes, " "), "{token}") {
+		links = append(links, path.Base(s.SignInLink("")))
+	}
+	walk(t, s, "pages.mjs", given{
+		"url": named, "routes": routes, "links": links, "secret": s.Key(s.Workspace, keystile.CreateKey{Name: "In use"}).Secret,
+		"viewer": named + "/link/" + invite(t, s, keyring.Operator("test"), newMember(t, s, s.Workspace, "Vera", "viewer")),
+	})
+}
+
+// TestWalkReaders: without JavaScript, in another time zone, and on a page that
+// is left open.
+func TestWalkReaders(t *testing.T) {
+	s := keystiletest.New(t, keystiletest.FlushInterval(time.Second))
+	walk(t, s, "reader.mjs", given{"second": s.SignInLink(s.Workspace), "third": s.SignInLink(s.Workspace)})
+}
+
+// aging is an address at which everyone's last proof becomes an old one.
+func aging(t testing.TB, dir string) string {
+	t.Helper()
+	db := openDatabase(t, dir)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if err := age(db); err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+		}
+	}))
+	t.Cleanup(s.Close)
+	return s.URL
+}
+
+// given is what a walk is told.
+type given map[string]any
+
 // walk runs one of the scripts in browser/ against a server.
-func walk(t testing.TB, s *keystiletest.Server, script string) {
+func walk(t testing.TB, s *keystiletest.Server, script string, more given) {
 	t.Helper()
 	node, err := exec.LookPath("node")
 	if err != nil {
@@ -42,17 +108,20 @@ func walk(t testing.TB, s *keystiletest.Server, script string) {
 	if _, err := os.Stat(filepath.Join("browser", "node_modules", "playwright-core")); err != nil {
 		t.Fatal("the browser tests' packages are not installed: run scripts/tools.sh")
 	}
-	screenshots := os.Getenv("KEYSTILE_SCREENSHOTS")
-	given, err := json.Marshal(map[string]any{
-		"url": s.URL, "link": s.SignInLink(""), "workspace": s.Workspace, "operatorKey": s.OperatorKey,
-		"screenshots": screenshots, "failures": os.Getenv("KEYSTILE_FAILURES"),
-	})
+	in := given{
+		"url": s.URL, "api": s.URL, "workspace": s.Workspace, "operatorKey": s.OperatorKey,
+		"screenshots": os.Getenv("KEYSTILE_SCREENSHOTS"), "failures": os.Getenv("KEYSTILE_FAILURES"),
+		"hosts": given{"keys.localhost": strings.TrimPrefix(s.URL, "http://")},
+	}
+	maps.Copy(in, more)
+	in["link"] = in["url"].(string) + strings.TrimPrefix(s.SignInLink(""), s.URL) //nolint:forcetypeassert // as above
+	text, err := json.Marshal(in)
 	if err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(t.Context(), node, script)
 	cmd.Dir = "browser"
-	cmd.Env = append(os.Environ(), "WALK="+string(given))
+	cmd.Env = append(os.Environ(), "WALK="+string(text))
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Run(); err != nil {

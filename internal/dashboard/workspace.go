@@ -3,6 +3,7 @@ package dashboard
 import (
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/keystile/keystile"
@@ -139,7 +140,10 @@ type lockoutPage struct {
 func (v *visit) updateSettings() error {
 	name, list := v.r.PostFormValue("name"), v.r.PostFormValue("ip_allowlist")
 	entries := splitList(list)
-	out, err := v.keyring().LocksOut(v.actor, entries)
+	if !slices.Equal(entries, v.workspace.IPAllowlist) && !v.keyring().Fresh(v.session) {
+		return v.settings(name, list, v.door.Problem(v.r.Context(), v.signInAgain()))
+	}
+	out, err := v.keyring().LocksOut(v.actor, v.workspace.ID, entries)
 	if err == nil && out && v.r.PostFormValue("confirm") != "lockout" {
 		v.show(http.StatusConflict, "settings_lockout", "You would lock yourself out",
 			lockoutPage{Name: name, Allowlist: list, Address: v.address()})

@@ -32,6 +32,7 @@ type Door struct {
 	Profile  *profile.Profile
 	Trusted  []netip.Prefix // proxies whose forwarding headers count
 	Log      *slog.Logger
+	TLS      bool // people reach the server by it alone
 	// Decided is told of every key that was checked.
 	Decided func(keystile.Code)
 	// Observe is told of every answer, by route, status and time taken.
@@ -101,6 +102,9 @@ func (d *Door) Handler(next http.Handler) http.Handler {
 		h.Set("X-Request-Id", in.id)
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Cache-Control", "no-store")
+		if d.TLS {
+			h.Set("Strict-Transport-Security", "max-age=31536000") // for a year, in seconds (RFC 6797, section 6.1.1)
+		}
 		out := &response{ResponseWriter: w}
 		r.Body = newBody(out, r.Body)
 		defer func() {

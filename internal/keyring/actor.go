@@ -89,14 +89,21 @@ func (a Actor) scope() store.Scope {
 func (a Actor) need(permissions ...string) error {
 	for _, p := range permissions {
 		if !a.permissions.Allow(p) {
-			return a.lacks(p)
+			return a.Lacks(p)
 		}
 	}
 	return nil
 }
 
-// lacks refuses what takes a permission that the actor does not have.
-func (a Actor) lacks(permission string) error {
+// Lacks refuses what takes a permission that the actor does not have.
+func (a Actor) Lacks(permission string) error {
+	if a.session.Kind == SessionPortal && managesMembers(permission) {
+		e := keystile.NewError(keystile.CodeInsufficientPermission,
+			"You came from your product, so who is a member here is not managed on these pages.",
+			"Manage the people of the workspace in your product.")
+		e.Permission = permission
+		return e
+	}
 	if a.session.ID != "" {
 		e := keystile.NewError(keystile.CodeInsufficientPermission,
 			"Your role in this workspace lacks the permission "+permission+".",
@@ -167,7 +174,7 @@ func within(p netip.Prefix, list []netip.Prefix) bool {
 // not touch keys that do.
 func (a Actor) touch(p keystile.Permissions) error {
 	if len(p.Managing()) > 0 && !a.permissions.Allow("api.key.grant") {
-		return a.lacks("api.key.grant")
+		return a.Lacks("api.key.grant")
 	}
 	return nil
 }

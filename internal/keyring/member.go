@@ -276,6 +276,13 @@ func (k *Keyring) DeleteMemberWithKeys(ctx context.Context, a Actor, id, reason 
 }
 
 func (c *change) deleteMember(m *store.Member) error {
+	held, err := c.roleByID(m.WorkspaceID, m.RoleID)
+	if err != nil {
+		return err
+	}
+	if err := c.mayShape(held.Permissions); err != nil { // as for taking their role away
+		return err
+	}
 	before, err := c.k.presenter(c.Tx).member(*m)
 	if err != nil {
 		return err

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/keystile/keystile"
+	"github.com/keystile/keystile/internal/profile"
 	"github.com/keystile/keystile/internal/store"
 )
 
@@ -121,6 +122,28 @@ func (c *change) seat(ws keystile.Workspace, in keystile.CreateMember) (keystile
 		return keystile.Member{}, err
 	}
 	return m.Member, nil
+}
+
+// withoutMembers are the permissions of someone who came from the product: all
+// of the role's, but for managing members. Whom the product sends is its own to
+// say, and an identity made here would outlive the session.
+func withoutMembers(role keystile.Permissions) keystile.Permissions {
+	var out keystile.Permissions
+	for _, p := range role {
+		if !strings.HasPrefix(p, keystile.ManagementPrefix) {
+			out = append(out, p)
+		}
+	}
+	for _, p := range profile.ManagementPermissions() {
+		if role.Allow(p.Name) && !managesMembers(p.Name) {
+			out = append(out, p.Name)
+		}
+	}
+	return out
+}
+
+func managesMembers(permission string) bool {
+	return strings.HasPrefix(permission, "api.member.") && permission != "api.member.view"
 }
 
 // openPortal makes a session of a portal's link.

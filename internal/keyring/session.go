@@ -132,11 +132,17 @@ func (c *change) enter(s Session, workspaceID string) (Actor, error) {
 			return Actor{}, err
 		}
 		if s.Workspace == "" {
+			// Bound by no allowlist: it takes a command on the server to come in
+			// like this, and it is the way to put right one that locks everyone out.
 			a.workspace, a.permissions = OperatorWorkspace, keystile.Permissions{"*", "api.*", "platform.*"}
-		} else if ws.Suspended {
+			return a, nil
+		}
+		a.workspace, a.permissions = s.Workspace, keystile.Permissions{"*", "api.*"}
+		if !admits(ws.IPAllowlist, s.origin.Address) {
+			return Actor{}, outside(ws.Name)
+		}
+		if ws.Suspended {
 			return Actor{}, suspended(ws.Name)
-		} else {
-			a.workspace, a.permissions = s.Workspace, keystile.Permissions{"*", "api.*"}
 		}
 		return a, nil
 	}
@@ -145,18 +151,25 @@ func (c *change) enter(s Session, workspaceID string) (Actor, error) {
 		return Actor{}, err
 	}
 	a.workspace, a.permissions, a.party.Name = at.WorkspaceID, role.Permissions, memberName(s.Person.ID, at)
-	if a.Everywhere() {
-		return a, nil
+	if s.Kind == SessionPortal {
+		a.permissions = withoutMembers(role.Permissions)
 	}
+	// The list of the workspace that the place is in counts, so that of the
+	// operators' own for those who act by their role there.
 	if !admits(at.IPAllowlist, s.origin.Address) {
-		return Actor{}, keystile.NewError(keystile.CodeIPNotAllowed,
-			"The workspace "+at.WorkspaceName+" may be used from certain addresses only, and yours is not one of them.",
-			"Come from an address that the workspace allows.", "Ask an administrator of the workspace to allow yours.")
+		return Actor{}, outside(at.WorkspaceName)
 	}
 	if at.Suspended {
 		return Actor{}, suspended(at.WorkspaceName)
 	}
 	return a, nil
+}
+
+// outside refuses whoever comes from an address that a workspace does not allow.
+func outside(name string) error {
+	return keystile.NewError(keystile.CodeIPNotAllowed,
+		"The workspace "+name+" may be used from certain addresses only, and yours is not one of them.",
+		"Come from an address that the workspace allows.", "Ask an administrator of the workspace to allow yours.")
 }
 
 // suspended refuses everyone but the operator, as the API refuses the keys.

@@ -118,14 +118,18 @@ func (k *Keyring) endSession(ctx context.Context, s Session, id string) error {
 		if err := c.DeleteSession(s.Person.ID, id); err != nil {
 			return ignoreNotFound(err)
 		}
-		e := entry{action: "session.ended", kind: store.ChangeSession, objectID: id}
-		if s.Person.ID == "" {
-			e.workspaceID = orOperator(s.Workspace)
-			return c.record(e)
-		}
-		return c.recordPerson(s.Person.ID, s.Workspace, e)
+		return c.recordOwn(s, entry{action: "session.ended", kind: store.ChangeSession, objectID: id})
 	})
 	return err
+}
+
+// recordOwn records what whoever has a session did with their sign-ins.
+func (c *change) recordOwn(s Session, e entry) error {
+	if s.Person.ID == "" {
+		e.workspaceID = orOperator(s.Workspace)
+		return c.record(e)
+	}
+	return c.recordPerson(s.Person.ID, s.Workspace, e)
 }
 
 // actor is whoever has the session, in no workspace and without permissions.
@@ -137,11 +141,9 @@ func (s Session) actor() Actor {
 }
 
 // MySessions lists a person's own sessions, newest first. In a session that is
-// bound to one workspace it lists those alone that are bound to the same.
+// bound to one workspace it lists those alone that are bound to the same. Those
+// who came by a link and have no name are one: whoever can make such a link.
 func (k *Keyring) MySessions(ctx context.Context, s Session) (out []Session, err error) {
-	if s.Person.ID == "" {
-		return []Session{s}, nil
-	}
 	err = k.read(ctx, func(tx *store.Tx) error {
 		rows, err := tx.Sessions(s.Person.ID, MaxLimit)
 		out = nil
@@ -157,7 +159,7 @@ func (k *Keyring) MySessions(ctx context.Context, s Session) (out []Session, err
 
 // reaches tells whether a session may see and end another one of the same person.
 func (s Session) reaches(other store.Session) bool {
-	return s.Workspace == "" || s.Workspace == other.WorkspaceID
+	return s.Workspace == "" && s.Person.ID != "" || s.Workspace == other.WorkspaceID
 }
 
 // EndMySession ends one of a person's own sessions by its ID.
@@ -180,14 +182,11 @@ func (k *Keyring) EndMySession(ctx context.Context, s Session, id string) error 
 // EndMySessions signs out everywhere, here included. A session that is bound
 // to one workspace ends those alone that are bound to the same.
 func (k *Keyring) EndMySessions(ctx context.Context, s Session) error {
-	if s.Person.ID == "" {
-		return k.EndSession(ctx, s)
-	}
 	_, err := k.write(ctx, s.actor(), func(c *change) error {
 		if err := c.DeleteSessions(s.Person.ID, s.Workspace); err != nil {
 			return err
 		}
-		return c.recordPerson(s.Person.ID, s.Workspace, entry{action: "session.ended", kind: store.ChangeSession, reason: "everywhere"})
+		return c.recordOwn(s, entry{action: "session.ended", kind: store.ChangeSession, reason: "everywhere"})
 	})
 	return err
 }

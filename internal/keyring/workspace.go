@@ -198,7 +198,7 @@ func (c *change) updateWorkspace(w *keystile.Workspace, in keystile.WorkspacePat
 	if in.Plan == nil && in.Suspended == nil && in.SuspendedReason == nil || in.Name != nil || in.IPAllowlist != nil {
 		if !a.May("platform.workspace.update") {
 			if w.ID != a.workspace && !a.Everywhere() {
-				return a.lacks("platform.workspace.update") // it sees the list of workspaces, and no more
+				return a.Lacks("platform.workspace.update") // it sees the list of workspaces, and no more
 			}
 			if err := a.need("api.workspace.update"); err != nil {
 				return err
@@ -325,13 +325,15 @@ func (k *Keyring) PlanUse(ctx context.Context, a Actor, workspaceID string) (use
 	return use, err
 }
 
-// LocksOut tells whether a workspace with this allowlist would let its own
-// author in no more, from the address that they have now.
-func (k *Keyring) LocksOut(a Actor, list []string) (bool, error) {
+// LocksOut tells whether a workspace with this allowlist would let the list's
+// author in no more, from the address that they have now: whoever's place is in
+// it, but for the operator's link.
+func (k *Keyring) LocksOut(a Actor, workspaceID string, list []string) (bool, error) {
 	list, err := allowlist("body.ip_allowlist", list)
 	if err != nil {
 		return false, err
 	}
-	bound := a.session.ID != "" && a.session.Person.ID != "" && !a.Everywhere()
+	link := a.session.Person.ID == "" && a.session.Workspace == ""
+	bound := a.session.ID != "" && a.workspace == workspaceID && !link
 	return bound && !admits(list, a.origin.Address), nil
 }

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/keystile/keystile"
+	"github.com/keystile/keystile/keystiletest"
 )
 
 // certificate writes a certificate for this machine and its key, each in one
@@ -369,4 +370,26 @@ func TestSignInLink(t *testing.T) {
 		t.Error("the log holds the link's token")
 	}
 	inFiles(t, dir, token)
+}
+
+// TestStrictTransport: where people reach the server by TLS alone, browsers are
+// told to come by it from then on (RFC 6797, section 6.1); where they don't,
+// they are not (section 7.2).
+func TestStrictTransport(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ public, want string }{
+		{"https://keys.example.test", "max-age=31536000"},
+		{"http://keys.example.test", ""},
+		{"", ""},
+	} {
+		t.Run(c.public, func(t *testing.T) {
+			t.Parallel()
+			s := keystiletest.New(t, keystiletest.PublicURL(c.public))
+			for _, path := range []string{"/sign-in", "/healthz", "/v1/me", "/assets/none", "/nowhere"} {
+				if got := call(t, "GET", s.URL+path, nil, nil).header.Get("Strict-Transport-Security"); got != c.want {
+					t.Errorf("%s: %q, want %q", path, got, c.want)
+				}
+			}
+		})
+	}
 }

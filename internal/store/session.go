@@ -64,9 +64,10 @@ func (tx *Tx) DeleteSession(personID, id string) error {
 }
 
 // DeleteSessions ends a person's sessions: those bounded to the workspace if
-// one is named, else all.
+// one is named, else all. Without a person it ends those of links: into the
+// workspace, or the operator's.
 func (tx *Tx) DeleteSessions(personID, workspaceID string) error {
-	_, err := tx.exec(`DELETE FROM sessions WHERE person_id = $1 AND (workspace_id = $2 OR $2 = '')`, personID, workspaceID)
+	_, err := tx.exec(`DELETE FROM sessions WHERE person_id = $1 AND (workspace_id = $2 OR $2 = '' AND $1 <> '')`, personID, workspaceID)
 	return wrap("end sessions", err)
 }
 

@@ -32,7 +32,7 @@ export class House {
     const house = new House();
     house.browser = await chromium.launch({
       executablePath: process.env.KEYSTILE_TEST_CHROMIUM || "/usr/bin/chromium",
-      args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
+      args: [`--host-resolver-rules=${Object.entries(given.hosts || {}).map(([name, at]) => `MAP ${name} ${at}`).join(", ")}`, "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
     });
     house.context = await house.browser.newContext({ viewport: { width: 1280, height: 800 }, reducedMotion: "reduce", ...options });
     await house.context.grantPermissions(["clipboard-read", "clipboard-write"], { origin: given.url });
@@ -40,8 +40,8 @@ export class House {
     return house;
   }
 
-  async newPage() {
-    const page = await this.context.newPage();
+  async newPage(context = this.context) {
+    const page = await context.newPage();
     page.setDefaultTimeout(15000);
     page.on("pageerror", (error) => this.faults.push(`script error on ${page.url()}: ${error}`));
     page.on("console", (message) => {
@@ -72,7 +72,7 @@ export class House {
   // look checks what is on the screen now.
   async look(name, page = this.page) {
     this.#checked++;
-    await page.evaluate(axe + "\n;0");
+    if (!(await page.evaluate(() => "axe" in globalThis))) await page.evaluate(axe + "\n;0");
     const found = await page.evaluate(() => globalThis.axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"] }));
     for (const v of found.violations) {
       this.faults.push(`${name} (${new URL(page.url()).pathname}): ${v.id}: ${v.help}: ${v.nodes.slice(0, 3).map((n) => n.html.slice(0, 160)).join(" | ")}`);
@@ -118,7 +118,7 @@ export class House {
 
   // api calls the server as a program would.
   async api(method, path, { key = given.operatorKey, body, headers = {} } = {}) {
-    const answer = await fetch(given.url + path, {
+    const answer = await fetch((given.api || given.url) + path, {
       method, headers: { ...(key ? { Authorization: `Bearer ${key}` } : {}), ...(body ? { "Content-Type": "application/json" } : {}), ...headers },
       body: body && JSON.stringify(body),
     });
@@ -142,6 +142,26 @@ export class House {
   row(text, page = this.page) {
     return page.getByRole("row").filter({ hasText: text });
   }
+}
+
+// get loads something as the page would, without going there.
+export const get = (page, path) => page.evaluate(async (p) => {
+  const answer = await fetch(p, { headers: { Accept: "text/html" } });
+  return { status: answer.status, type: answer.headers.get("content-type"), name: answer.headers.get("content-disposition"), text: await answer.text() };
+}, path);
+
+// device gives a page an authenticator that says yes: a phone in its owner's hand.
+export async function device(page, credentials = []) {
+  const cdp = await page.context().newCDPSession(page);
+  await cdp.send("WebAuthn.enable");
+  const { authenticatorId } = await cdp.send("WebAuthn.addVirtualAuthenticator", {
+    options: { protocol: "ctap2", transport: "internal", hasResidentKey: true, hasUserVerification: true, isUserVerified: true, automaticPresenceSimulation: true },
+  });
+  for (const credential of credentials) await cdp.send("WebAuthn.addCredential", { authenticatorId, credential });
+  return {
+    keys: async () => (await cdp.send("WebAuthn.getCredentials", { authenticatorId })).credentials,
+    lose: () => cdp.send("WebAuthn.clearCredentials", { authenticatorId }),
+  };
 }
 
 // walk runs one walk to its end, and ends the process with 1 if it fails.

@@ -104,8 +104,7 @@ function unrepeat(dialog) {
 }
 
 // A dialog that a page comes with, such as the one that shows a new key, is
-// made modal. It is not closed by accident while the key is not copied, and
-// what it showed is not in the page that the browser may keep for "back".
+// made modal. It is not closed by accident while the key is not copied.
 for (const dialog of $$("dialog[open]")) {
   dialog.close();
   dialog.showModal();
@@ -117,8 +116,10 @@ for (const dialog of $$("dialog[open]")) {
     if (!dialog.hasAttribute("data-uncopied")) return;
     if (!confirm(dialog.dataset.uncopied)) event.preventDefault();
   });
-  addEventListener("pagehide", () => { for (const secret of $$(".secret, [data-secret]", dialog)) secret.textContent = ""; });
 }
+
+// Nor is any secret in the page that the browser may keep for "back".
+addEventListener("pagehide", () => { for (const secret of $$(".secret, [data-secret]")) secret.textContent = ""; });
 
 // Choosing all rows of a table.
 document.addEventListener("change", (event) => {
@@ -138,16 +139,22 @@ addEventListener("pageshow", () => { for (const form of $$("form[data-sent]")) d
 
 tellTimes(document);
 
-// Live parts are looked at again while the page is.
-for (const part of $$("[data-live]")) {
-  const seconds = Math.max(5, Number(part.dataset.live) || 15);
-  setInterval(async () => {
-    if (document.hidden || document.querySelector("dialog[open]") || part.contains(document.activeElement)) return;
-    const answer = await fetch(location.href, { headers: { Accept: "text/html" } }).catch(() => null);
-    if (!answer || !answer.ok || answer.redirected) return;
-    const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById(part.id);
-    if (!fresh) return;
-    part.replaceChildren(...fresh.childNodes);
+// Live parts are looked at again while the page is. What is ticked or unfolded
+// in them stays so, and nothing moves under the one who is in it.
+const live = [...$$("[data-live][id]")];
+if (live.length > 0) setInterval(async () => {
+  if (document.hidden || document.querySelector("dialog[open]")) return;
+  const answer = await fetch(location.href, { headers: { Accept: "text/html" } }).catch(() => null);
+  if (!answer || !answer.ok || answer.redirected) return;
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  for (const part of live) {
+    const fresh = page.getElementById(part.id);
+    if (!fresh || part.contains(document.activeElement)) continue;
+    const ticked = new Set([...$$("input:checked", part)].map((box) => box.name + box.value));
+    for (const box of $$("input[type=checkbox]", fresh)) box.checked = ticked.has(box.name + box.value);
+    const folds = $$("details", fresh);
+    $$("details", part).forEach((fold, i) => { if (folds[i]) folds[i].open = fold.open; });
+    part.replaceChildren(...[...fresh.childNodes].map((node) => document.adoptNode(node)));
     tellTimes(part);
-  }, seconds * 1000);
-}
+  }
+}, 10_000);
