@@ -3,6 +3,7 @@ package dashboard
 import (
 	"bytes"
 	"embed"
+	"fmt"
 	"html/template"
 	"io/fs"
 	"net/http"
@@ -35,6 +36,9 @@ func (d *Dashboard) newPages() (pages, error) {
 		"role":    d.roleTitle,
 		"place":   d.environmentTitle,
 		"reason":  d.reasonTitle,
+		"faults":  d.faults,
+		"fault":   d.fault,
+		"number":  number,
 	}).ParseFS(templates, "templates/part/*.html")
 	if err != nil {
 		return nil, err
@@ -185,4 +189,13 @@ func done(name string) string {
 		return "Review noted."
 	}
 	return ""
+}
+
+// number writes a number that is not negative as people do: 12,345.
+func number(n any) string {
+	s := fmt.Sprint(n)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
 }

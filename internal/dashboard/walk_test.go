@@ -82,6 +82,10 @@ func TestWalkReaders(t *testing.T) {
 	walk(t, s, "reader.mjs", given{"second": s.SignInLink(s.Workspace), "third": s.SignInLink(s.Workspace)})
 }
 
+// TestWalkSecret: a secret that is shown once is not lost by accident, and a
+// form that is refused stays in its dialog.
+func TestWalkSecret(t *testing.T) { walk(t, keystiletest.New(t), "secret.mjs", nil) }
+
 // aging is an address at which everyone's last proof becomes an old one.
 func aging(t testing.TB, dir string) string {
 	t.Helper()
