@@ -102,7 +102,8 @@ func (v *visit) checks() (list []string) {
 		text  string
 		every time.Duration
 	}{
-		{"Keys are replaced every ", p.Keys.RotateEvery}, {"Keys are in use: none is idle for ", p.Keys.IdleAfter}, {"Keys are reviewed every ", p.Keys.ReviewEvery},
+		{"Keys are replaced every ", p.Keys.RotateEvery}, {"Keys that are not used any more are ended: none is idle for longer than ", p.Keys.IdleAfter},
+		{"Keys are reviewed every ", p.Keys.ReviewEvery},
 	} {
 		if c.every > 0 {
 			list = append(list, c.text+days(c.every)+".")

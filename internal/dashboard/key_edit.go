@@ -80,7 +80,7 @@ func (v *visit) saveKey() error {
 	} else if err != nil {
 		return err
 	}
-	return v.to(v.cameFrom() + "?done=saved")
+	return v.to(withDone(v.cameFrom(), "saved"))
 }
 
 // reaches tells whether a change is to what a key opens, or from where. That
@@ -141,7 +141,7 @@ func (v *visit) disableKey() error {
 	} else if err != nil {
 		return err
 	}
-	return v.to(v.cameFrom() + "?done=disabled")
+	return v.to(withDone(v.cameFrom(), "disabled"))
 }
 
 func (v *visit) enableKey() error {
@@ -152,7 +152,7 @@ func (v *visit) enableKey() error {
 	if _, err := v.keyring().EnableKey(v.r.Context(), v.actor, k.ID); err != nil {
 		return err
 	}
-	return v.to(v.cameFrom() + "?done=enabled")
+	return v.to(withDone(v.cameFrom(), "enabled"))
 }
 
 func (v *visit) reviewKey() error {
@@ -163,5 +163,5 @@ func (v *visit) reviewKey() error {
 	if _, err := v.keyring().ReviewKey(v.r.Context(), v.actor, k.ID); err != nil {
 		return err
 	}
-	return v.to(v.cameFrom() + "?done=reviewed")
+	return v.to(withDone(v.cameFrom(), "reviewed"))
 }

@@ -36,6 +36,7 @@ func (d *Dashboard) newPages() (pages, error) {
 		"role":    d.roleTitle,
 		"place":   d.environmentTitle,
 		"reason":  d.reasonTitle,
+		"act":     newAct,
 		"faults":  d.faults,
 		"fault":   d.fault,
 		"number":  number,
@@ -171,6 +172,8 @@ func done(name string) string {
 		return "Rolled back: the replacement is revoked, and this key goes on."
 	case "revoked_all":
 		return "Revoked. All of them are refused from now on."
+	case "none":
+		return "No key was chosen. Tick the keys that are meant first."
 	case "deleted_all":
 		return "Deleted. All of them are refused from now on."
 	case "ended":

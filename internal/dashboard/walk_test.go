@@ -35,7 +35,8 @@ func TestWalk(t *testing.T) {
 		{"tenant", "TN1_TN2_TN3_TN4_TN5"},
 	} {
 		t.Run(c.product+"/"+c.rows, func(t *testing.T) {
-			s := keystiletest.New(t, keystiletest.Profile(filepath.Join("..", "..", "examples", c.product+".yaml")))
+			s := keystiletest.New(t, keystiletest.Profile(filepath.Join("..", "..", "examples", c.product+".yaml")),
+				keystiletest.FlushInterval(time.Second)) // pictures show what was used
 			walk(t, s, c.product+".mjs", nil)
 		})
 	}

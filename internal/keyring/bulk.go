@@ -24,16 +24,18 @@ func (k *Keyring) DeleteKeys(ctx context.Context, a Actor, workspaceID string, i
 	return k.each(ctx, a, workspaceID, ids, func(c *change, key *store.Key) (bool, error) { return true, c.deleteOne(key) })
 }
 
-// RevokeMade ends all live keys of a workspace that one person or key has
-// made. When it fails, some may have ended already; it can be called again.
-func (k *Keyring) RevokeMade(ctx context.Context, a Actor, workspaceID, creatorID string, in keystile.RevokeKey) (n int, err error) {
-	return k.eachMade(ctx, a, workspaceID, creatorID, func(c *change, key *store.Key) (bool, error) { return c.revokeOne(key, in) })
+// RevokeMade ends live keys of a workspace that one person or key has made, at
+// most as many as asked for, and returns how many. When it fails, some may have
+// ended already; it can be called again.
+func (k *Keyring) RevokeMade(ctx context.Context, a Actor, workspaceID, creatorID string, in keystile.RevokeKey, most int) (n int, err error) {
+	return k.eachMade(ctx, a, workspaceID, creatorID, most, func(c *change, key *store.Key) (bool, error) { return c.revokeOne(key, in) })
 }
 
-// DeleteMade removes all live keys of a workspace that one person or key has
-// made. When it fails, some may be gone already; it can be called again.
-func (k *Keyring) DeleteMade(ctx context.Context, a Actor, workspaceID, creatorID string) (n int, err error) {
-	return k.eachMade(ctx, a, workspaceID, creatorID, func(c *change, key *store.Key) (bool, error) { return true, c.deleteOne(key) })
+// DeleteMade removes live keys of a workspace that one person or key has made,
+// at most as many as asked for, and returns how many. When it fails, some may
+// be gone already; it can be called again.
+func (k *Keyring) DeleteMade(ctx context.Context, a Actor, workspaceID, creatorID string, most int) (n int, err error) {
+	return k.eachMade(ctx, a, workspaceID, creatorID, most, func(c *change, key *store.Key) (bool, error) { return true, c.deleteOne(key) })
 }
 
 func (c *change) revokeOne(key *store.Key, in keystile.RevokeKey) (bool, error) {
@@ -96,8 +98,9 @@ func (k *Keyring) each(ctx context.Context, a Actor, workspaceID string, ids []s
 	return n, nil
 }
 
-// eachMade does the same to all live keys that one party made.
-func (k *Keyring) eachMade(ctx context.Context, a Actor, workspaceID, creatorID string, fn func(*change, *store.Key) (bool, error)) (n int, err error) {
+// eachMade does the same to live keys that one party made, in as many
+// transactions as it takes.
+func (k *Keyring) eachMade(ctx context.Context, a Actor, workspaceID, creatorID string, most int, fn func(*change, *store.Key) (bool, error)) (n int, err error) {
 	if err := checkID("ws_", workspaceID); err != nil {
 		return 0, err
 	}
@@ -105,7 +108,7 @@ func (k *Keyring) eachMade(ctx context.Context, a Actor, workspaceID, creatorID 
 		return 0, notFound()
 	}
 	for {
-		done := 0
+		done, chunk := 0, min(maxBulk, most-n)
 		_, err := k.write(ctx, a, func(c *change) error {
 			done = 0
 			if _, err := c.Workspace(a.scope(), workspaceID); err != nil {
@@ -114,7 +117,7 @@ func (k *Keyring) eachMade(ctx context.Context, a Actor, workspaceID, creatorID 
 			if err := c.actor.need("api.key.delete"); err != nil {
 				return err
 			}
-			rows, err := c.Keys(a.scope(), store.KeyFilter{WorkspaceID: workspaceID, CreatorID: creatorID, Live: true, Now: c.now, Limit: maxBulk})
+			rows, err := c.Keys(a.scope(), store.KeyFilter{WorkspaceID: workspaceID, CreatorID: creatorID, Live: true, Now: c.now, Limit: chunk})
 			if err != nil {
 				return err
 			}
@@ -134,7 +137,7 @@ func (k *Keyring) eachMade(ctx context.Context, a Actor, workspaceID, creatorID 
 			return n, err
 		}
 		n += done
-		if done < maxBulk {
+		if done < chunk || n >= most {
 			return n, nil
 		}
 	}

@@ -6,6 +6,7 @@ const $$ = (query, root = document) => root.querySelectorAll(query);
 // Times: the reader's zone, with the exact instant on hover.
 const near = new Intl.RelativeTimeFormat(undefined, { numeric: "auto" });
 const whole = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+const day = new Intl.DateTimeFormat(undefined, { dateStyle: "medium" });
 const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "long" });
 
 function tellTimes(root) {
@@ -17,7 +18,7 @@ function tellTimes(root) {
     else if (Math.abs(minutes) < 0.5) time.textContent = "just now";
     else if (Math.abs(minutes) < 60) time.textContent = near.format(Math.round(minutes), "minute");
     else if (Math.abs(minutes) < 60 * 24) time.textContent = near.format(Math.round(minutes / 60), "hour");
-    else time.textContent = whole.format(at);
+    else time.textContent = (time.dataset.form === "day" ? day : whole).format(at);
     time.title = `${exact.format(at)} · ${time.getAttribute("datetime")}`;
   }
 }
@@ -84,7 +85,9 @@ function show(main, opener) {
   dialog.dataset.fetched = "";
   fill(dialog, main);
   document.body.append(dialog);
-  dialog.addEventListener("close", () => { dialog.remove(); opener?.focus(); });
+  const menu = opener?.closest("[popover]");
+  const back = menu ? document.querySelector(`[popovertarget="${menu.id}"]`) : opener;
+  dialog.addEventListener("close", () => { dialog.remove(); back?.focus(); });
   dialog.addEventListener("click", (event) => {
     const close = event.target.closest("[data-close]");
     if (close) { event.preventDefault(); dialog.close(); }

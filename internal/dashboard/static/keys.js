@@ -63,7 +63,7 @@ function read(svg, bar) {
   const reading = svg.closest("figure")?.querySelector(".reading");
   if (!reading) return;
   bar?.classList.add("read");
-  if (!bar) { reading.textContent = reading.dataset.none; return; }
+  if (!bar) { reading.textContent = ""; return; }
   const at = bar.dataset.at ? hour.format(new Date(bar.dataset.at)) : bar.dataset.day;
   reading.textContent = `${at}: ${bar.dataset.says}`;
 }
@@ -103,3 +103,15 @@ function prepare(root) {
 }
 document.addEventListener("shown", (event) => prepare(event.detail));
 prepare(document);
+
+// A row's menu opens at its button.
+document.addEventListener("toggle", (event) => {
+  const menu = event.target;
+  if (!menu.matches?.(".menu[popover]") || event.newState !== "open") return;
+  const at = document.querySelector(`[popovertarget="${menu.id}"]`).getBoundingClientRect();
+  const { width, height } = menu.getBoundingClientRect();
+  menu.style.left = `${Math.max(8, at.right - width)}px`;
+  menu.style.top = `${at.bottom + height > innerHeight ? at.top - height : at.bottom}px`;
+  menu.querySelector("button")?.focus();
+}, true);
+addEventListener("scroll", () => { for (const menu of $$(".menu:popover-open")) menu.hidePopover(); }, true);
