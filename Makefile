@@ -1,6 +1,6 @@
 # make help lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-short lint fmt screenshots fuzz bench dist tools clean
+.PHONY: help build run test test-short lint fmt screenshots fuzz soak bench dist tools clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ screenshots: tools ## Pictures of the pages into docs/screenshots, by walking th
 
 fuzz: ## Every fuzz target for FUZZTIME (10s)
 	@scripts/fuzz.sh
+
+soak: ## Half an hour of faults on servers, agents and a failing-over database, judged (SOAK=30m SEED=0)
+	@go test -count=1 -v -timeout 0 -run 'TestSoak$$' ./internal/server -soak $(or $(SOAK),30m) -seed $(or $(SEED),0)
 
 bench: ## Every benchmark, with allocations
 	@go test -run '^$$' -bench . -benchmem ./...

@@ -541,6 +541,21 @@ func TestClientLostSecret(t *testing.T) {
 	if _, err := c.RotateKey(t.Context(), "key_0", keystile.RotateKey{}); !errors.Is(err, keystile.CodeUnknownOutcome) {
 		t.Errorf("a replacement's secret was lost, and the error is %v", err)
 	}
+	s = serve(t, func(w http.ResponseWriter, try int) {
+		if try == 1 {
+			hangUp(t, w)
+			return
+		}
+		w.Header().Set("Idempotency-Replayed", "true")
+		writeJSON(w, http.StatusCreated, `{"webhook_secret":{"id":"whs_1"}}`)
+	})
+	hook, err := s.client(t).CreateWebhookSecret(t.Context(), "ws_1", keystile.CreateWebhookSecret{Label: "l"})
+	if !errors.Is(err, keystile.CodeUnknownOutcome) || !strings.Contains(err.Error(), "whs_1") || hook.WebhookSecret.ID != "whs_1" {
+		t.Errorf("a webhook secret was lost: %+v, %v", hook.WebhookSecret, err)
+	}
+	if _, err := s.client(t).SignWebhook(t.Context(), "ws_1", keystile.SignRequest{Payload: "a\xff"}); err == nil || !strings.Contains(err.Error(), "UTF-8") {
+		t.Errorf("a payload that JSON can't carry: %v", err)
+	}
 	imported, err := c.CreateKey(t.Context(), "ws_1", keystile.CreateKey{Name: "n", SHA256: strings.Repeat("0", 64)})
 	if err != nil || imported.Key.ID != "key_1" {
 		t.Errorf("an imported key has no secret to lose: %v", err)

@@ -162,6 +162,21 @@ func (c *Client) Audit(ctx context.Context, workspaceID string, o ListAudit) (Li
 	return fetch[List[AuditEntry]](ctx, c, get(object("/v1/workspaces/%s/audit", workspaceID), q))
 }
 
+// ListAlerts says which alerts to return. The zero value asks for the open ones.
+type ListAlerts struct {
+	State  string // open, closed or all; empty: open
+	Cursor string // NextCursor of the page before
+	Limit  int    // alerts a page, at most 200; 0: 50
+}
+
+// Alerts returns a page of the workspace's alerts, newest first.
+func (c *Client) Alerts(ctx context.Context, workspaceID string, o ListAlerts) (List[Alert], error) {
+	q := url.Values{}
+	set(q, "state", o.State)
+	setPage(q, o.Cursor, o.Limit)
+	return fetch[List[Alert]](ctx, c, get(object("/v1/workspaces/%s/alerts", workspaceID), q))
+}
+
 // Plans returns which plan and which role allows what.
 func (c *Client) Plans(ctx context.Context) (PlanMatrix, error) {
 	return fetch[PlanMatrix](ctx, c, get("/v1/plans", nil))

@@ -44,6 +44,7 @@ const (
 	CodeTimeout             Code = "timeout"                // the request took too long to arrive
 	CodeUnknownOutcome      Code = "unknown_outcome"        // the change may or may not have happened; ask again
 	CodeUnavailable         Code = "unavailable"            // the server cannot answer now; try again
+	CodeMasterKeyMissing    Code = "master_key_missing"     // the server lacks the master key that seals webhook secrets
 	CodeStorageFull         Code = "storage_full"           // no space left for the database
 	CodeInternal            Code = "internal"               // a fault of the server
 )
@@ -195,6 +196,10 @@ func (c Code) definition() definition {
 	case CodeUnavailable:
 		return definition{http.StatusServiceUnavailable, "Not available", "The request can't be answered now.", [2]string{
 			"Send it again after the seconds that the header Retry-After names.",
+		}}
+	case CodeMasterKeyMissing:
+		return definition{http.StatusServiceUnavailable, "Master key missing", "The server does not have the master key that webhook secrets are sealed with.", [2]string{
+			"Whoever runs this server gives it its master key: in the variable KEYSTILE_MASTER_KEY, in a file with --master-key-file, or by a command with --master-key-command.",
 		}}
 	case CodeStorageFull:
 		return definition{http.StatusInsufficientStorage, "Storage full", "There is no space left for the database.", [2]string{

@@ -16,11 +16,11 @@ import (
 	"github.com/keystile/keystile"
 )
 
-// constants returns the values of the string constants of a type in code.go,
-// so that one added there cannot be forgotten here.
-func constants(t *testing.T, typeName string) []string {
+// constants returns the values of the string constants of a type in a file of
+// this package, so that one added there cannot be forgotten here.
+func constants(t *testing.T, path, typeName string) []string {
 	t.Helper()
-	file, err := parser.ParseFile(token.NewFileSet(), "code.go", nil, 0)
+	file, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,7 +40,7 @@ func constants(t *testing.T, typeName string) []string {
 		return true
 	})
 	if len(values) == 0 {
-		t.Fatalf("code.go has no constant of type %s", typeName)
+		t.Fatalf("%s has no constant of type %s", path, typeName)
 	}
 	return values
 }
@@ -51,7 +51,7 @@ func TestEveryCodeIsDefined(t *testing.T) {
 		t.Errorf("an unknown code has status %d, want 500", fallback.Status)
 	}
 	titles := map[string]string{}
-	for _, name := range constants(t, "Code") {
+	for _, name := range constants(t, "code.go", "Code") {
 		code := keystile.Code(name)
 		e := keystile.NewError(code, "")
 		if code != keystile.CodeInternal && e.Title == fallback.Title {
@@ -73,7 +73,7 @@ func TestEveryCodeIsDefined(t *testing.T) {
 func TestEveryHintIsExplained(t *testing.T) {
 	plain := keystile.Malformed("")
 	details := map[string]string{plain.Detail: "no hint"}
-	for _, name := range constants(t, "Hint") {
+	for _, name := range constants(t, "code.go", "Hint") {
 		e := keystile.Malformed(keystile.Hint(name))
 		if other, twice := details[e.Detail]; twice {
 			t.Errorf("%s is explained as %s is", name, other)

@@ -6,8 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
+	"strings"
+	"sync"
+	"time"
 
 	"github.com/keystile/keystile"
 )
@@ -162,4 +166,79 @@ func ExampleMiddleware() {
 	// 200 added for ws_1
 	// 401 Invalid API Key - There is no such key: it was never issued here, or it was deleted.
 	// 403 Permission missing - This key lacks the permission inventory.delete.
+}
+
+// A receiver of webhooks. The guard notes which ones have been done; where
+// several processes receive, it is a table that they share, written in the
+// transaction that does the work.
+func ExampleWebhookVerifier() {
+	secret, _ := keystile.NewWebhookSecret() // in production: keystile.ParseWebhookSecret(os.Getenv("WEBHOOK_SECRET"))
+
+	var mu sync.Mutex
+	done := map[string]time.Time{} // until when to remember
+	webhooks := keystile.WebhookVerifier{
+		Secrets: []keystile.WebhookSecret{secret}, // during a rotation, the old one and the new one
+		Replayed: func(id string, until time.Time) (bool, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			maps.DeleteFunc(done, func(_ string, until time.Time) bool { return time.Now().After(until) })
+			_, before := done[id]
+			done[id] = until
+			return before, nil
+		},
+	}
+	work := func(payload []byte) error {
+		fmt.Printf("doing %s\n", payload)
+		return nil
+	}
+	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// The body as it came: parsed and written again, it is another one.
+		payload, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 1<<20))
+		if err != nil {
+			http.Error(w, "too large", http.StatusRequestEntityTooLarge)
+			return
+		}
+		switch err := webhooks.Verify(r.Header, payload); {
+		case errors.Is(err, keystile.ErrWebhookReplayed):
+			w.WriteHeader(http.StatusOK) // it has been done: nothing to do, and no need to send it again
+			return
+		case err != nil:
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		if err := work(payload); err != nil {
+			mu.Lock()
+			delete(done, r.Header.Get(keystile.WebhookIDHeader)) // so that the next attempt counts
+			mu.Unlock()
+			http.Error(w, "try again", http.StatusInternalServerError)
+		}
+	}))
+	defer receiver.Close()
+
+	payload := []byte(`{"type":"order.shipped"}`)
+	headers, err := keystile.SignWebhook("msg_1", time.Now(), payload, secret)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, body := range []string{string(payload), string(payload), `{"type":"order.forged"}`} {
+		r, err := http.NewRequestWithContext(context.Background(), http.MethodPost, receiver.URL, strings.NewReader(body))
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		r.Header = headers.Clone()
+		answer, err := http.DefaultClient.Do(r)
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		answer.Body.Close()
+		fmt.Println(answer.StatusCode)
+	}
+	// Output:
+	// doing {"type":"order.shipped"}
+	// 200
+	// 200
+	// 400
 }

@@ -104,13 +104,13 @@ func SignWebhook(id string, at time.Time, payload []byte, secrets ...WebhookSecr
 	if !isWebhookID(id) {
 		return nil, errors.New("keystile: the id of a webhook has 1 to 128 of the characters A-Z a-z 0-9 _ -")
 	}
-	if at.Unix() <= 0 {
+	timestamp := strconv.FormatInt(at.Unix(), 10)
+	if _, ok := parseWebhookTime(timestamp); !ok {
 		return nil, errors.New("keystile: a webhook needs the time at which it is signed")
 	}
 	if len(secrets) == 0 || len(secrets) > maxSignatures {
 		return nil, fmt.Errorf("keystile: a webhook is signed with 1 to %d secrets", maxSignatures)
 	}
-	timestamp := strconv.FormatInt(at.Unix(), 10)
 	signatures := make([]string, len(secrets))
 	for i, s := range secrets {
 		if len(s.key) == 0 {
@@ -155,17 +155,30 @@ type WebhookVerifier struct {
 	// 0 means [WebhookTolerance].
 	Tolerance time.Duration
 	// Replayed, if set, is asked last, about a webhook that is good otherwise:
-	// it notes the ID and tells whether it was noted before. It may forget an
-	// ID at until, when the timestamp alone refuses it.
+	// it notes the ID and tells whether it was noted before, in one step, since
+	// two deliveries of one webhook may arrive together. Once until has passed
+	// it may forget the ID: the timestamp alone refuses the webhook then.
+	//
+	// A sender that got no answer, or a failure, sends the webhook again under
+	// the same ID. So a receiver that fails after Verify must make its guard
+	// forget the ID, and one that is asked again about what it has done answers
+	// [ErrWebhookReplayed] with success, or it will be asked once more.
 	Replayed func(id string, until time.Time) (bool, error)
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 }
 
 // Verify returns nil if the headers carry a good signature of the payload, the
-// body as it was received, byte for byte. Signatures may stand in one header
-// or in several, separated by spaces; those of other versions than v1 are
-// passed over. The errors are those named ErrWebhook…, and what Replayed says.
+// body as it was received, byte for byte. The case of the headers' names does
+// not matter. Signatures may stand in one header, separated by spaces, or in
+// several, which a proxy may have joined with commas (RFC 9110, 5.3); those of
+// other versions than v1 are passed over. The errors are those named
+// ErrWebhook…, and what Replayed says.
+//
+// It is stricter than the specification's own libraries where they read one
+// text in several ways: a timestamp is digits without sign, leading zero or
+// anything behind them, a header that may be there once is there once, and
+// whatever stands under v1 is the whole base64 of a MAC.
 func (v *WebhookVerifier) Verify(h http.Header, payload []byte) error {
 	id, okID := single(h, WebhookIDHeader)
 	timestamp, okTime := single(h, WebhookTimestampHeader)
@@ -176,7 +189,7 @@ func (v *WebhookVerifier) Verify(h http.Header, payload []byte) error {
 	if !ok {
 		return ErrWebhookHeader
 	}
-	presented, err := webhookSignatures(h.Values(WebhookSignatureHeader))
+	presented, err := webhookSignatures(headerValues(h, WebhookSignatureHeader))
 	if err != nil {
 		return err
 	}
@@ -221,9 +234,22 @@ func (v *WebhookVerifier) Verify(h http.Header, payload []byte) error {
 	return nil
 }
 
+// headerValues returns the lines of a header. [http.Header.Values] finds only
+// names in canonical form, and frameworks that are not built on net/http hand
+// over maps with names in lower case.
+func headerValues(h http.Header, name string) []string {
+	var values []string
+	for k, v := range h {
+		if http.CanonicalHeaderKey(k) == name {
+			values = append(values, v...)
+		}
+	}
+	return values
+}
+
 // single returns the value of a header that is there once.
 func single(h http.Header, name string) (string, bool) {
-	values := h.Values(name)
+	values := headerValues(h, name)
 	if len(values) != 1 {
 		return "", false
 	}
@@ -251,21 +277,24 @@ func webhookSignatures(lines []string) ([][]byte, error) {
 	n := 0
 	for _, line := range lines {
 		for entry := range strings.SplitSeq(line, " ") {
-			if entry == "" {
-				continue
+			// An entry is a version and a signature; where lines were joined,
+			// a comma follows, and with no space behind it the next entry.
+			for rest := strings.TrimSuffix(entry, ","); rest != ""; {
+				var version, encoded string
+				version, rest, _ = strings.Cut(rest, ",")
+				encoded, rest, _ = strings.Cut(rest, ",")
+				if n++; n > maxSignatures {
+					return nil, ErrWebhookHeader
+				}
+				if version != webhookVersion {
+					continue
+				}
+				mac, err := strictBase64(encoded)
+				if err != nil || len(mac) != sha256.Size {
+					return nil, ErrWebhookHeader
+				}
+				macs = append(macs, mac)
 			}
-			if n++; n > maxSignatures {
-				return nil, ErrWebhookHeader
-			}
-			encoded, ok := strings.CutPrefix(entry, webhookVersion+",")
-			if !ok {
-				continue
-			}
-			mac, err := strictBase64(encoded)
-			if err != nil || len(mac) != sha256.Size {
-				return nil, ErrWebhookHeader
-			}
-			macs = append(macs, mac)
 		}
 	}
 	if n == 0 {

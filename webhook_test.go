@@ -6,7 +6,9 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -60,6 +62,17 @@ func TestWebhookVerify(t *testing.T) {
 		h[http.CanonicalHeaderKey(name)] = values
 		return h
 	}
+	// lower is what a framework may hand over that is not built on net/http.
+	lower := func(h http.Header, others ...http.Header) http.Header {
+		made := http.Header{}
+		for name, values := range h {
+			made[strings.ToLower(name)] = values
+		}
+		for _, other := range others {
+			maps.Copy(made, other)
+		}
+		return made
+	}
 	good := sign(a)
 	signature := good.Get("webhook-signature")
 	for _, c := range []struct {
@@ -74,6 +87,12 @@ func TestWebhookVerify(t *testing.T) {
 		{"two signatures, one known", sign(stranger, a), "body", []keystile.WebhookSecret{a}, nil},
 		{"two header lines", with(good, "webhook-signature", sign(stranger).Get("webhook-signature"), signature), "body", []keystile.WebhookSecret{a}, nil},
 		{"another version beside it", with(good, "webhook-signature", "v1a,AAAA "+signature), "body", []keystile.WebhookSecret{a}, nil},
+		{"two lines, joined on the way", with(good, "webhook-signature", sign(stranger).Get("webhook-signature")+", "+signature), "body", []keystile.WebhookSecret{a}, nil},
+		{"two lines, joined without a space", with(good, "webhook-signature", sign(stranger).Get("webhook-signature")+","+signature), "body", []keystile.WebhookSecret{a}, nil},
+		{"another version, joined", with(good, "webhook-signature", "v1a,AAAA,"+signature+",v2,x"), "body", []keystile.WebhookSecret{a}, nil},
+		{"too many signatures, joined", with(good, "webhook-signature", strings.Repeat("v2,x,", 40)+signature), "body", []keystile.WebhookSecret{a}, keystile.ErrWebhookHeader},
+		{"names in lower case", lower(good), "body", []keystile.WebhookSecret{a}, nil},
+		{"a name twice, in two cases", lower(good, good), "body", []keystile.WebhookSecret{a}, keystile.ErrWebhookHeader},
 		{"spaces between", with(good, "webhook-signature", "  "+signature+"  "), "body", []keystile.WebhookSecret{a}, nil},
 		{"other body", good, "bodx", []keystile.WebhookSecret{a}, keystile.ErrWebhookSignature},
 		{"other secret", good, "body", []keystile.WebhookSecret{stranger}, keystile.ErrWebhookSignature},
@@ -99,6 +118,30 @@ func TestWebhookVerify(t *testing.T) {
 				t.Errorf("%v, want %v", err, c.want)
 			}
 		})
+	}
+}
+
+// TestWebhookSignRefuses what no verifier would accept.
+func TestWebhookSignRefuses(t *testing.T) {
+	s, _ := keystile.NewWebhookSecret()
+	for _, c := range []struct {
+		name    string
+		id      string
+		at      time.Time
+		secrets []keystile.WebhookSecret
+	}{
+		{"no id", "", webhookAt, []keystile.WebhookSecret{s}},
+		{"dot in the id", "msg.1", webhookAt, []keystile.WebhookSecret{s}},
+		{"long id", strings.Repeat("m", 129), webhookAt, []keystile.WebhookSecret{s}},
+		{"no time", "msg_1", time.Time{}, []keystile.WebhookSecret{s}},
+		{"time in the year 5138", "msg_1", time.Unix(1e11, 0), []keystile.WebhookSecret{s}},
+		{"no secret", "msg_1", webhookAt, nil},
+		{"empty secret", "msg_1", webhookAt, []keystile.WebhookSecret{s, {}}},
+		{"more secrets than a verifier looks at", "msg_1", webhookAt, slices.Repeat([]keystile.WebhookSecret{s}, 33)},
+	} {
+		if h, err := keystile.SignWebhook(c.id, c.at, nil, c.secrets...); err == nil || h != nil {
+			t.Errorf("%s: %v, %v", c.name, h, err)
+		}
 	}
 }
 
@@ -225,6 +268,61 @@ func TestWebhookProperty(t *testing.T) {
 		payload[rapid.IntRange(0, len(payload)-1).Draw(t, "at")] ^= 1
 		if err := v.Verify(h, payload); !errors.Is(err, keystile.ErrWebhookSignature) {
 			t.Fatalf("a changed payload: %v", err)
+		}
+	})
+}
+
+// FuzzWebhookVerify: whatever stands in the headers, Verify ends without a
+// panic, and says yes only to the ID, the time and the body that were signed.
+func FuzzWebhookVerify(f *testing.F) {
+	s, err := keystile.ParseWebhookSecret("whsec_" + base64.StdEncoding.EncodeToString(make([]byte, 32)))
+	if err != nil {
+		f.Fatal(err)
+	}
+	signed, err := keystile.SignWebhook("msg_1", webhookAt, []byte("body"), s)
+	if err != nil {
+		f.Fatal(err)
+	}
+	signature := signed.Get("webhook-signature")
+	f.Add("msg_1", "1800000000", signature, "", "body")
+	f.Add("msg_1", "1800000000", "v1a,x, "+signature, signature, "body")
+	f.Add("msg_1.1800000000", "1800000000", "v1,"+signature, "v1,,v1,", "1800000000.body")
+	f.Add("msg_1", "+1800000000", signature+"\n", ",,,", "")
+	v := keystile.WebhookVerifier{Secrets: []keystile.WebhookSecret{s}, Now: webhookClock}
+	f.Fuzz(func(t *testing.T, id, timestamp, first, second, payload string) {
+		h := http.Header{"Webhook-Id": {id}, "Webhook-Timestamp": {timestamp}, "Webhook-Signature": {first, second}}
+		err := v.Verify(h, []byte(payload))
+		same := id == "msg_1" && timestamp == "1800000000" && payload == "body"
+		switch {
+		case err == nil && !same:
+			t.Errorf("accepted %q at %q: %q", id, timestamp, payload)
+		case err != nil && same && second == "" && first == signature:
+			t.Errorf("refused what was signed: %v", err)
+		}
+		if h.Get("Webhook-Id") != id || len(h["Webhook-Signature"]) != 2 {
+			t.Error("the headers were changed")
+		}
+	})
+}
+
+// FuzzWebhookSecret: every text that is read as a secret is the one text of it.
+func FuzzWebhookSecret(f *testing.F) {
+	_, text := keystile.NewWebhookSecret()
+	f.Add(text)
+	f.Add(strings.TrimRight(text, "="))
+	f.Add("whsec_" + strings.Repeat("QUFB\n", 10))
+	f.Add("whsec_" + strings.Repeat("QUFB", 10) + "QQ==")
+	f.Fuzz(func(t *testing.T, text string) {
+		if _, err := keystile.ParseWebhookSecret(text); err != nil {
+			if len(text) > 16 && strings.Contains(err.Error(), text) {
+				t.Error("the error repeats the text")
+			}
+			return
+		}
+		encoded, _ := strings.CutPrefix(text, "whsec_")
+		key, err := base64.StdEncoding.DecodeString(encoded)
+		if err != nil || "whsec_"+base64.StdEncoding.EncodeToString(key) != text || len(key) < 24 || len(key) > 64 {
+			t.Errorf("read as a secret: %q", text)
 		}
 	})
 }

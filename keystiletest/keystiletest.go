@@ -15,6 +15,7 @@ import (
 
 	"github.com/keystile/keystile"
 	"github.com/keystile/keystile/internal/keyring"
+	"github.com/keystile/keystile/internal/seal"
 	"github.com/keystile/keystile/internal/server"
 )
 
@@ -59,7 +60,14 @@ func Dir(path string) Option {
 	return func(_ testing.TB, c *server.Config) { c.Dir = path }
 }
 
-// Database uses PostgreSQL instead of the embedded database.
+// MasterKey is what webhook secrets are sealed with: the base64 of 32 bytes.
+// With an embedded database the server makes one by itself.
+func MasterKey(text string) Option {
+	return func(_ testing.TB, c *server.Config) { c.MasterKey = seal.Source{Text: text} }
+}
+
+// Database uses PostgreSQL instead of the embedded database. For webhook
+// secrets it needs a [MasterKey] then.
 func Database(url string) Option {
 	return func(_ testing.TB, c *server.Config) { c.Dir, c.DatabaseURL = "", url }
 }

@@ -34,14 +34,17 @@ if ! have go; then
 	exit 1
 fi
 
-# npm's packages: the provider's go into the user's cache, once; those of the
-# browser's walks are the ones that their lock file names.
+# npm's packages: the provider's go into the user's cache, once; the others are
+# the ones that the lock files name, for the browser's walks and for the
+# libraries that webhooks are held against.
 npm_packages() {
 	"$(dirname "$0")/npm.sh" oidc-provider 8.8.1 >/dev/null
-	local walks
-	walks=$(dirname "$0")/../internal/dashboard/browser
-	[ "$walks/node_modules/.package-lock.json" -nt "$walks/package-lock.json" ] ||
-		npm ci --prefix "$walks" --ignore-scripts --no-audit --no-fund --loglevel=error >&2
+	local dir
+	for dir in internal/dashboard/browser testdata/webhook; do
+		dir=$(dirname "$0")/../$dir
+		[ "$dir/node_modules/.package-lock.json" -nt "$dir/package-lock.json" ] ||
+			npm ci --prefix "$dir" --ignore-scripts --no-audit --no-fund --loglevel=error >&2
+	done
 }
 
 wanted=$(missing | tr '\n' ' ')

@@ -18,8 +18,9 @@ import (
 )
 
 type adminCmd struct {
-	Key  adminKeyCmd  `cmd:"" help:"Make a key that manages Keystile and print it."`
-	Link adminLinkCmd `cmd:"" help:"Make a one-time sign-in link, good for 15 minutes, and print it: for the first sign-in, and for when nobody else can let you in."`
+	Key             adminKeyCmd             `cmd:"" help:"Make a key that manages Keystile and print it."`
+	RotateMasterKey adminRotateMasterKeyCmd `cmd:"" help:"Seal all webhook secrets anew under a new master key."`
+	Link            adminLinkCmd            `cmd:"" help:"Make a one-time sign-in link, good for 15 minutes, and print it: for the first sign-in, and for when nobody else can let you in."`
 }
 
 // openKeyring opens the rules on a store beside running servers.

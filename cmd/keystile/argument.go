@@ -105,5 +105,6 @@ func parseDuration(s string) (time.Duration, bool) {
 // arguments, which must not carry one but sometimes do.
 func masked(text string) string {
 	keyForm := regexp.MustCompile(`([a-z][a-z0-9]*_(?:[a-z][a-z0-9]*_)?)[0-9A-Za-z]{33,}`)
-	return keyForm.ReplaceAllString(text, "${1}••••••••")
+	secretForm := regexp.MustCompile(`(whsec_)[0-9A-Za-z+/_-]{8,}=*`)
+	return secretForm.ReplaceAllString(keyForm.ReplaceAllString(text, "${1}••••••••"), "${1}••••••••")
 }

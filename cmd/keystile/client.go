@@ -121,10 +121,12 @@ func flagFor(field string) string {
 		name = name[:at]
 	}
 	switch name {
-	case "name", "description", "role", "environment", "metadata", "owner", "overlap", "rollback", "reason", "plan", "workspace", "ip":
+	case "name", "description", "role", "environment", "metadata", "owner", "overlap", "rollback", "reason", "plan", "workspace", "ip", "label", "id":
 		return "--" + name
 	case "permissions", "permission":
 		return "--permission"
+	case "webhook_secret":
+		return "--webhook-secret"
 	case "expires_at":
 		return "--expires"
 	case "ip_allowlist":

@@ -23,13 +23,15 @@ type cli struct {
 	JSON bool `help:"Print JSON for programs instead of text for people."`
 
 	Serve      serveCmd      `cmd:"" help:"Run the server."`
+	Agent      agentCmd      `cmd:"" help:"Check keys beside a program, from a copy of the server's index."`
 	Keys       keysCmd       `cmd:"" help:"Create, list, show, edit, rotate, revoke, delete and import keys."`
 	Verify     verifyCmd     `cmd:"" help:"Check a key."`
+	Webhooks   webhooksCmd   `cmd:"" help:"Create, list, show, edit, rotate, revoke and delete webhook secrets, and sign with them."`
 	Workspaces workspacesCmd `cmd:"" help:"Create, list, show, edit, suspend, resume and delete workspaces."`
-	Admin      adminCmd      `cmd:"" help:"Make a key or a sign-in link on the store itself, beside a running server."`
+	Admin      adminCmd      `cmd:"" help:"Make a key or a sign-in link, or rotate the master key, on the store itself, beside a running server."`
 	Backup     backupCmd     `cmd:"" help:"Write a backup of the store, beside a running server, or check one."`
 	Restore    restoreCmd    `cmd:"" help:"Replace the store by a backup."`
-	Scan       scanCmd       `cmd:"" help:"Find keys of this product in files, offline."`
+	Scan       scanCmd       `cmd:"" help:"Find keys of this product, and webhook secrets, in files, offline."`
 	Completion completionCmd `cmd:"" help:"Print a script that completes commands in bash, zsh or fish."`
 	Version    versionCmd    `cmd:"" help:"Print the version."`
 	Complete   completeCmd   `cmd:"" hidden:""`

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -29,12 +30,13 @@ type scanCmd struct {
 }
 
 func (c *scanCmd) Help() string {
-	return `Finds keys of this product by their prefix and checksum, without a network.
+	return `Finds keys of this product by their prefix and checksum, and webhook secrets of
+any product (whsec_…) by their form, without a network.
 Directories are searched to their depths, except for .git and without following
-symbolic links. Whole keys are never printed; the fingerprint in --json is the
-beginning of the key's SHA-256.
+symbolic links. Neither is ever printed whole; the fingerprint in --json is the
+beginning of its SHA-256.
 
-The exit status is 1 if there were keys, 0 if there were none, and 2 if there were
+The exit status is 1 if there were any, 0 if there were none, and 2 if there were
 none but not everything could be read.
 
 As a pre-commit hook: keystile scan --staged`
@@ -155,15 +157,15 @@ func (s *scanner) scanStream(path string, r io.Reader) error {
 	}
 
 	// The last bytes of a piece are looked at again with the next one: the
-	// longest key that ends with the piece and the byte before it, since only
-	// the bytes beside a key tell that it ends there.
-	const overlap = keystile.MaxTokenLen + 1
+	// longest secret that ends with the piece and the byte before it, since only
+	// the bytes beside one tell that it ends there.
+	const overlap = max(keystile.MaxTokenLen, maxWebhookSecretLen) + 1
 	at := position{line: 1}
 	for base, kept := int64(0), 0; ; {
 		n, err := io.ReadFull(r, s.buf[kept:])
 		text := s.buf[:kept+n]
 		last := err != nil
-		for _, key := range s.format.Find(text) {
+		for _, key := range s.find(text) {
 			start, end := base+int64(key[0]), base+int64(key[1])
 			unsure := key[0] == 0 && base > 0 || key[1] == len(text) && !last
 			if unsure || start < at.offset {
@@ -187,6 +189,46 @@ func (s *scanner) scanStream(path string, r io.Reader) error {
 		}
 		base, kept = next, copy(s.buf, text[len(text)-overlap:])
 	}
+}
+
+// maxWebhookSecretLen is the longest text of a webhook secret: whsec_ and the
+// base64 of 64 bytes.
+const maxWebhookSecretLen = len("whsec_") + 88
+
+// webhookSecretForm is what a webhook secret looks like. It has no checksum, so
+// its length in bytes is all there is to check beside that.
+var webhookSecretForm = regexp.MustCompile(`whsec_[A-Za-z0-9+/]+={0,2}`) //nolint:gochecknoglobals // a constant
+
+// find returns where keys of the product and webhook secrets occur in a text, in
+// order. Like a key, a webhook secret stands alone.
+func (s *scanner) find(text []byte) [][2]int {
+	found := s.format.Find(text)
+	if !bytes.Contains(text, []byte("whsec_")) {
+		return found
+	}
+	for _, at := range webhookSecretForm.FindAllIndex(text, -1) {
+		joined := func(i int) bool { return i >= 0 && i < len(text) && (text[i] == '_' || isAlphanumeric(text[i])) }
+		if joined(at[0]-1) || joined(at[1]) {
+			continue
+		}
+		if _, err := keystile.ParseWebhookSecret(string(text[at[0]:at[1]])); err == nil {
+			found = append(found, [2]int{at[0], at[1]})
+		}
+	}
+	slices.SortFunc(found, func(a, b [2]int) int { return a[0] - b[0] })
+	return found
+}
+
+func isAlphanumeric(c byte) bool {
+	return '0' <= c && c <= '9' || 'A' <= c && c <= 'Z' || 'a' <= c && c <= 'z'
+}
+
+// preview is what may be shown of what was found, and what it begins with.
+func (s *scanner) preview(token string) (preview, prefix string) {
+	if strings.HasPrefix(token, "whsec_") {
+		return keystile.PreviewWebhookSecret(token, s.opts.style), "whsec"
+	}
+	return s.format.Preview(token, s.opts.style), s.format.Prefix()
 }
 
 // position counts lines in a stream.
@@ -253,7 +295,7 @@ func (s *scanner) scanDiff(r io.Reader) error {
 		line, err := lines.ReadBytes('\n')
 		switch {
 		case added > 0 && len(line) > 0 && line[0] == '+':
-			for _, key := range s.format.Find(line[1:]) {
+			for _, key := range s.find(line[1:]) {
 				if err := s.report(path, number, int64(key[0])+1, string(line[1+key[0]:1+key[1]])); err != nil {
 					return err
 				}
@@ -305,15 +347,16 @@ func diffPath(s string) string {
 func (s *scanner) report(path string, line int, column int64, token string) error {
 	s.found++
 	digest := keystile.Digest(token)
+	preview, prefix := s.preview(token)
 	f := finding{
 		Path: s.masked(path), Line: line, Column: column,
-		Preview: s.format.Preview(token, s.opts.style), Fingerprint: hex.EncodeToString(digest[:6]),
+		Preview: preview, Fingerprint: hex.EncodeToString(digest[:6]),
 	}
 	var err error
 	if s.opts.json {
 		err = json.NewEncoder(s.out).Encode(f)
 	} else {
-		_, err = fmt.Fprintf(s.out, "%s:%d:%d: %s  (%s)\n", printable(f.Path), f.Line, f.Column, f.Preview, s.format.Prefix())
+		_, err = fmt.Fprintf(s.out, "%s:%d:%d: %s  (%s)\n", printable(f.Path), f.Line, f.Column, f.Preview, prefix)
 	}
 	if err != nil {
 		return fmt.Errorf("writing the result: %w", err)
@@ -333,8 +376,9 @@ func (s *scanner) skip(path string, err error) {
 
 // masked hides keys in the name of a file.
 func (s *scanner) masked(path string) string {
-	for _, key := range slices.Backward(s.format.Find([]byte(path))) {
-		path = path[:key[0]] + s.format.Preview(path[key[0]:key[1]], s.opts.style) + path[key[1]:]
+	for _, key := range slices.Backward(s.find([]byte(path))) {
+		preview, _ := s.preview(path[key[0]:key[1]])
+		path = path[:key[0]] + preview + path[key[1]:]
 	}
 	return path
 }

@@ -485,3 +485,51 @@ func BenchmarkScan(b *testing.B) {
 		}
 	}
 }
+
+// Webhook secrets have no checksum: they are known by their form and length.
+func TestScanWebhookSecrets(t *testing.T) {
+	_, secret := keystile.NewWebhookSecret()
+	shortest := "whsec_" + strings.Repeat("aB3/", 8)
+	longest := "whsec_" + strings.Repeat("aB3+", 21) + "aA=="
+	key := mintForScan(t, "")
+	for name, c := range map[string]struct {
+		text string
+		want []string // line:column of each
+	}{
+		"in a file":      {"A=1\nHOOK=" + secret + "\n", []string{"2:6"}},
+		"quoted":         {`{"a": "` + shortest + `", "b": "` + longest + `"}`, []string{"1:8", fmt.Sprintf("1:%d", 8+len(shortest)+9)}},
+		"beside a key":   {secret + " " + key + "\n" + secret, []string{"1:1", fmt.Sprintf("1:%d", len(secret)+2), "2:1"}},
+		"too short":      {shortest[:len(shortest)-4], nil},
+		"too long":       {longest[:len(longest)-4] + "aB3+aB3+", nil},
+		"the bare form":  {"whsec_ and whsec_… and WHSEC_" + secret[6:], nil},
+		"part of a word": {"x" + secret + " my_" + secret, nil},
+		"a preview":      {keystile.PreviewWebhookSecret(secret, keystile.PreviewLast), nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "file")
+			writeFile(t, path, c.text)
+			got := scan(t, []string{secret, shortest, longest, key}, scanOptions{}, path)
+			var at []string
+			for line := range strings.Lines(got.out) {
+				fields := strings.Split(strings.TrimPrefix(line, path+":"), ": ")
+				at = append(at, fields[0])
+			}
+			if fmt.Sprint(at) != fmt.Sprint(c.want) || got.err != nil {
+				t.Errorf("found at %v, want %v: %v", at, c.want, got.err)
+			}
+		})
+	}
+	t.Run("wherever a piece ends", func(t *testing.T) {
+		for _, s := range []string{secret, shortest, longest} {
+			for shift := range len(s) + 3 {
+				text := strings.Repeat(".", scanBufferSize-len(s)-1+shift) + s + "."
+				var warn bytes.Buffer
+				var out bytes.Buffer
+				n, err := scanPaths(&out, scanFormat(t), []string{"-"}, scanOptions{stdin: strings.NewReader(text), warn: &warn})
+				if n != 1 || err != nil || !strings.Contains(out.String(), fmt.Sprintf(":1:%d:", scanBufferSize-len(s)+shift)) {
+					t.Fatalf("shifted by %d: %d found, %v", shift, n, err)
+				}
+			}
+		}
+	})
+}

@@ -18,6 +18,8 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"github.com/keystile/keystile"
+	"github.com/keystile/keystile/internal/cluster"
+	"github.com/keystile/keystile/internal/courier"
 	"github.com/keystile/keystile/internal/entry"
 	"github.com/keystile/keystile/internal/keyring"
 )
@@ -34,9 +36,11 @@ const (
 type API struct {
 	door    *entry.Door
 	keyring *keyring.Keyring
+	courier *courier.Courier
 	// baseURL and docsURL are named to whoever asks for a path that is not there.
 	baseURL string
 	docsURL string
+	node    *cluster.Node
 	// Open lets verify be asked without a key of the caller's: on a unix
 	// socket that the operator has configured for that.
 	open bool
@@ -44,6 +48,8 @@ type API struct {
 	// Spec is the OpenAPI description, as indented JSON. It is made once, when
 	// it is first asked for: anyone may ask, and making it takes milliseconds.
 	Spec func() ([]byte, error)
+	// types are the types of events with their schemas, made likewise.
+	types func() ([]eventType, error)
 }
 
 // Options say how the API presents itself.
@@ -51,14 +57,16 @@ type Options struct {
 	BaseURL string // how clients reach it, without a path
 	DocsURL string
 	Open    bool // verify needs no key of the caller's
+	Node    *cluster.Node
+	Courier *courier.Courier
 }
 
 // New returns the API behind a door.
 func New(d *entry.Door, o Options) *API {
-	a := &API{door: d, keyring: d.Keyring, baseURL: o.BaseURL, docsURL: o.DocsURL, open: o.Open, mux: http.NewServeMux()}
+	a := &API{door: d, keyring: d.Keyring, courier: o.Courier, baseURL: o.BaseURL, docsURL: o.DocsURL, open: o.Open, node: o.Node, mux: http.NewServeMux()}
 	problemsOnce.Do(useProblems)
 	config := huma.DefaultConfig("Keystile", keystile.Version)
-	config.Info.Description = "Issue, check, rotate and revoke API keys."
+	config.Info.Description = "Issue, check, rotate and revoke API keys; sign webhooks."
 	config.CreateHooks = nil // no $schema member in answers
 	config.DocsPath, config.SchemasPath = "", ""
 	config.RejectUnknownQueryParameters = true
@@ -69,6 +77,7 @@ func New(d *entry.Door, o Options) *API {
 	config.Security = []map[string][]string{{"bearer": {}}, {"api_key": {}}}
 	h := huma.NewAPI(config, humago.NewAdapter(guarded{a}, ""))
 	a.Spec = sync.OnceValues(func() ([]byte, error) { return indented(h.OpenAPI()) })
+	a.types = sync.OnceValues(func() ([]eventType, error) { return eventTypes(h) })
 	methods := map[string][]string{}
 	for _, r := range a.routes() {
 		r.add(a, h, r)
@@ -76,6 +85,7 @@ func New(d *entry.Door, o Options) *API {
 			methods[r.path] = append(methods[r.path], r.method)
 		}
 	}
+	describeEvents(h)
 	for path, allowed := range methods {
 		sort.Strings(allowed)
 		a.mux.HandleFunc(path, a.methodNotAllowed(strings.Join(allowed, ", ")))

@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/keystile/keystile"
 	"github.com/keystile/keystile/internal/keyring"
@@ -18,13 +19,16 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
 
+// masterKey is one like any other.
+const masterKey = "sSKKNx30uSHPCrpWVb2eVbm3h7QQPqVSz4n0Uk0sR3Y="
+
 // onBoth runs a test on both databases.
 func onBoth(t *testing.T, test func(t *testing.T, s *keystiletest.Server)) {
 	t.Helper()
 	t.Run("sqlite", func(t *testing.T) { t.Parallel(); test(t, keystiletest.New(t)) })
 	t.Run("postgres", func(t *testing.T) {
 		t.Parallel()
-		test(t, keystiletest.New(t, keystiletest.Database(pgtest.New(t))))
+		test(t, keystiletest.New(t, keystiletest.Database(pgtest.New(t)), keystiletest.MasterKey(masterKey)))
 	})
 }
 
@@ -184,6 +188,34 @@ func (h *house) bound(ws string, permissions ...string) string {
 	return h.Key(ws, keystile.CreateKey{
 		Name: h.name("Bound"), Role: h.role(ws, permissions...).ID, IPAllowlist: []string{"127.0.0.0/8", "::1"},
 	}).Secret
+}
+
+// webhookSecret makes a webhook secret.
+func (h *house) webhookSecret(ws, environment string) keystile.CreatedWebhookSecret {
+	h.t.Helper()
+	return want[keystile.CreatedWebhookSecret](h.t, call(h.t, h.Server, h.OperatorKey, "POST", "/v1/workspaces/"+ws+"/webhook-secrets",
+		keystile.CreateWebhookSecret{Label: h.name("Consumer"), Environment: environment}), 201)
+}
+
+// endpoint makes an endpoint that nobody listens at.
+func (h *house) endpoint(ws string, types ...string) keystile.CreatedEndpoint {
+	h.t.Helper()
+	return want[keystile.CreatedEndpoint](h.t, call(h.t, h.Server, h.OperatorKey, "POST", "/v1/workspaces/"+ws+"/endpoints",
+		keystile.CreateEndpoint{URL: "http://127.0.0.1:1/", EventTypes: types, AllowRanges: []string{"127.0.0.1"}}), 201)
+}
+
+// delivery is one that was tried, to an endpoint of its own.
+func (h *house) delivery(ws string) (d keystile.Delivery) {
+	h.t.Helper()
+	at := "/v1/endpoints/" + h.endpoint(ws, "endpoint.created").Endpoint.ID + "/deliveries"
+	for end := time.Now().Add(30 * time.Second); d.Attempts == 0; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			h.t.Fatal("nothing was tried")
+		}
+		for _, d = range want[keystile.List[keystile.Delivery]](h.t, call(h.t, h.Server, h.OperatorKey, "GET", at, nil), 200).Data {
+		}
+	}
+	return d
 }
 
 // member invites someone.

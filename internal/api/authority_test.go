@@ -61,6 +61,16 @@ func permits() map[string]permit {
 		"rotateKey":  spent("api.key.create api.key.delete", developer, nil),
 		"reviewKey":  p("api.key.update", developer, nil),
 
+		"listWebhookSecrets":  p("api.webhook_secret.view", all, nil),
+		"createWebhookSecret": p("api.webhook_secret.create", developer, map[string]string{"label": "Made", "environment": "staging"}),
+		"showWebhookSecret":   p("api.webhook_secret.view", all, nil),
+		"updateWebhookSecret": p("api.webhook_secret.update", developer, map[string]string{"label": "Renamed"}),
+		"deleteWebhookSecret": spent("api.webhook_secret.delete", developer, nil),
+		"revokeWebhookSecret": spent("api.webhook_secret.delete", developer, nil),
+		"rotateWebhookSecret": spent("api.webhook_secret.create api.webhook_secret.delete", developer, map[string]string{"overlap": "0s"}),
+		"signWebhook":         p("api.webhook_secret.sign", developer, map[string]string{"payload": "{}", "environment": "production"}),
+		"verifyWebhook":       p("api.webhook_secret.view", all, map[string]any{"payload": "{}", "headers": map[string]string{}}),
+
 		"listWorkspaces":  p("api.workspace.view", all, nil),
 		"createWorkspace": p("platform.workspace.create", none, map[string]string{"name": "Made"}),
 		"showWorkspace":   p("api.workspace.view", all, nil),
@@ -78,10 +88,28 @@ func permits() map[string]permit {
 		"updateMember": p("api.member.update", admin, map[string]string{"role": "service"}),
 		"deleteMember": spent("api.member.delete", admin, nil),
 
+		"listEndpoints":     p("api.endpoint.view", all, nil),
+		"createEndpoint":    p("api.endpoint.create api.key.view", developer, map[string]any{"url": "https://example.com/x", "event_types": []string{"key.*"}}),
+		"showEndpoint":      p("api.endpoint.view", all, nil),
+		"updateEndpoint":    p("api.endpoint.update", developer, map[string]string{"description": "Changed"}),
+		"deleteEndpoint":    spent("api.endpoint.delete", developer, nil),
+		"pauseEndpoint":     p("api.endpoint.update", developer, nil),
+		"resumeEndpoint":    p("api.endpoint.update", developer, nil),
+		"testEndpoint":      p("api.endpoint.update", developer, nil),
+		"replayEvents":      p("api.endpoint.update", developer, map[string]string{"since": "2026-01-02T03:04:05Z"}),
+		"listDeliveries":    p("api.endpoint.view", all, nil),
+		"showDelivery":      p("api.endpoint.view", all, nil),
+		"retryDelivery":     p("api.endpoint.update", developer, nil),
+		"testWebhookSecret": p("api.webhook_secret.sign", developer, map[string]string{"url": "https://192.0.2.1/"}), // nobody's address
+		"listEventTypes":    {anyone: true},
+
 		"createPortalSession": p("platform.portal", none, map[string]any{"person": map[string]string{"subject": "user-1"}, "role": "service"}),
 
-		"listUsage": p("api.usage.view", all, nil),
-		"listAudit": p("api.audit.view", all, nil),
+		"listNodes": p("platform.nodes", none, nil),
+
+		"listUsage":  p("api.usage.view", all, nil),
+		"listAudit":  p("api.audit.view", all, nil),
+		"listAlerts": p("api.usage.view", all, nil),
 	}
 }
 
@@ -138,6 +166,9 @@ func TestEveryRouteAsksForItsPermission(t *testing.T) {
 	}
 
 	own, foreign := h.workspace(), h.workspace()
+	for _, ws := range []string{own, foreign, operatorWorkspace} {
+		h.webhookSecret(ws, "production") // to sign with
+	}
 	type who struct {
 		name, secret string
 		home         string // workspace that is its own
@@ -176,6 +207,12 @@ func TestEveryRouteAsksForItsPermission(t *testing.T) {
 			id = h.role(ws, "read").ID
 		case "members":
 			id = h.member(ws, "service").ID
+		case "webhook-secrets":
+			id = h.webhookSecret(ws, "development").WebhookSecret.ID
+		case "endpoints":
+			id = h.endpoint(ws, "key.created").Endpoint.ID
+		case "deliveries":
+			id = h.delivery(ws).ID
 		}
 		if !spent {
 			objects[ws+kind] = id
@@ -183,7 +220,7 @@ func TestEveryRouteAsksForItsPermission(t *testing.T) {
 		return id
 	}
 	absent := map[string][]string{}
-	for kind, prefix := range map[string]string{"workspaces": "ws_", "keys": "key_", "roles": "role_", "members": "mem_"} {
+	for kind, prefix := range map[string]string{"workspaces": "ws_", "keys": "key_", "roles": "role_", "members": "mem_", "webhook-secrets": "whs_", "endpoints": "ep_", "deliveries": "dlv_"} {
 		valid := object(own, kind, false)
 		gone := valid[:len(valid)-8] + "00000000" // well formed, and never given out
 		absent[kind] = []string{

@@ -27,7 +27,8 @@ type route struct {
 
 // routes is the list of everything under /v1.
 func (a *API) routes() []route {
-	const keys, workspaces, people, logs, checks = "Keys", "Workspaces", "Roles and members", "Logs", "Checking keys"
+	const keys, workspaces, people, logs, checks, nodes = "Keys", "Workspaces", "Roles and members", "Logs", "Checking keys", "Nodes and replicas"
+	const webhooks, events = "Webhooks", "Endpoints and events"
 	return []route{
 		{"POST", "/v1/verify", "verify", checks, 200, "platform.verify, or api.key.verify for keys of the own workspace", "Check a key", byHand(a.verify)},
 		{"POST", "/v1/verify/batch", "verifyBatch", checks, 200, "platform.verify, or api.key.verify for keys of the own workspace", "Check up to 1000 keys", byHand(a.verifyBatch)},
@@ -44,6 +45,17 @@ func (a *API) routes() []route {
 		{"POST", "/v1/keys/{id}/enable", "enableKey", keys, 200, "api.key.update", "Enable a disabled key", typed(a.enableKey)},
 		{"POST", "/v1/keys/{id}/rotate", "rotateKey", keys, 201, "api.key.create and api.key.delete", "Replace a key, both valid for an overlap", typed(a.rotateKey)},
 		{"POST", "/v1/keys/{id}/review", "reviewKey", keys, 200, "api.key.update", "Note that a key was reviewed", typed(a.reviewKey)},
+
+		{"GET", "/v1/workspaces/{id}/webhook-secrets", "listWebhookSecrets", webhooks, 200, "api.webhook_secret.view; api.endpoint.view for those of an endpoint", "List webhook secrets", typed(a.listWebhookSecrets)},
+		{"POST", "/v1/workspaces/{id}/webhook-secrets", "createWebhookSecret", webhooks, 201, "api.webhook_secret.create", "Create a webhook secret; it is in this answer and nowhere else", typed(a.createWebhookSecret)},
+		{"GET", "/v1/webhook-secrets/{id}", "showWebhookSecret", webhooks, 200, "api.webhook_secret.view; api.endpoint.view for one of an endpoint", "Show all about a webhook secret but the secret", typed(a.showWebhookSecret)},
+		{"PATCH", "/v1/webhook-secrets/{id}", "updateWebhookSecret", webhooks, 200, "api.webhook_secret.update; api.endpoint.update for one of an endpoint", "Edit a webhook secret", typed(a.updateWebhookSecret)},
+		{"DELETE", "/v1/webhook-secrets/{id}", "deleteWebhookSecret", webhooks, 204, "api.webhook_secret.delete; api.endpoint.update for one of an endpoint", "Delete a webhook secret for good", typed(a.deleteWebhookSecret)},
+		{"POST", "/v1/webhook-secrets/{id}/revoke", "revokeWebhookSecret", webhooks, 200, "api.webhook_secret.delete; api.endpoint.update for one of an endpoint", "Revoke a webhook secret; no server signs with it when this returns", typed(a.revokeWebhookSecret)},
+		{"POST", "/v1/webhook-secrets/{id}/test", "testWebhookSecret", webhooks, 200, "api.webhook_secret.sign; platform.endpoint.allow for allow_ranges", "Send a test signed with this secret alone to a URL, and wait for the answer", typed(a.testWebhookSecret)},
+		{"POST", "/v1/webhook-secrets/{id}/rotate", "rotateWebhookSecret", webhooks, 201, "api.webhook_secret.create and api.webhook_secret.delete; api.endpoint.update for one of an endpoint", "Replace a webhook secret, both signing for an overlap", typed(a.rotateWebhookSecret)},
+		{"POST", "/v1/workspaces/{id}/webhooks/sign", "signWebhook", webhooks, 200, "api.webhook_secret.sign", "Sign a webhook of your product", typed(a.signWebhook)},
+		{"POST", "/v1/workspaces/{id}/webhooks/verify", "verifyWebhook", webhooks, 200, "api.webhook_secret.view", "Verify a webhook of your product as it was received, and find out why it fails", typed(a.verifyWebhook)},
 
 		{"GET", "/v1/workspaces", "listWorkspaces", workspaces, 200, "api.workspace.view, or platform.workspace.view for all", "List workspaces", typed(a.listWorkspaces)},
 		{"POST", "/v1/workspaces", "createWorkspace", workspaces, 201, "platform.workspace.create", "Create a workspace", typed(a.createWorkspace)},
@@ -65,17 +77,41 @@ func (a *API) routes() []route {
 
 		{"POST", "/v1/workspaces/{id}/portal-sessions", "createPortalSession", people, 201, "platform.portal", "Create a one-time link that lets one of your own people into the pages of a workspace", typed(a.createPortalSession)},
 
+		{"GET", "/v1/workspaces/{id}/endpoints", "listEndpoints", events, 200, "api.endpoint.view", "List endpoints", typed(a.listEndpoints)},
+		{"POST", "/v1/workspaces/{id}/endpoints", "createEndpoint", events, 201, "api.endpoint.create and what it takes to see each type of event named; platform.endpoint.allow for allow_ranges", "Create an endpoint; its first secret is in this answer and nowhere else", typed(a.createEndpoint)},
+		{"GET", "/v1/endpoints/{id}", "showEndpoint", events, 200, "api.endpoint.view", "Show an endpoint", typed(a.showEndpoint)},
+		{"PATCH", "/v1/endpoints/{id}", "updateEndpoint", events, 200, "api.endpoint.update, and what it takes to see each type of event when the URL or the types change; platform.endpoint.allow for allow_ranges", "Edit an endpoint", typed(a.updateEndpoint)},
+		{"DELETE", "/v1/endpoints/{id}", "deleteEndpoint", events, 204, "api.endpoint.delete", "Delete an endpoint with its secrets and deliveries", typed(a.deleteEndpoint)},
+		{"POST", "/v1/endpoints/{id}/pause", "pauseEndpoint", events, 200, "api.endpoint.update", "Have events wait", typed(a.pauseEndpoint)},
+		{"POST", "/v1/endpoints/{id}/resume", "resumeEndpoint", events, 200, "api.endpoint.update", "Have events sent again, those first that have waited", typed(a.resumeEndpoint)},
+		{"POST", "/v1/endpoints/{id}/test", "testEndpoint", events, 200, "api.endpoint.update", "Send a test delivery and wait for the answer", typed(a.testEndpoint)},
+		{"POST", "/v1/endpoints/{id}/replay", "replayEvents", events, 200, "api.endpoint.update", "Send failed deliveries again", typed(a.replayEvents)},
+		{"GET", "/v1/endpoints/{id}/deliveries", "listDeliveries", events, 200, "api.endpoint.view", "List deliveries", typed(a.listDeliveries)},
+		{"GET", "/v1/deliveries/{id}", "showDelivery", events, 200, "api.endpoint.view", "Show a delivery with its attempts, and its payload to who may see such events", typed(a.showDelivery)},
+		{"POST", "/v1/deliveries/{id}/retry", "retryDelivery", events, 200, "api.endpoint.update", "Send an event again, whatever became of it", typed(a.retryDelivery)},
+		{"GET", "/v1/event-types", "listEventTypes", events, 200, "any valid key", "Every type of event with its JSON schema", typed(a.listEventTypes)},
+
 		{"GET", "/v1/workspaces/{id}/usage", "listUsage", logs, 200, "api.usage.view", "Uses of keys by hour", typed(a.listUsage)},
 		{"GET", "/v1/workspaces/{id}/audit", "listAudit", logs, 200, "api.audit.view", "Who changed what, when and from where", typed(a.listAudit)},
+		{"GET", "/v1/workspaces/{id}/alerts", "listAlerts", logs, 200, "api.usage.view", "What somebody should see to", typed(a.listAlerts)},
+
+		{"GET", "/v1/nodes", "listNodes", nodes, 200, "platform.nodes", "List the servers of this installation, and how far each has come", typed(a.listNodes)},
+		{"GET", "/v1/replica", "replicate", nodes, 200, "platform.replica", "Attach a replica; package replica and keystile agent do so", unlisted(a.replicate)},
+		{"POST", "/v1/replica/{attachment}", "grantLease", nodes, 200, "platform.replica", "Give a replica a lease and take what it has counted", unlisted(a.grantLease)},
+		{"DELETE", "/v1/replica/{attachment}", "releaseReplica", nodes, 204, "platform.replica", "Note that a replica answers no more", unlisted(a.releaseReplica)},
 	}
 }
 
 // operation is the row in OpenAPI's terms.
 func (r route) operation() huma.Operation {
+	most := int64(maxBody)
+	if r.id == "signWebhook" || r.id == "verifyWebhook" {
+		most = maxPayloadBody
+	}
 	return huma.Operation{
 		Method: r.method, Path: r.path, OperationID: r.id, Tags: []string{r.tag}, Summary: r.summary,
 		Description: "Who may: " + r.who + ".", DefaultStatus: r.status,
-		MaxBodyBytes: maxBody, BodyReadTimeout: bodyTimeout, RejectUnknownQueryParameters: true,
+		MaxBodyBytes: most, BodyReadTimeout: bodyTimeout, RejectUnknownQueryParameters: true,
 	}
 }
 
@@ -96,11 +132,7 @@ func typed[I, O any](handler func(context.Context, *I) (*O, error)) func(*API, h
 // by reflection costs more there than everything else.
 func byHand(handler http.HandlerFunc) func(*API, huma.API, route) {
 	return func(a *API, h huma.API, r route) {
-		pattern := r.path
-		if r.method != anyMethod {
-			pattern = r.method + " " + r.path
-		}
-		a.mux.HandleFunc(pattern, handler)
+		a.mux.HandleFunc(r.pattern(), handler)
 		op := r.operation()
 		if op.Method == "" {
 			op.Method = http.MethodGet
@@ -108,6 +140,19 @@ func byHand(handler http.HandlerFunc) func(*API, huma.API, route) {
 		describe(h, &op, r)
 		h.OpenAPI().AddOperation(&op)
 	}
+}
+
+// unlisted adds a route that is no part of the description: what servers and
+// replicas of this very program say to each other (docs/spec/revocation.md).
+func unlisted(handler http.HandlerFunc) func(*API, huma.API, route) {
+	return func(a *API, _ huma.API, r route) { a.mux.HandleFunc(r.pattern(), handler) }
+}
+
+func (r route) pattern() string {
+	if r.method == anyMethod {
+		return r.path
+	}
+	return r.method + " " + r.path
 }
 
 // describe writes into OpenAPI what huma would have found out by itself.

@@ -90,6 +90,16 @@ func (a *API) listAudit(ctx context.Context, in *listAuditInput) (*answer[keysti
 	}))
 }
 
+type listAlertsInput struct {
+	ByID
+	Paged
+	State string `query:"state" enum:"open,closed,all" default:"open"`
+}
+
+func (a *API) listAlerts(ctx context.Context, in *listAlertsInput) (*answer[keystile.List[keystile.Alert]], error) {
+	return answerWith(a.keyring.Alerts(ctx, entry.Actor(ctx), in.ID, keyring.AlertQuery{State: in.State, Cursor: in.Cursor, Limit: in.Limit}))
+}
+
 // given is a time from the query, nil when it was left out.
 func given(t time.Time) *time.Time {
 	if t.IsZero() {

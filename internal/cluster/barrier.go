@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/keystile/keystile/internal/store"
 )
@@ -19,13 +20,19 @@ var (
 //
 // An error means that the change may not be in force everywhere yet.
 func (n *Node) Barrier(ctx context.Context, seq int64, narrows bool) (pending bool, err error) {
+	if withoutBarrier {
+		return false, nil
+	}
 	// Whoever asked may go away; the change is committed and must get through.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*n.times.wait)
 	defer cancel()
 	if err := n.waitApplied(ctx, seq); err != nil {
 		return true, err
 	}
-	if !n.store.Postgres() {
+	if behind, err := n.waitChildren(ctx, seq, narrows); behind || err != nil {
+		return true, err
+	}
+	if n.alone {
 		return false, nil // the only node
 	}
 	behind, err := n.others.wait(ctx, seq, narrows)
@@ -54,6 +61,45 @@ func (n *Node) waitApplied(ctx context.Context, seq int64) error {
 		case <-moved:
 		case <-ctx.Done():
 			return errBehind
+		}
+	}
+}
+
+// waitChildren waits until this node's children show the change, or have no
+// lease any more. What takes nothing away waits for a moment at most, and is
+// told whether one was still behind.
+func (n *Node) waitChildren(ctx context.Context, seq int64, narrows bool) (behind bool, err error) {
+	limit := n.times.createWait
+	if narrows {
+		limit = 2 * n.times.wait // longer than any child is waited for
+		if left := time.Until(n.orphaned); left > 0 {
+			if sleep(ctx, left); ctx.Err() != nil {
+				return true, errBehind
+			}
+		}
+	}
+	limited, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	n.mu.Lock()
+	history := n.history
+	n.mu.Unlock()
+	for {
+		n.mu.Lock()
+		reported, moved, now := n.reported, n.moved, n.history
+		n.mu.Unlock()
+		switch {
+		case now != history:
+			return true, errLost
+		case reported >= seq:
+			return false, nil
+		}
+		select {
+		case <-moved:
+		case <-limited.Done():
+			if narrows {
+				return true, errBehind
+			}
+			return true, nil
 		}
 	}
 }

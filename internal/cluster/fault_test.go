@@ -28,12 +28,12 @@ func TestP1UnderFaults(t *testing.T) {
 
 	type member struct {
 		*server
-		network *link
+		network *pgtest.Link
 		up      bool
 	}
 	h := newHammer(t)
 	join := func() *member {
-		network, through := newLink(t, database)
+		network, through := pgtest.NewLink(t, database)
 		m := &member{server: start(t, store.Options{URL: through}, hurry), network: network, up: true}
 		h.ask(m.server)
 		return m
@@ -52,7 +52,7 @@ func TestP1UnderFaults(t *testing.T) {
 			}
 		}
 		m := members[0]
-		m.network.set(up)
+		m.network.Set(pgtest.Up)
 		m.up = true
 		return m
 	}
@@ -88,10 +88,10 @@ func TestP1UnderFaults(t *testing.T) {
 			create()
 			revoke()
 		case 6, 7:
-			m.network.set([]linkState{cut, stalled}[random.IntN(2)])
+			m.network.Set([]pgtest.LinkState{pgtest.Cut, pgtest.Stalled}[random.IntN(2)])
 			m.up = false
 		case 8, 9:
-			m.network.set(up)
+			m.network.Set(pgtest.Up)
 			m.up = true
 		case 10: // ends, in order or not, and another comes in its place
 			if random.IntN(2) == 0 && m.up {
@@ -111,7 +111,7 @@ func TestP1UnderFaults(t *testing.T) {
 	}
 	create()
 	for _, m := range members {
-		m.network.set(up)
+		m.network.Set(pgtest.Up)
 		m.up = true
 	}
 	revoke()

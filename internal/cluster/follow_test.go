@@ -122,7 +122,7 @@ func quietly(t *testing.T, o store.Options, id string, state int) {
 func TestTrimmedUnderASlowServer(t *testing.T) {
 	t.Parallel()
 	database := pgtest.New(t)
-	network, through := newLink(t, database)
+	network, through := pgtest.NewLink(t, database)
 	a, b := start(t, store.Options{URL: database}, fast), start(t, store.Options{URL: through}, fast)
 	made, kept := a.create("revoked"), a.create("kept")
 	b.mustAccept(made.Secret)
@@ -138,7 +138,7 @@ func TestTrimmedUnderASlowServer(t *testing.T) {
 		}
 		return n
 	}
-	network.set(cut)
+	network.Set(pgtest.Cut)
 	a.revoke(made.Key.ID)
 	p.revoked.Store(true)
 	standing := b.node.Applied()
@@ -154,7 +154,7 @@ func TestTrimmedUnderASlowServer(t *testing.T) {
 		trim()
 		return number(t, raw, `SELECT COUNT(*) FROM changes WHERE seq <= $1`, standing) == 0
 	})
-	network.set(up)
+	network.Set(pgtest.Up)
 	b.mustAccept(kept.Secret)
 	if !b.log.has("it was trimmed and no longer has change") {
 		t.Errorf("the log does not say that everything was loaded anew, and why:\n%s", b.log)

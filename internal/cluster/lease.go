@@ -46,11 +46,11 @@ func (n *Node) renew(ctx context.Context) (int64, error) {
 	begin := time.Now()
 	n.mu.Lock()
 	self := store.Node{
-		ID: n.id, Name: n.name, Version: keystile.Version, Renewals: n.renewed, Applied: n.applied, StartedAt: n.started,
+		ID: n.id, Name: n.name, Version: keystile.Version, Renewals: n.renewed, Applied: n.reported, StartedAt: n.started,
 	}
-	token, history := n.token, n.history
+	token, history := n.reportedToken, n.history
 	n.mu.Unlock()
-	head, err := n.store.RenewNode(ctx, self, token)
+	head, err := n.sendRow(ctx, self, token)
 	if err != nil {
 		return 0, err
 	}

@@ -74,11 +74,11 @@ func stack() []byte {
 // that and no longer. When the database is back, the server catches up.
 func TestPartition(t *testing.T) {
 	t.Parallel()
-	for name, state := range map[string]linkState{"told": cut, "not told": silent} {
+	for name, state := range map[string]pgtest.LinkState{"told": pgtest.Cut, "not told": pgtest.Silent} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			database := pgtest.New(t)
-			network, through := newLink(t, database)
+			network, through := pgtest.NewLink(t, database)
 			a := start(t, store.Options{URL: database}, fast)
 			b := start(t, store.Options{URL: through}, fast)
 			made, kept := a.create("revoked"), a.create("kept")
@@ -87,7 +87,7 @@ func TestPartition(t *testing.T) {
 			h := newHammer(t, a, b)
 			p := h.add(made.Secret)
 			for round := range 2 { // a second time, with connections that were made anew
-				network.set(state)
+				network.Set(state)
 				a.revoke(made.Key.ID)
 				p.revoked.Store(true)
 				if b.usable() {
@@ -97,7 +97,7 @@ func TestPartition(t *testing.T) {
 					eventually(t, "b says that it refuses", func() bool { return b.log.has("this node refuses until it reaches the database again") })
 				}
 				late := a.create(fmt.Sprintf("late %d", round))
-				network.set(up)
+				network.Set(pgtest.Up)
 				eventually(t, "b answers again", b.usable)
 				b.mustAccept(kept.Secret)
 				b.mustAccept(late.Secret)

@@ -22,6 +22,10 @@ import (
 // changesAtOnce is how many changes are read in one step.
 const changesAtOnce = 1000
 
+// loadsAtOnce is how many children may load everything at the same time: each
+// holds a connection to the database and a snapshot.
+const loadsAtOnce = 2
+
 // times are those of the revocation protocol. They are part of it and no
 // settings; only its tests make them shorter.
 type times struct {
@@ -65,6 +69,12 @@ type Node struct {
 	id, name string
 	started  time.Time
 
+	// alone tells that the store is a directory, which one server holds: there
+	// are no other nodes, and this one needs no lease itself.
+	alone bool
+	// sendRow is the store's RenewNode.
+	sendRow func(context.Context, store.Node, [16]byte) (head int64, err error)
+
 	index    atomic.Pointer[verify.Index]
 	usableTo atomic.Pointer[time.Time] // end of the lease, with monotonic clock; nil for none
 	wake     chan struct{}
@@ -77,6 +87,20 @@ type Node struct {
 	history int     // counts how often everything was loaded anew
 	moved   chan struct{}
 	own     ownRun
+
+	// reported is how far this node and all its children have come, with the
+	// token of that position: what the others are told.
+	reported      int64
+	reportedToken [16]byte
+	children      map[string]*child
+	steps         []step // applied last, oldest first
+	kept          int    // objects in steps
+	leaving       bool
+	leave         chan struct{} // closed when leaving
+	noted         bool          // that there have been children
+	orphaned      time.Time     // when the leases of a killed predecessor's children are over
+
+	loading chan struct{} // holds as many as children may load at once
 
 	renewing sync.Mutex
 	renewed  int64 // how often this node has sent its row; only with renewing held
@@ -114,9 +138,10 @@ func newNode(s *store.Store, t times, format keystile.Format, roles []keystile.R
 		return nil, err
 	}
 	n := &Node{
-		store: s, log: log, times: t, format: format,
+		store: s, alone: !s.Postgres(), sendRow: s.RenewNode, log: log, times: t, format: format,
 		id: hex.EncodeToString(random), name: name, started: time.Now(),
 		wake: make(chan struct{}, 1), moved: make(chan struct{}), seen: map[string]seenNode{},
+		children: map[string]*child{}, leave: make(chan struct{}), loading: make(chan struct{}, loadsAtOnce),
 	}
 	n.others = others{times: t, self: n.id, list: newRoster(s.Roster, t.stepLimit).list, note: s.NoteTimeline}
 	for _, r := range roles {
@@ -137,11 +162,15 @@ func newNode(s *store.Store, t times, format keystile.Format, roles []keystile.R
 // Start loads the index, takes a lease and follows the change log until ctx
 // ends. It returns when the node can answer.
 func (n *Node) Start(ctx context.Context) error {
-	if !n.store.Postgres() {
+	if n.alone {
 		// The server that holds the directory is the only node: rows of
 		// servers that were killed mean nothing.
 		if _, err := n.store.Write(ctx, (*store.Tx).DeleteNodes); err != nil {
 			return fmt.Errorf("cluster: forget former nodes: %w", err)
+		}
+		// Their children may be there all the same.
+		if err := n.orphans(ctx); err != nil {
+			return fmt.Errorf("cluster: look for replicas of a former server: %w", err)
 		}
 	}
 	head, err := n.join(ctx)
@@ -150,7 +179,7 @@ func (n *Node) Start(ctx context.Context) error {
 	}
 	n.loops.Go(func() { n.store.Watch(ctx, n.nudge) })
 	n.loops.Go(func() { n.follow(ctx) })
-	if n.store.Postgres() {
+	if !n.alone {
 		n.loops.Go(func() { n.renewals(ctx) })
 	}
 	// The lease counts once what was committed during the load is applied.
@@ -180,6 +209,25 @@ func (n *Node) join(ctx context.Context) (head int64, err error) {
 func (n *Node) Leave(ctx context.Context) error {
 	n.loops.Wait()
 	n.usableTo.Store(nil)
+	n.mu.Lock()
+	for id, c := range n.children {
+		if c.until.IsZero() {
+			n.forget(id, c)
+		}
+	}
+	orphans := len(n.children)
+	noted := n.noted
+	n.mu.Unlock()
+	if orphans > 0 {
+		// The row stays, as that of a node which has died: those who wait for
+		// it wait for its replicas.
+		return fmt.Errorf("cluster: %d replicas may still answer for up to %s", orphans, n.times.wait)
+	}
+	if noted && n.alone {
+		if _, err := n.store.Write(ctx, func(tx *store.Tx) error { return tx.SetSetting(childrenSetting, "0") }); err != nil {
+			return err
+		}
+	}
 	return n.store.LeaveNode(ctx, n.id)
 }
 
@@ -190,7 +238,7 @@ func (n *Node) Index() (*verify.Index, bool) {
 	if end == nil {
 		return nil, false
 	}
-	if n.store.Postgres() {
+	if !n.alone {
 		now := time.Now()
 		// Both clocks must agree: the monotonic one stands still while a
 		// machine sleeps, the wall clock can be set back.
@@ -242,21 +290,32 @@ func (n *Node) load(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("cluster: load the index: %w", err)
 	}
+	// What children of the history before show is not this one.
+	if err := n.childless(ctx); err != nil {
+		return err
+	}
 	n.index.Store(index)
+	n.mu.Lock()
+	n.steps, n.kept, n.reported = nil, 0, -1
+	n.mu.Unlock()
 	n.acked, n.owes = head.Seq, false
-	n.reached(head.Seq, head.Token)
+	n.reached(head.Seq, head.Token, nil)
 	n.log.Info("index loaded", "keys", index.Len(), "seq", head.Seq, "seconds", time.Since(begin).Round(time.Millisecond).Seconds())
 	return nil
 }
 
 // reached notes that everything up to seq is visible in the index, wakes who
 // waits for it, and takes the lease into use that waited for it.
-func (n *Node) reached(seq int64, token [16]byte) {
+func (n *Node) reached(seq int64, token [16]byte, by *step) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.applied, n.token = seq, token
+	if by != nil {
+		n.keep(*by)
+	}
 	close(n.moved)
 	n.moved = make(chan struct{})
+	n.report()
 	n.takeGrants()
 }
 
@@ -323,12 +382,15 @@ func (n *Node) step(ctx context.Context) (more bool, err error) {
 	}
 	if n.owes {
 		n.mu.Lock()
-		applied, token := n.applied, n.token
+		applied, reported, token := n.applied, n.reported, n.reportedToken
 		n.mu.Unlock()
-		if err := n.store.AcknowledgeNode(limited, n.id, applied, token); err != nil {
-			return false, fmt.Errorf("acknowledge changes: %w", err)
+		if reported > n.acked {
+			if err := n.store.AcknowledgeNode(limited, n.id, reported, token); err != nil {
+				return false, fmt.Errorf("acknowledge changes: %w", err)
+			}
+			n.acked = reported
 		}
-		n.acked, n.owes = applied, false
+		n.owes = reported < applied // the rest when the children are as far
 	}
 	if !more && n.usableTo.Load() == nil {
 		_, err = n.renew(ctx)
@@ -362,7 +424,7 @@ func (n *Node) apply(ctx context.Context) (more bool, err error) {
 	last := changes[len(changes)-1]
 	// Visible first, then acknowledged.
 	n.index.Load().Apply(batch)
-	n.reached(last.Seq, last.Token)
+	n.reached(last.Seq, last.Token, &step{first: applied + 1, last: last.Seq, token: last.Token, batch: batch})
 	n.mu.Lock()
 	own := n.own.first <= applied+1 && last.Seq <= n.own.last
 	n.mu.Unlock()
@@ -397,6 +459,8 @@ func (n *Node) dropLease() {
 	n.grants = nil
 	n.history++
 	n.usableTo.Store(nil)
+	close(n.moved)
+	n.moved = make(chan struct{})
 }
 
 // sleep waits for d or the end of ctx.

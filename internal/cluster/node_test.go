@@ -77,18 +77,18 @@ func TestLeaseOfANodeThatIsAlwaysBehind(t *testing.T) {
 		renew(10)
 		time.Sleep(3 * time.Second)
 		renew(20)
-		n.reached(9, [16]byte{})
+		n.reached(9, [16]byte{}, nil)
 		if n.usableTo.Load() != nil {
 			t.Fatal("a lease before its head is applied")
 		}
 		time.Sleep(time.Second)
-		n.reached(10, [16]byte{})
+		n.reached(10, [16]byte{}, nil)
 		if end := n.usableTo.Load(); end == nil || !end.Equal(begin.Add(lease)) {
 			t.Fatalf("lease to %v, want that of the first renewal", end)
 		}
 		time.Sleep(2 * time.Second)
 		renew(30)
-		n.reached(25, [16]byte{})
+		n.reached(25, [16]byte{}, nil)
 		if end := n.usableTo.Load(); !end.Equal(begin.Add(3*time.Second + lease)) {
 			t.Fatalf("lease to %v, want that of the second renewal", end)
 		}
@@ -101,7 +101,7 @@ func TestLeaseOfANodeThatIsAlwaysBehind(t *testing.T) {
 			t.Errorf("%d leases wait", len(n.grants))
 		}
 		n.dropLease()
-		if n.reached(1000, [16]byte{}); n.usableTo.Load() != nil {
+		if n.reached(1000, [16]byte{}, nil); n.usableTo.Load() != nil {
 			t.Error("a lease of another history came into use")
 		}
 	})
@@ -116,7 +116,7 @@ func TestChangeOfALogThatIsNoMore(t *testing.T) {
 		go func() { result <- n.waitApplied(t.Context(), 5) }()
 		synctest.Wait()
 		n.dropLease()
-		n.reached(9, [16]byte{})
+		n.reached(9, [16]byte{}, nil)
 		if err := <-result; !errors.Is(err, errLost) {
 			t.Errorf("error %v, want %v", err, errLost)
 		}

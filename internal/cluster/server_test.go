@@ -4,12 +4,8 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
-	"errors"
 	"flag"
-	"io"
 	"log/slog"
-	"net"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -231,125 +227,4 @@ func number(t testing.TB, db *sql.DB, query string, args ...any) (n int64) {
 		t.Fatalf("%s: %v", query, err)
 	}
 	return n
-}
-
-// link is the network between a server and the database.
-type link struct {
-	listener net.Listener
-	target   string
-
-	mu    sync.Mutex
-	state linkState
-	moved chan struct{} // closed when the state changes
-	age   int           // counts the times that it came up from silence
-	conns map[net.Conn]bool
-}
-
-type linkState int
-
-const (
-	up      linkState = iota
-	stalled           // nothing gets through; when it is over, connections have broken
-	silent            // nothing gets through; the connections of then never hear of anything again
-	cut               // connections break and new ones are refused
-)
-
-// newLink returns a network and the database's address through it.
-func newLink(t testing.TB, database string) (*link, string) {
-	t.Helper()
-	u, err := url.Parse(database)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l := &link{target: u.Host, conns: map[net.Conn]bool{}, moved: make(chan struct{})}
-	if l.listener, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
-		t.Fatal(err)
-	}
-	u.Host = l.listener.Addr().String()
-	go l.run()
-	t.Cleanup(func() {
-		_ = l.listener.Close()
-		l.set(cut)
-	})
-	return l, u.String()
-}
-
-func (l *link) run() {
-	for {
-		near, err := l.listener.Accept()
-		if err != nil {
-			return
-		}
-		go l.join(near)
-	}
-}
-
-func (l *link) join(near net.Conn) {
-	l.mu.Lock()
-	age := l.age
-	l.conns[near] = true
-	l.mu.Unlock()
-	if l.pass(age) != up {
-		_ = near.Close()
-		return
-	}
-	far, err := net.Dial("tcp", l.target)
-	if err != nil {
-		_ = near.Close()
-		return
-	}
-	l.mu.Lock()
-	l.conns[far] = true
-	l.mu.Unlock()
-	go l.copy(near, far, age)
-	l.copy(far, near, age)
-}
-
-func (l *link) copy(to, from net.Conn, age int) {
-	part := make([]byte, 32<<10)
-	for {
-		n, err := from.Read(part)
-		if l.pass(age) != up || err != nil && !errors.Is(err, io.EOF) {
-			break
-		}
-		if _, failed := to.Write(part[:n]); failed != nil || err != nil {
-			break
-		}
-	}
-	_, _ = to.Close(), from.Close()
-	l.mu.Lock()
-	delete(l.conns, to)
-	delete(l.conns, from)
-	l.mu.Unlock()
-}
-
-// pass waits while nothing gets through for connections of this age, and
-// returns what the network is then.
-func (l *link) pass(age int) linkState {
-	for {
-		l.mu.Lock()
-		state, now, moved := l.state, l.age, l.moved
-		l.mu.Unlock()
-		if state == cut || state == up && now == age {
-			return state
-		}
-		<-moved
-	}
-}
-
-// set changes the network. What was sent while nothing got through never arrives.
-func (l *link) set(state linkState) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if state == cut || l.state == stalled {
-		for c := range l.conns {
-			_ = c.Close()
-		}
-	}
-	if l.state == silent {
-		l.age++
-	}
-	l.state = state
-	close(l.moved)
-	l.moved = make(chan struct{})
 }

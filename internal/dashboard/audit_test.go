@@ -175,3 +175,34 @@ func TestAuditExportHarmless(t *testing.T) {
 		t.Errorf("%q, want %q", got, want)
 	}
 }
+
+// Who reads the log wants to know what sort of program it was, and can see what
+// it said of itself.
+func TestProgramsAreTold(t *testing.T) {
+	s := keystiletest.New(t)
+	b, _ := member(t, s, s.Workspace, "Ada", "admin")
+	const linux = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) "
+	for _, c := range []struct{ agent, short string }{
+		{linux + "Chrome/142.0.0.0 Safari/537.36", "Chrome on Linux"},
+		{linux + "Chrome/142.0.0.0 Safari/537.36 Edg/142.0.0.0", "Edge on Linux"},
+		{linux + "HeadlessChrome/142.0.0.0 Safari/537.36", "Chrome on Linux"},
+		{"Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:145.0) Gecko/20100101 Firefox/145.0", "Firefox on Windows"},
+		{"Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.0 Mobile/15E148 Safari/604.1", "Safari on iOS"},
+		{"Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.0 Safari/605.1.15", "Safari on macOS"},
+		{"Mozilla/5.0 (Linux; Android 15) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Mobile Safari/537.36", "Chrome on Android"},
+		{"Mozilla/5.0 (compatible)", "A browser"},
+		{"curl/8.14.1", "curl"},
+		{"Go-http-client/2.0", "Go client"},
+		{"keystile-go/0.1", "Keystile's Go client"},
+		{"python-requests/2.32.0", "Python client"},
+		{"till", "till"},
+		{strings.Repeat("y", 60), strings.Repeat("y", 39) + "…"},
+	} {
+		b.header.Set("User-Agent", c.agent)
+		b.done("/w/"+s.Workspace+"/settings", "name", "Default", "ip_allowlist", "")
+		p := b.get("/w/" + s.Workspace + "/audit?action=workspace.updated").holds(html.EscapeString(c.agent))
+		if got := text(p.find("tr")[1]); !strings.Contains(got, "127.0.0.1 "+c.short) {
+			t.Errorf("%s is told as %q, want %q", c.agent, got, c.short)
+		}
+	}
+}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/go-webauthn/webauthn/webauthn"
 
+	"github.com/keystile/keystile/internal/courier"
 	"github.com/keystile/keystile/internal/entry"
 )
 
@@ -28,16 +29,18 @@ type Dashboard struct {
 	assets assets
 	mux    *http.ServeMux
 
+	courier  *courier.Courier
 	passkeys *webauthn.WebAuthn // nil where browsers offer none
 	provider *provider          // nil for none
 	attempts *attempts
 }
 
-// New returns the pages behind a door. URL is how people reach the server, and
+// New returns the pages behind a door. URL is how people reach the server, post
+// sends what they try out, and
 // unknown answers programs that ask for what is not there.
-func New(door *entry.Door, url string, openID OpenID, unknown http.Handler) (*Dashboard, error) {
+func New(door *entry.Door, url string, openID OpenID, post *courier.Courier, unknown http.Handler) (*Dashboard, error) {
 	d := &Dashboard{
-		door: door, url: url, secure: strings.HasPrefix(url, "https://"), mux: http.NewServeMux(),
+		door: door, courier: post, url: url, secure: strings.HasPrefix(url, "https://"), mux: http.NewServeMux(),
 		provider: newProvider(openID, url, door.Log), attempts: &attempts{spent: map[netip.Prefix]spent{}},
 	}
 	var err error

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -16,14 +17,37 @@ type tab struct {
 // tabs are the pages that share the menu's entry with keys. There are none
 // where keys are all there is.
 func (v *visit) tabs(current string) []tab {
-	if len(v.door.Profile.ThirdParties) == 0 {
+	p := v.door.Profile
+	secrets := p.WebhookSecrets && v.actor.May("api.webhook_secret.view")
+	var tabs []tab
+	for _, t := range []struct {
+		name, word, path string
+		shown            bool
+	}{
+		{"keys", "keys_title", "/keys", v.actor.May("api.key.view")},
+		{"secrets", "secrets_title", "/webhook-secrets", secrets},
+		{"debugger", "debugger_title", "/webhook-debugger", secrets},
+		{"endpoints", "endpoints_title", "/endpoints", p.Endpoints && v.actor.May("api.endpoint.view")},
+		{"integrations", "third_parties_title", "/integrations", len(p.ThirdParties) > 0},
+	} {
+		if t.shown {
+			tabs = append(tabs, tab{p.Word(t.word), v.base() + t.path, t.name == current})
+		}
+	}
+	if len(tabs) == 1 && current == "keys" {
 		return nil
 	}
-	tabs := []tab{{v.door.Profile.Word("third_parties_title"), v.base() + "/integrations", current == "integrations"}}
-	if v.actor.May("api.key.view") {
-		tabs = slices.Insert(tabs, 0, tab{v.door.Profile.Word("keys_title"), v.base() + "/keys", current == "keys"})
-	}
 	return tabs
+}
+
+// amongTabs tells whether this page is below one of the tabs.
+func (v *visit) amongTabs() bool {
+	for _, path := range []string{"/integrations", "/webhook-secrets", "/webhook-debugger", "/endpoints", "/deliveries"} {
+		if strings.HasPrefix(v.r.URL.Path, v.base()+path) {
+			return true
+		}
+	}
+	return false
 }
 
 // listThirdParties shows what keys can be connected with.

@@ -165,6 +165,8 @@ func (v *visit) cameFrom() string {
 	switch back {
 	case "hygiene":
 		return v.base() + "/hygiene"
+	case "alerts":
+		return v.base() + "/alerts"
 	case "key":
 		if id := v.r.PathValue("key"); id != "" {
 			return v.keyAt(id)

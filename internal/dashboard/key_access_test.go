@@ -1,12 +1,11 @@
 package dashboard_test
 
 import (
-	"database/sql"
 	"fmt"
 	"net/http"
-	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/keystile/keystile"
 	"github.com/keystile/keystile/keystiletest"
@@ -169,11 +168,7 @@ func TestFreshForMoreOfAKey(t *testing.T) {
 func manyKeys(t testing.TB, s *keystiletest.Server, dir string, n int) {
 	t.Helper()
 	made := s.Key(s.Workspace, keystile.CreateKey{Name: "Till, the first"})
-	db, err := sql.Open("sqlite", "file:"+filepath.Join(dir, "keystile.db")+"?_pragma=busy_timeout(10000)")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
+	db := openDatabase(t, dir)
 	// Copies that differ in what must be unique. IDs go on from the first.
 	columns := strings.Fields(`preview state role_id permissions environment ip_allowlist metadata owner imported
 		creator_kind creator_id creator_name updated_at expires_at former_end disabled_at disabled_reason revoked_at revoked_by
@@ -183,6 +178,30 @@ func manyKeys(t testing.TB, s *keystiletest.Server, dir string, n int) {
 		SELECT substr(id, 1, length(id) - 6) || printf('%%06d', i), randomblob(32), 'Till ' || i, 'Shop ' || i, 'till ' || i, created_at - i * 1000000, %[1]s
 		FROM keys, n WHERE id = $2`, strings.Join(columns, ", ")), n-1, made.Key.ID); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// muchUse notes 90 days of use of ten thousand keys: 200 are in use all the
+// time, 1000 for three hours a day, 2500 once a week; some calls of the busy
+// ones are refused. That is 750 000 rows.
+func muchUse(t testing.TB, dir string) {
+	t.Helper()
+	db := openDatabase(t, dir)
+	now := time.Now().UnixMilli() / time.Hour.Milliseconds()
+	for _, c := range []struct {
+		code         string
+		every, first int // of the keys
+		hours, step  int // how many, and how far apart
+		burst        int // hours on end
+	}{{"valid", 50, 0, 90 * 24, 1, 1}, {"ip_not_allowed", 50, 0, 90, 24, 1}, {"valid", 10, 1, 90, 24, 3}, {"valid", 4, 2, 13, 168, 1}} {
+		if _, err := db.ExecContext(t.Context(), `WITH RECURSIVE h (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM h WHERE i < $1 - 1),
+			b (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM b WHERE i < $2 - 1),
+			chosen (id, workspace_id, n) AS MATERIALIZED (SELECT id, workspace_id, rowid FROM keys WHERE rowid % $3 = $4)
+			INSERT INTO usage (key_id, hour, code, workspace_id, count)
+			SELECT id, ($5 - h.i * $6 - b.i) * 3600000, $7, workspace_id, 1 + (n * 7 + h.i) % 100 FROM chosen, h, b WHERE true
+			ON CONFLICT DO NOTHING`, c.hours, c.burst, c.every, c.first, now, c.step, c.code); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
@@ -210,9 +229,10 @@ func BenchmarkPages(b *testing.B) {
 	dir := b.TempDir()
 	s := keystiletest.New(b, keystiletest.Dir(dir))
 	manyKeys(b, s, dir, 10_000)
+	muchUse(b, dir)
 	v := admin(b, s)
 	id := keys(b, s)[0].ID
-	for _, path := range []string{"/keys", "/keys?q=till+99", "/keys/" + id, "/hygiene"} {
+	for _, path := range []string{"/keys", "/keys?q=till+99", "/keys/" + id, "/hygiene", "/usage", "/usage?span=7d", "/usage?span=30d", "/usage?span=90d", "/usage?span=90d&key=" + id} {
 		name := strings.ReplaceAll(strings.Replace(path, id, "one", 1), "?", " ")
 		b.Run(name[1:], func(b *testing.B) {
 			for b.Loop() {

@@ -45,7 +45,7 @@ type keysPage struct {
 	MayCreate bool
 	Choice    bool   // there are some on this page that can be ended
 	Bulk      string // what can be done to many: revoke, delete or nothing
-	Exposed   []keystile.Key
+	Exposed   []keystile.Alert
 	Created   *createdKey
 }
 

@@ -215,7 +215,7 @@ func trailOf(e keystile.AuditEntry) trailEntry {
 	_, what, _ := strings.Cut(e.Action, ".")
 	what = strings.ReplaceAll(what, "_", " ")
 	t.What = capital(what)
-	if e.Action == "key.updated" {
+	if e.Action == "key.updated" || e.Action == "webhook_secret.updated" {
 		names := slices.Sorted(maps.Keys(e.After))
 		for name := range e.Before {
 			if !slices.Contains(names, name) {

@@ -8,13 +8,8 @@ import (
 	"github.com/keystile/keystile/internal/keyring"
 )
 
-const (
-	// endedAtOnce is how many of the keys that somebody made one form ends. More
-	// of them are ended form by form, so that one sees how far it has come.
-	endedAtOnce = 200
-	// namedAtOnce is how many keys are named before they are ended.
-	namedAtOnce = 100
-)
+// namedAtOnce is how many keys are named before they are ended.
+const namedAtOnce = 100
 
 // bulkPage asks before many keys are ended.
 type bulkPage struct {
@@ -49,13 +44,12 @@ func (v *visit) askEndKeys(how string, did int, problem *keystile.Error) error {
 		Back: v.cameFrom(), From: v.r.FormValue("back"), Problem: problem,
 	}
 	if page.MadeBy != "" {
-		query := keyring.KeyQuery{Creator: page.MadeBy, Live: true, Limit: namedAtOnce}
-		list, err := v.keyring().Keys(v.r.Context(), v.actor, v.workspace.ID, query)
+		list, err := v.keyring().Keys(v.r.Context(), v.actor, v.workspace.ID, keyring.KeyQuery{Creator: page.MadeBy, Live: true, Limit: namedAtOnce})
 		if err != nil {
 			return err
 		}
 		page.Keys = list.Data
-		if page.Count, err = v.keyring().CountKeys(v.r.Context(), v.actor, v.workspace.ID, query, mostCounted); err != nil {
+		if page.Count, err = v.keyring().Made(v.r.Context(), v.actor, v.workspace.ID, page.MadeBy); err != nil {
 			return err
 		}
 	}
@@ -97,31 +91,27 @@ func (v *visit) endKeys(how string) error {
 	if maker == "" && len(ids) == 0 {
 		return v.to(withDone(v.cameFrom(), "none"))
 	}
-	var n int
+	var out keyring.Ended
 	var err error
 	switch {
 	case how == "revoke" && maker != "":
-		n, err = v.keyring().RevokeMade(ctx, v.actor, v.workspace.ID, maker, in, endedAtOnce)
+		out, err = v.keyring().RevokeMade(ctx, v.actor, v.workspace.ID, maker, in)
 	case how == "revoke":
 		_, err = v.keyring().RevokeKeys(ctx, v.actor, v.workspace.ID, ids, in)
 	case maker != "":
-		n, err = v.keyring().DeleteMade(ctx, v.actor, v.workspace.ID, maker, endedAtOnce)
+		out, err = v.keyring().DeleteMade(ctx, v.actor, v.workspace.ID, maker)
 	default:
 		_, err = v.keyring().DeleteKeys(ctx, v.actor, v.workspace.ID, ids)
 	}
+	before, _ := strconv.Atoi(v.r.PostFormValue("did")) // no number is none
+	did := min(max(before, 0), mostCounted) + out.Done
 	if problem := v.correctable(err); problem != nil {
-		return v.askEndKeys(how, 0, problem)
+		return v.askEndKeys(how, did, problem)
 	} else if err != nil {
 		return err
 	}
-	if n == endedAtOnce {
-		left, err := v.keyring().CountKeys(ctx, v.actor, v.workspace.ID, keyring.KeyQuery{Creator: maker, Live: true}, 1)
-		if err != nil {
-			return err
-		}
-		if before, _ := strconv.Atoi(v.r.PostFormValue("did")); left > 0 { // no number is none
-			return v.askEndKeys(how, max(before, 0)+n, nil)
-		}
+	if out.Left > 0 {
+		return v.askEndKeys(how, did, nil)
 	}
 	return v.to(withDone(v.cameFrom(), how+"d_all"))
 }

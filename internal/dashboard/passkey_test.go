@@ -24,7 +24,9 @@ func TestPasskeyLife(t *testing.T) {
 			}
 			s := keystiletest.New(t, options...)
 			ada, laptop := newBrowser(t, s), newDevice()
+			// To the keys of the only workspace, and a word about the next time.
 			ada.enter(s.SignInLink(""))
+			ada.get(ada.get(ada.get("/").is(http.StatusSeeOther).to).is(http.StatusSeeOther).to).is(http.StatusOK).shows("No API keys yet").one("a", "Add a passkey")
 			byLink := ada.token()
 			ada.get("/account").is(http.StatusOK).holds("Add a passkey", "operator")
 			ada.get("/account/passkeys/new").is(http.StatusOK).holds("Your name", "/assets/passkey.")
@@ -39,6 +41,7 @@ func TestPasskeyLife(t *testing.T) {
 				t.Error("the link's session is still good")
 			}
 			ada.get("/account").is(http.StatusOK).holds("Signed in as Ada", "Laptop", "Never")
+			ada.get("/w/" + s.Workspace + "/keys").is(http.StatusOK).lacks("Add a passkey")
 			ada.post("/sign-out").is(http.StatusSeeOther).holds("/sign-in")
 			if ada.in() {
 				t.Error("signed out and still in")

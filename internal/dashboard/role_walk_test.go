@@ -3,6 +3,7 @@ package dashboard_test
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"net/http"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/net/html"
 	_ "modernc.org/sqlite" // to look into the database
@@ -108,18 +110,57 @@ func walkRows() map[string]walkRow {
 		"POST " + w + "/keys/{key}/rotate":  shown(makers),
 		"GET " + w + "/keys/{key}/rollback": page(makers),
 		// The key replaces no other.
-		"POST " + w + "/keys/{key}/rollback": {may: makers, form: func(objects) []string { return nil }, status: http.StatusUnprocessableEntity},
-		"GET " + w + "/keys/{key}/revoke":    page(makers),
-		"POST " + w + "/keys/{key}/revoke":   sends(makers, "reason", "unneeded"),
-		"GET " + w + "/keys/{key}/delete":    page(makers),
-		"POST " + w + "/keys/{key}/delete":   sends(makers),
-		"GET " + w + "/keys/{key}/disable":   page(makers),
-		"POST " + w + "/keys/{key}/disable":  sends(makers),
-		"POST " + w + "/keys/{key}/enable":   sends(makers),
-		"POST " + w + "/keys/{key}/review":   sends(makers),
-		"GET " + w + "/hygiene":              page(viewers),
-		"GET " + w + "/integrations":         page(viewers + " service"), // how to connect is no secret
-		"GET " + w + "/integrations/zapier":  page(viewers + " service"),
+		"POST " + w + "/keys/{key}/rollback":                          {may: makers, form: func(objects) []string { return nil }, status: http.StatusUnprocessableEntity},
+		"GET " + w + "/keys/{key}/revoke":                             page(makers),
+		"POST " + w + "/keys/{key}/revoke":                            sends(makers, "reason", "unneeded"),
+		"GET " + w + "/keys/{key}/delete":                             page(makers),
+		"POST " + w + "/keys/{key}/delete":                            sends(makers),
+		"GET " + w + "/keys/{key}/disable":                            page(makers),
+		"POST " + w + "/keys/{key}/disable":                           sends(makers),
+		"POST " + w + "/keys/{key}/enable":                            sends(makers),
+		"POST " + w + "/keys/{key}/review":                            sends(makers),
+		"GET " + w + "/webhook-secrets":                               page(viewers),
+		"GET " + w + "/webhook-secrets/new":                           page(makers),
+		"POST " + w + "/webhook-secrets":                              shown(makers, "label", "A consumer", "environment", "production"),
+		"GET " + w + "/webhook-secrets/{secret}":                      page(viewers),
+		"GET " + w + "/webhook-secrets/{secret}/edit":                 page(makers),
+		"POST " + w + "/webhook-secrets/{secret}/edit":                sends(makers, "label", "Edited"),
+		"GET " + w + "/webhook-secrets/{secret}/rotate":               page(makers),
+		"POST " + w + "/webhook-secrets/{secret}/rotate":              shown(makers),
+		"GET " + w + "/webhook-secrets/{secret}/rollback":             page(makers),
+		"POST " + w + "/webhook-secrets/{secret}/rollback":            {may: makers, form: none, status: http.StatusUnprocessableEntity}, // it replaces no other
+		"GET " + w + "/webhook-secrets/{secret}/revoke":               page(makers),
+		"POST " + w + "/webhook-secrets/{secret}/revoke":              sends(makers, "reason", "unneeded"),
+		"GET " + w + "/webhook-secrets/{secret}/delete":               page(makers),
+		"POST " + w + "/webhook-secrets/{secret}/delete":              sends(makers),
+		"GET " + w + "/endpoints":                                     page(viewers),
+		"GET " + w + "/endpoints/new":                                 page(makers),
+		"POST " + w + "/endpoints":                                    shown(makers, "url", "https://example.com/x", "types[]", "key.created"),
+		"GET " + w + "/endpoints/{endpoint}":                          page(viewers),
+		"GET " + w + "/endpoints/{endpoint}/edit":                     page(makers),
+		"POST " + w + "/endpoints/{endpoint}/edit":                    sends(makers, "url", "http://127.0.0.1:1/", "description", "Edited", "types[]", "key.created", "ranges", "127.0.0.1"),
+		"GET " + w + "/endpoints/{endpoint}/test":                     page(makers),
+		"POST " + w + "/endpoints/{endpoint}/test":                    {may: makers, form: none, status: http.StatusOK},
+		"GET " + w + "/endpoints/{endpoint}/pause":                    page(makers),
+		"POST " + w + "/endpoints/{endpoint}/pause":                   sends(makers, "reason", "maintenance"),
+		"GET " + w + "/endpoints/{endpoint}/resume":                   page(makers),
+		"POST " + w + "/endpoints/{endpoint}/resume":                  sends(makers),
+		"GET " + w + "/endpoints/{endpoint}/replay":                   page(makers),
+		"POST " + w + "/endpoints/{endpoint}/replay":                  sends(makers, "since", "2026-01-02"),
+		"GET " + w + "/endpoints/{endpoint}/delete":                   page(makers),
+		"POST " + w + "/endpoints/{endpoint}/delete":                  sends(makers),
+		"GET " + w + "/endpoints/{endpoint}/secrets/{signer}/rotate":  page(makers),
+		"POST " + w + "/endpoints/{endpoint}/secrets/{signer}/rotate": shown(makers),
+		"GET " + w + "/endpoints/{endpoint}/secrets/{signer}/revoke":  page(makers),
+		"POST " + w + "/endpoints/{endpoint}/secrets/{signer}/revoke": sends(makers, "reason", "unneeded"),
+		"GET " + w + "/deliveries/{delivery}":                         page(viewers),
+		"POST " + w + "/deliveries/{delivery}/retry":                  sends(makers),
+		"GET " + w + "/webhook-debugger":                              page(viewers),
+		"POST " + w + "/webhook-debugger":                             {may: viewers, form: func(objects) []string { return []string{"headers", "webhook-id: m", "body", "{}"} }, status: http.StatusOK},
+
+		"GET " + w + "/hygiene":             page(viewers),
+		"GET " + w + "/integrations":        page(viewers + " service"), // how to connect is no secret
+		"GET " + w + "/integrations/zapier": page(viewers + " service"),
 
 		"GET " + w + "/members":                  page(viewers),
 		"GET " + w + "/members/new":              page(admins),
@@ -147,16 +188,19 @@ func walkRows() map[string]walkRow {
 		"POST " + w + "/settings/suspend": sends(operators, "reason", "unpaid"),
 		"POST " + w + "/settings/resume":  sends(operators),
 
-		"GET " + w + "/plans":        page(viewers),
-		"GET " + w + "/usage":        page(viewers),
-		"GET " + w + "/audit":        page(viewers),
-		"GET " + w + "/audit/export": page(viewers),
+		"GET " + w + "/plans":                page(viewers),
+		"GET " + w + "/usage":                page(viewers),
+		"GET " + w + "/alerts":               page(viewers),
+		"POST " + w + "/alerts/{alert}/seen": {may: makers, form: none},
+		"GET " + w + "/audit":                page(viewers),
+		"GET " + w + "/audit/export":         page(viewers),
 	}
 }
 
 // objects are what paths and forms name, made anew for each step.
 type objects struct {
-	workspace, key, member, role, token, unique string
+	workspace, key, secret, member, role, alert, token, unique string
+	endpoint, signer, delivery                                 string
 }
 
 // walk is the test's two workspaces and all who walk.
@@ -166,6 +210,7 @@ type roleWalk struct {
 	server       *keystiletest.Server
 	ours, theirs string // workspaces
 	made         int
+	former       string // the last webhook secret of ours
 	walkers      []walker
 }
 
@@ -228,12 +273,55 @@ func (w *roleWalk) objects(workspace, pattern string) objects {
 	if strings.Contains(pattern, "{key}") || strings.Contains(pattern, "/keys/") {
 		o.key = w.server.Key(workspace, keystile.CreateKey{Name: "Key " + name}).Key.ID
 	}
+	if strings.Contains(pattern, "{secret}") {
+		s, _, err := w.server.Keyring().CreateWebhookSecret(context.Background(), keyring.Operator("test"), workspace,
+			keystile.CreateWebhookSecret{Label: "Consumer " + name, Environment: "production"}, keyring.Idempotency{})
+		if err != nil {
+			w.Fatal(err)
+		}
+		o.secret = s.WebhookSecret.ID
+		if w.former != "" && workspace == w.ours { // only so many may be active
+			err := w.server.Keyring().DeleteWebhookSecret(context.Background(), keyring.Operator("test"), w.former)
+			if err != nil && !errors.Is(err, keystile.CodeNotFound) {
+				w.Fatal(err)
+			}
+		}
+		if workspace == w.ours {
+			w.former = o.secret
+		}
+	}
+	if strings.Contains(pattern, "{endpoint}") || strings.Contains(pattern, "{delivery}") {
+		made, _, err := w.server.Keyring().CreateEndpoint(context.Background(), keyring.Operator("test"), workspace, keystile.CreateEndpoint{
+			URL: "http://127.0.0.1:1/", Description: "Receiver " + name, EventTypes: []string{"key.created"}, AllowRanges: []string{"127.0.0.1"},
+		}, keyring.Idempotency{})
+		if err != nil {
+			w.Fatal(err)
+		}
+		o.endpoint, o.signer = made.Endpoint.ID, made.WebhookSecret.ID
+	}
+	if strings.Contains(pattern, "{delivery}") {
+		w.server.Key(workspace, keystile.CreateKey{Name: "Told " + name})
+		for end := time.Now().Add(time.Minute); o.delivery == ""; time.Sleep(5 * time.Millisecond) {
+			list, err := w.server.Keyring().Deliveries(context.Background(), keyring.Operator("test"), o.endpoint, "", "", 1)
+			if err != nil {
+				w.Fatal(err)
+			}
+			if len(list.Data) > 0 {
+				o.delivery = list.Data[0].ID
+			} else if time.Now().After(end) {
+				w.Fatal("no delivery was made")
+			}
+		}
+	}
 	if strings.Contains(pattern, "{member}") {
 		m := newMember(w, w.server, workspace, "Member "+name, "viewer")
 		o.member = m.ID
 	}
 	if strings.Contains(pattern, "{role}") {
 		o.role = customRole(w, w.server, workspace, "Role "+name, "read").ID
+	}
+	if strings.Contains(pattern, "{alert}") {
+		o.alert = exposure(w, w.server, workspace, "Exposed "+name)
 	}
 	if strings.Contains(pattern, "{token}") {
 		o.token = w.server.SignInLink(workspace)[len(w.server.URL+"/link/"):]
@@ -242,7 +330,7 @@ func (w *roleWalk) objects(workspace, pattern string) objects {
 }
 
 // everything names an object for each parameter there is.
-const everything = "{key} {member} {role}"
+const everything = "{key} {secret} {endpoint} {delivery} {member} {role} {alert}"
 
 var parameter = regexp.MustCompile(`\{[^}]*\}`)
 
@@ -257,10 +345,20 @@ func (w *roleWalk) path(pattern string, o objects) string {
 			return o.workspace
 		case "{key}":
 			return o.key
+		case "{secret}":
+			return o.secret
+		case "{endpoint}":
+			return o.endpoint
+		case "{signer}":
+			return o.signer
+		case "{delivery}":
+			return o.delivery
 		case "{member}":
 			return o.member
 		case "{role}":
 			return o.role
+		case "{alert}":
+			return o.alert
 		case "{id}":
 			return "none"
 		case "{token}":
@@ -345,7 +443,7 @@ func TestEveryRouteAsEveryone_P4_IP7(t *testing.T) {
 
 // pathWithoutObjects is a pattern that names a workspace alone.
 func (w *roleWalk) pathWithoutObjects(pattern string) string {
-	for _, p := range []string{"{key}", "{member}", "{role}"} {
+	for _, p := range []string{"{key}", "{secret}", "{endpoint}", "{signer}", "{delivery}", "{member}", "{role}"} {
 		pattern = strings.ReplaceAll(pattern, p, "")
 	}
 	return pattern
@@ -490,6 +588,14 @@ func freshRoutes() []string {
 		"GET /w/{workspace}/keys/{key}/delete",
 		"POST /w/{workspace}/keys/{key}/delete",
 		"POST /w/{workspace}/keys/{key}/enable",
+		"GET /w/{workspace}/endpoints/new",
+		"POST /w/{workspace}/endpoints",
+		"GET /w/{workspace}/endpoints/{endpoint}/edit",
+		"POST /w/{workspace}/endpoints/{endpoint}/edit",
+		"GET /w/{workspace}/endpoints/{endpoint}/delete",
+		"POST /w/{workspace}/endpoints/{endpoint}/delete",
+		"GET /w/{workspace}/endpoints/{endpoint}/secrets/{signer}/rotate",
+		"POST /w/{workspace}/endpoints/{endpoint}/secrets/{signer}/rotate",
 		"GET /w/{workspace}/members/new",
 		"POST /w/{workspace}/members",
 		"GET /w/{workspace}/members/{member}/role",

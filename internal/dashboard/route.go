@@ -8,6 +8,7 @@ type route struct {
 	member  bool   // and have a place in the workspace that the path names
 	needs   string // permission without which the page refuses at once
 	fresh   bool   // only for a while after signing in
+	most    int64  // bytes of its form; 0: [maxForm]
 }
 
 func routes() []route {
@@ -59,6 +60,45 @@ func routes() []route {
 		{pattern: "POST /w/{workspace}/keys/{key}/enable", serve: (*visit).enableKey, member: true, needs: "api.key.update", fresh: true},
 		{pattern: "POST /w/{workspace}/keys/{key}/review", serve: (*visit).reviewKey, member: true, needs: "api.key.update"},
 		{pattern: "GET /w/{workspace}/hygiene", serve: (*visit).showHygiene, member: true, needs: "api.key.view"},
+		{pattern: "GET /w/{workspace}/webhook-secrets", serve: webhooks((*visit).listSecrets), member: true, needs: "api.webhook_secret.view"},
+		{pattern: "GET /w/{workspace}/webhook-secrets/new", serve: webhooks((*visit).newSecret), member: true, needs: "api.webhook_secret.create", fresh: true},
+		{pattern: "POST /w/{workspace}/webhook-secrets", serve: webhooks((*visit).createSecret), member: true, needs: "api.webhook_secret.create", fresh: true},
+		{pattern: "GET /w/{workspace}/webhook-secrets/{secret}", serve: webhooks((*visit).showSecret), member: true, needs: "api.webhook_secret.view"},
+		{pattern: "GET /w/{workspace}/webhook-secrets/{secret}/edit", serve: asking("secret_edit", "secret_edit_title"), member: true, needs: "api.webhook_secret.update"},
+		{pattern: "POST /w/{workspace}/webhook-secrets/{secret}/edit", serve: doing("secret_edit", "secret_edit_title", "saved", saveSecret), member: true, needs: "api.webhook_secret.update"},
+		{pattern: "GET /w/{workspace}/webhook-secrets/{secret}/rotate", serve: asking("secret_rotate", "secret_rotate_title"), member: true, needs: "api.webhook_secret.create", fresh: true},
+		{pattern: "POST /w/{workspace}/webhook-secrets/{secret}/rotate", serve: webhooks((*visit).rotateSecret), member: true, needs: "api.webhook_secret.create", fresh: true},
+		{pattern: "GET /w/{workspace}/webhook-secrets/{secret}/rollback", serve: asking("secret_rollback", "rollback_button"), member: true, needs: "api.webhook_secret.delete"},
+		{pattern: "POST /w/{workspace}/webhook-secrets/{secret}/rollback", serve: doing("secret_rollback", "rollback_button", "secret_rolled_back", rollBackSecret), member: true, needs: "api.webhook_secret.delete"},
+		{pattern: "GET /w/{workspace}/webhook-secrets/{secret}/revoke", serve: asking("secret_revoke", "secret_revoke_title"), member: true, needs: "api.webhook_secret.delete"},
+		{pattern: "POST /w/{workspace}/webhook-secrets/{secret}/revoke", serve: doing("secret_revoke", "secret_revoke_title", "secret_revoked", revokeSecret), member: true, needs: "api.webhook_secret.delete"},
+		{pattern: "GET /w/{workspace}/webhook-secrets/{secret}/delete", serve: asking("secret_delete", "secret_delete_title"), member: true, needs: "api.webhook_secret.delete", fresh: true},
+		{pattern: "POST /w/{workspace}/webhook-secrets/{secret}/delete", serve: doing("secret_delete", "secret_delete_title", "deleted", deleteSecret), member: true, needs: "api.webhook_secret.delete", fresh: true},
+		{pattern: "GET /w/{workspace}/endpoints", serve: endpoints((*visit).listEndpoints), member: true, needs: "api.endpoint.view"},
+		{pattern: "GET /w/{workspace}/endpoints/new", serve: endpoints((*visit).newEndpoint), member: true, needs: "api.endpoint.create", fresh: true},
+		{pattern: "POST /w/{workspace}/endpoints", serve: endpoints((*visit).createEndpoint), member: true, needs: "api.endpoint.create", fresh: true},
+		{pattern: "GET /w/{workspace}/endpoints/{endpoint}", serve: endpoints((*visit).showEndpoint), member: true, needs: "api.endpoint.view"},
+		{pattern: "GET /w/{workspace}/endpoints/{endpoint}/edit", serve: endpoints((*visit).editEndpoint), member: true, needs: "api.endpoint.update", fresh: true},
+		{pattern: "POST /w/{workspace}/endpoints/{endpoint}/edit", serve: endpoints((*visit).saveEndpoint), member: true, needs: "api.endpoint.update", fresh: true},
+		{pattern: "GET /w/{workspace}/endpoints/{endpoint}/test", serve: endpoints((*visit).testEndpointPage), member: true, needs: "api.endpoint.update"},
+		{pattern: "POST /w/{workspace}/endpoints/{endpoint}/test", serve: endpoints((*visit).testEndpoint), member: true, needs: "api.endpoint.update"},
+		{pattern: "GET /w/{workspace}/endpoints/{endpoint}/pause", serve: askingEndpoint("endpoint_pause", "endpoint_pause_title"), member: true, needs: "api.endpoint.update"},
+		{pattern: "POST /w/{workspace}/endpoints/{endpoint}/pause", serve: doingEndpoint("endpoint_pause", "endpoint_pause_title", "paused", pauseEndpoint), member: true, needs: "api.endpoint.update"},
+		{pattern: "GET /w/{workspace}/endpoints/{endpoint}/resume", serve: askingEndpoint("endpoint_resume", "endpoint_resume_title"), member: true, needs: "api.endpoint.update"},
+		{pattern: "POST /w/{workspace}/endpoints/{endpoint}/resume", serve: doingEndpoint("endpoint_resume", "endpoint_resume_title", "active", resumeEndpoint), member: true, needs: "api.endpoint.update"},
+		{pattern: "GET /w/{workspace}/endpoints/{endpoint}/replay", serve: askingEndpoint("endpoint_replay", "replay_title"), member: true, needs: "api.endpoint.update"},
+		{pattern: "POST /w/{workspace}/endpoints/{endpoint}/replay", serve: doingEndpoint("endpoint_replay", "replay_title", "replayed", replayEvents), member: true, needs: "api.endpoint.update"},
+		{pattern: "GET /w/{workspace}/endpoints/{endpoint}/delete", serve: askingEndpoint("endpoint_delete", "endpoint_delete_title"), member: true, needs: "api.endpoint.delete", fresh: true},
+		{pattern: "POST /w/{workspace}/endpoints/{endpoint}/delete", serve: doingEndpoint("endpoint_delete", "endpoint_delete_title", "deleted", deleteEndpoint), member: true, needs: "api.endpoint.delete", fresh: true},
+		{pattern: "GET /w/{workspace}/endpoints/{endpoint}/secrets/{signer}/rotate", serve: askingSigner("endpoint_rotate", "secret_rotate_title"), member: true, needs: "api.endpoint.update", fresh: true},
+		{pattern: "POST /w/{workspace}/endpoints/{endpoint}/secrets/{signer}/rotate", serve: endpoints((*visit).rotateSigner), member: true, needs: "api.endpoint.update", fresh: true},
+		{pattern: "GET /w/{workspace}/endpoints/{endpoint}/secrets/{signer}/revoke", serve: askingSigner("endpoint_revoke", "secret_revoke_title"), member: true, needs: "api.endpoint.update"},
+		{pattern: "POST /w/{workspace}/endpoints/{endpoint}/secrets/{signer}/revoke", serve: endpoints((*visit).revokeSigner), member: true, needs: "api.endpoint.update"},
+		{pattern: "GET /w/{workspace}/deliveries/{delivery}", serve: endpoints((*visit).showDelivery), member: true, needs: "api.endpoint.view"},
+		{pattern: "POST /w/{workspace}/deliveries/{delivery}/retry", serve: endpoints((*visit).retryDelivery), member: true, needs: "api.endpoint.update"},
+		{pattern: "GET /w/{workspace}/webhook-debugger", serve: webhooks((*visit).showDebugger), member: true, needs: "api.webhook_secret.view"},
+		{pattern: "POST /w/{workspace}/webhook-debugger", serve: webhooks((*visit).debug), member: true, needs: "api.webhook_secret.view", most: maxDebuggerForm},
+
 		{pattern: "GET /w/{workspace}/integrations", serve: (*visit).listThirdParties, member: true},
 		{pattern: "GET /w/{workspace}/integrations/zapier", serve: (*visit).showZapier, member: true},
 
@@ -90,6 +130,8 @@ func routes() []route {
 
 		{pattern: "GET /w/{workspace}/plans", serve: (*visit).showPlans, member: true, needs: "api.workspace.view"},
 		{pattern: "GET /w/{workspace}/usage", serve: (*visit).showUsage, member: true, needs: "api.usage.view"},
+		{pattern: "GET /w/{workspace}/alerts", serve: (*visit).showAlerts, member: true, needs: "api.usage.view"},
+		{pattern: "POST /w/{workspace}/alerts/{alert}/seen", serve: (*visit).seeAlert, member: true, needs: "api.key.update"},
 		{pattern: "GET /w/{workspace}/audit", serve: (*visit).showAudit, member: true, needs: "api.audit.view"},
 		{pattern: "GET /w/{workspace}/audit/export", serve: (*visit).exportAudit, member: true, needs: "api.audit.view"},
 	}

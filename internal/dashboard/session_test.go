@@ -152,7 +152,10 @@ func TestRecovery(t *testing.T) {
 	}
 	ada := newBrowser(t, s)
 	ada.get("/link/" + token).is(http.StatusOK).holds("as Ada")
-	ada.enter(token)
+	if to := ada.post("/link/" + token).is(http.StatusSeeOther).to; to != "/" {
+		t.Errorf("a link leads to %q", to)
+	}
+	ada.get("/w/"+s.Workspace+"/keys").is(http.StatusOK).one("a", "Add a passkey")
 	ada.get("/account").is(http.StatusOK).holds("Signed in as Ada", "You have no passkey yet")
 	if lost.in() {
 		t.Error("the old session is still good")
@@ -160,6 +163,7 @@ func TestRecovery(t *testing.T) {
 	newBrowser(t, s).signIn(d).is(http.StatusForbidden)
 	replacement := newDevice()
 	ada.add(replacement).is(http.StatusSeeOther)
+	ada.get("/w/" + s.Workspace + "/keys").is(http.StatusOK).lacks("Add a passkey") // though a link has begun the session
 	newBrowser(t, s).signIn(replacement).is(http.StatusSeeOther)
 	wantAudited(t, s, s.Workspace, "member.link_created Boss Ada", "member.recovered Ada Ada link by person per_")
 }

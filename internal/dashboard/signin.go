@@ -121,8 +121,7 @@ func (v *visit) showLink() error {
 	return nil
 }
 
-// openLink spends a link and signs in. Those who may keep passkeys are led to
-// where they add one, since a link works only once.
+// openLink spends a link and signs in.
 func (v *visit) openLink() error {
 	token, err := v.keyring().OpenLink(v.r.Context(), v.r.PathValue("token"), v.session, entry.Origin(v.r.Context()))
 	if err != nil {
@@ -134,9 +133,6 @@ func (v *visit) openLink() error {
 	}
 	v.session = s
 	v.setCookie(token, s)
-	if s.Kind == keyring.SessionLink {
-		return v.to("/account")
-	}
 	return v.to("/")
 }
 

@@ -33,6 +33,7 @@ func (d *Dashboard) newPages() (pages, error) {
 		"join":    strings.Join,
 		"has":     func(list []string, s string) bool { return slices.Contains(list, s) },
 		"party":   partyName,
+		"program": program,
 		"role":    d.roleTitle,
 		"place":   d.environmentTitle,
 		"reason":  d.reasonTitle,
@@ -72,6 +73,7 @@ type view struct {
 	Base         string // path of the workspace's pages
 	Path         string // of this page
 	Nav          []navItem
+	Once         bool   // whoever is signed in came by a link, and has no other way in yet
 	Embedded     bool   // in a frame of the product's page, perhaps
 	Done         string // what the form before this page has done
 	Page         any
@@ -80,6 +82,7 @@ type view struct {
 type navItem struct {
 	Name, Path string
 	Current    bool
+	Unseen     string // how many alerts nobody has seen; "" for none
 }
 
 // nav is the menu of a workspace: the pages that the person's role opens.
@@ -90,7 +93,10 @@ func (v *visit) nav() []navItem {
 	var items []navItem
 	for _, item := range []struct{ name, path, needs string }{
 		{v.door.Profile.Word("menu"), "/keys", "api.key.view"},
+		{v.door.Profile.Word("menu"), "/webhook-secrets", "api.webhook_secret.view"}, // for those who see no keys
+		{v.door.Profile.Word("menu"), "/endpoints", "api.endpoint.view"},             // and no webhook secrets
 		{v.door.Profile.Word("hygiene_title"), "/hygiene", "api.key.view"},
+		{v.door.Profile.Word("alerts_title"), "/alerts", "api.usage.view"},
 		{v.door.Profile.Word("usage_title"), "/usage", "api.usage.view"},
 		{v.door.Profile.Word("audit_title"), "/audit", "api.audit.view"},
 		{v.door.Profile.Word("members_title"), "/members", "api.member.view"},
@@ -98,10 +104,16 @@ func (v *visit) nav() []navItem {
 		{v.door.Profile.Word("plans_title"), "/plans", "api.workspace.view"},
 		{v.door.Profile.Word("settings_title"), "/settings", "api.workspace.view"},
 	} {
-		if v.actor.May(item.needs) {
+		first := item.name != v.door.Profile.Word("menu") || len(items) == 0 // the entry that leads to the tabs
+		offered := (item.path != "/webhook-secrets" || v.door.Profile.WebhookSecrets) && (item.path != "/endpoints" || v.door.Profile.Endpoints)
+		if v.actor.May(item.needs) && first && offered {
 			at := v.base() + item.path
+			unseen := ""
+			if item.path == "/alerts" {
+				unseen = v.unseen()
+			}
 			items = append(items, navItem{item.name, at, v.r.URL.Path == at || strings.HasPrefix(v.r.URL.Path, at+"/") ||
-				item.path == "/keys" && strings.HasPrefix(v.r.URL.Path, v.base()+"/integrations")})
+				item.name == v.door.Profile.Word("menu") && v.amongTabs(), unseen})
 		}
 	}
 	return items
@@ -113,7 +125,7 @@ func (v *visit) show(status int, name, title string, page any) {
 	data := view{
 		Product: p.Product, Logo: p.Branding.Logo, SupportEmail: p.Branding.SupportEmail, DocsURL: p.Branding.DocsURL,
 		Title: title, Known: v.known(), Session: v.session, Workspace: v.workspace, Path: v.r.URL.Path, Nav: v.nav(),
-		Embedded: v.session.Kind == keyring.SessionPortal, Done: done(v.r.URL.Query().Get("done")), Page: page,
+		Once: v.cameOnce(), Embedded: v.session.Kind == keyring.SessionPortal, Done: done(v.r.URL.Query().Get("done")), Page: page,
 	}
 	if v.workspace.ID != "" {
 		data.Base = v.base()
@@ -131,6 +143,16 @@ func (v *visit) show(status int, name, title string, page any) {
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
 	v.w.WriteHeader(status)
 	_, _ = out.WriteTo(v.w) // fails when the client has gone
+}
+
+// cameOnce tells whether somebody came by a link, which works once, and has no
+// passkey to come again by. Their own pages say so anyway.
+func (v *visit) cameOnce() bool {
+	if v.session.Kind != keyring.SessionLink || v.passkeys == nil || strings.HasPrefix(v.r.URL.Path, "/account") {
+		return false
+	}
+	own, err := v.keyring().Passkeys(v.r.Context(), v.session)
+	return err == nil && len(own) == 0 // a page is worth more than this hint
 }
 
 // contentPolicy lets a page load what is ours and nothing else.
@@ -188,6 +210,20 @@ func done(name string) string {
 		return "Resumed. Keys are accepted again."
 	case "passkey":
 		return "Passkey added. Sign in with it from now on."
+	case "secret_revoked":
+		return "Revoked. It signs nothing from now on."
+	case "secret_rolled_back":
+		return "Rolled back: the replacement is revoked, and this secret goes on signing."
+	case "seen":
+		return "Noted. It closes when its cause is gone."
+	case "paused":
+		return "Paused. Events wait until it is resumed."
+	case "active":
+		return "Resumed. What has waited is sent now."
+	case "queued":
+		return "It is sent again now."
+	case "replayed":
+		return "What failed is sent again now."
 	case "reviewed":
 		return "Review noted."
 	}

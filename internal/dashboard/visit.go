@@ -42,8 +42,13 @@ func (v *visit) base() string { return "/w/" + v.workspace.ID }
 
 // open serves a page to anyone, and knows who is signed in if somebody is.
 func (d *Dashboard) open(serve func(*visit) error) http.Handler {
+	return d.openFor(maxForm, serve)
+}
+
+// openFor does so and takes a form of so many bytes.
+func (d *Dashboard) openFor(most int64, serve func(*visit) error) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+		r.Body = http.MaxBytesReader(w, r.Body, most)
 		v := &visit{Dashboard: d, w: w, r: r}
 		err := v.recognise()
 		if err == nil {
@@ -71,7 +76,7 @@ func (d *Dashboard) signedIn(route route) http.Handler {
 
 // inside serves a page to whoever has a place in the workspace of the path.
 func (d *Dashboard) inside(route route) http.Handler {
-	return d.open(func(v *visit) error {
+	return d.openFor(max(route.most, maxForm), func(v *visit) error {
 		if !v.known() {
 			return v.toSignIn()
 		}

@@ -3,9 +3,14 @@ package dashboard_test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
+	"io"
+	"log"
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"os/exec"
 	"path"
@@ -28,9 +33,9 @@ import (
 // With KEYSTILE_SCREENSHOTS naming a directory they leave pictures there.
 func TestWalk(t *testing.T) {
 	for _, c := range []struct{ product, rows string }{
-		{"voqo", "VQ1_VQ2_VQ4_VQ5_VQ8_VQ9_VQ10"},
+		{"voqo", "VQ1_VQ2_VQ3_VQ4_VQ5_VQ7_VQ8_VQ9_VQ10"},
 		{"voxum", "VX1_VX2_VX3_VX4_VX5_VX7"},
-		{"ipaware", "IP2_IP3_IP4_IP5_IP6_IP7_IP8_IP13"},
+		{"ipaware", "IP2_IP3_IP4_IP5_IP6_IP7_IP8_IP11_IP13_IP14"},
 		{"vozagent", "VZ1_VZ2_VZ3_VZ4_VZ5_VZ6_VZ7"},
 		{"tenant", "TN1_TN2_TN3_TN4_TN5"},
 	} {
@@ -86,6 +91,39 @@ func TestWalkReaders(t *testing.T) {
 // TestWalkSecret: a secret that is shown once is not lost by accident, and a
 // form that is refused stays in its dialog.
 func TestWalkSecret(t *testing.T) { walk(t, keystiletest.New(t), "secret.mjs", nil) }
+
+// TestWalkFrame: the portal in a frame of the product's page, which is another
+// site's and reached by TLS, as it will be; and in that of one who was not asked.
+func TestWalkFrame(t *testing.T) {
+	s := keystiletest.New(t, keystiletest.PublicURL("https://keys.example.test"), keystiletest.TrustedProxy("127.0.0.0/8"),
+		keystiletest.ProfileText("product: Framed\nprefix: fr\nsign_in: {embed: [https://app.product.test]}\n"))
+	at, err := url.Parse(s.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := overTLS(t, httputil.NewSingleHostReverseProxy(at))
+	app := overTLS(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		fmt.Fprintf(w, `<!DOCTYPE html><html lang="en"><title>App</title><h1>App</h1><p>%s</p>`, r.URL.Path)
+		if src := r.URL.Query().Get("src"); src != "" {
+			fmt.Fprintf(w, `<iframe src="%s" title="API keys" allow="clipboard-write" width="1000" height="700"></iframe>`, src)
+		}
+	}))
+	walk(t, s, "frame.mjs", given{
+		"url": "https://keys.example.test", "origins": []string{"https://app.product.test"},
+		"hosts": given{"keys.example.test": keys, "app.product.test": app, "app.other.test": app},
+	})
+}
+
+// overTLS serves with a certificate of nobody's, and returns the address.
+func overTLS(t testing.TB, h http.Handler) string {
+	t.Helper()
+	s := httptest.NewUnstartedServer(h)
+	s.Config.ErrorLog = log.New(io.Discard, "", 0) // the browser says first that it does not know the certificate
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	return s.Listener.Addr().String()
+}
 
 // aging is an address at which everyone's last proof becomes an old one.
 func aging(t testing.TB, dir string) string {

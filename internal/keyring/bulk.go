@@ -24,18 +24,25 @@ func (k *Keyring) DeleteKeys(ctx context.Context, a Actor, workspaceID string, i
 	return k.each(ctx, a, workspaceID, ids, func(c *change, key *store.Key) (bool, error) { return true, c.deleteOne(key) })
 }
 
-// RevokeMade ends live keys of a workspace that one person or key has made, at
-// most as many as asked for, and returns how many. When it fails, some may have
-// ended already; it can be called again.
-func (k *Keyring) RevokeMade(ctx context.Context, a Actor, workspaceID, creatorID string, in keystile.RevokeKey, most int) (n int, err error) {
-	return k.eachMade(ctx, a, workspaceID, creatorID, most, func(c *change, key *store.Key) (bool, error) { return c.revokeOne(key, in) })
+// maxRounds is how many such transactions one call makes: as many as answer
+// within seconds.
+const maxRounds = 10
+
+// Ended is how many keys a call has ended, and how many of those that were
+// meant are still valid. It holds when the call fails, too.
+type Ended struct{ Done, Left int }
+
+// RevokeMade ends the live keys of a workspace that one person or key has
+// made, newest first, at most 2000 in one call: as long as some are left it is
+// to be called again.
+func (k *Keyring) RevokeMade(ctx context.Context, a Actor, workspaceID, creatorID string, in keystile.RevokeKey) (Ended, error) {
+	return k.eachMade(ctx, a, workspaceID, creatorID, func(c *change, key *store.Key) (bool, error) { return c.revokeOne(key, in) })
 }
 
-// DeleteMade removes live keys of a workspace that one person or key has made,
-// at most as many as asked for, and returns how many. When it fails, some may
-// be gone already; it can be called again.
-func (k *Keyring) DeleteMade(ctx context.Context, a Actor, workspaceID, creatorID string, most int) (n int, err error) {
-	return k.eachMade(ctx, a, workspaceID, creatorID, most, func(c *change, key *store.Key) (bool, error) { return true, c.deleteOne(key) })
+// DeleteMade removes the live keys of a workspace that one person or key has
+// made, as [Keyring.RevokeMade] ends them.
+func (k *Keyring) DeleteMade(ctx context.Context, a Actor, workspaceID, creatorID string) (Ended, error) {
+	return k.eachMade(ctx, a, workspaceID, creatorID, func(c *change, key *store.Key) (bool, error) { return true, c.deleteOne(key) })
 }
 
 func (c *change) revokeOne(key *store.Key, in keystile.RevokeKey) (bool, error) {
@@ -53,6 +60,9 @@ func (c *change) revokeOne(key *store.Key, in keystile.RevokeKey) (bool, error) 
 
 func (c *change) deleteOne(key *store.Key) error {
 	if err := c.recordKey("key.deleted", "", key, nil); err != nil {
+		return err
+	}
+	if err := c.closeAlertsOf(key.ID); err != nil {
 		return err
 	}
 	return c.Tx.DeleteKey(c.actor.scope(), key.ID)
@@ -98,26 +108,43 @@ func (k *Keyring) each(ctx context.Context, a Actor, workspaceID string, ids []s
 	return n, nil
 }
 
-// eachMade does the same to live keys that one party made, in as many
-// transactions as it takes.
-func (k *Keyring) eachMade(ctx context.Context, a Actor, workspaceID, creatorID string, most int, fn func(*change, *store.Key) (bool, error)) (n int, err error) {
+// Made counts the live keys of a workspace that one person or key has made.
+func (k *Keyring) Made(ctx context.Context, a Actor, workspaceID, creatorID string) (n int, err error) {
+	err = k.read(ctx, func(tx *store.Tx) error {
+		if _, err := tx.Workspace(a.scope(), workspaceID); err != nil {
+			return err
+		}
+		if err := a.need("api.key.view"); err != nil {
+			return err
+		}
+		n, err = tx.CountMade(a.scope(), workspaceID, creatorID, k.now())
+		return err
+	})
+	return n, err
+}
+
+// eachMade does the same to the live keys that one party made.
+func (k *Keyring) eachMade(ctx context.Context, a Actor, workspaceID, creatorID string, fn func(*change, *store.Key) (bool, error)) (out Ended, err error) {
 	if err := checkID("ws_", workspaceID); err != nil {
-		return 0, err
+		return out, err
 	}
 	if checkID("key_", creatorID) != nil && checkID("per_", creatorID) != nil {
-		return 0, notFound()
+		return out, notFound()
 	}
-	for {
-		done, chunk := 0, min(maxBulk, most-n)
+	for range maxRounds {
+		done, left := 0, 0
 		_, err := k.write(ctx, a, func(c *change) error {
 			done = 0
+			if left, err = c.CountMade(a.scope(), workspaceID, creatorID, c.now); err != nil {
+				return err
+			}
 			if _, err := c.Workspace(a.scope(), workspaceID); err != nil {
 				return err
 			}
 			if err := c.actor.need("api.key.delete"); err != nil {
 				return err
 			}
-			rows, err := c.Keys(a.scope(), store.KeyFilter{WorkspaceID: workspaceID, CreatorID: creatorID, Live: true, Now: c.now, Limit: chunk})
+			rows, err := c.Keys(a.scope(), store.KeyFilter{WorkspaceID: workspaceID, CreatorID: creatorID, Live: true, Now: c.now, Limit: maxBulk})
 			if err != nil {
 				return err
 			}
@@ -134,11 +161,13 @@ func (k *Keyring) eachMade(ctx context.Context, a Actor, workspaceID, creatorID 
 			return c.settle()
 		})
 		if err != nil {
-			return n, err
+			out.Left = left
+			return out, err
 		}
-		n += done
-		if done < chunk || n >= most {
-			return n, nil
+		out.Done, out.Left = out.Done+done, left-done
+		if done < maxBulk {
+			break
 		}
 	}
+	return out, nil
 }

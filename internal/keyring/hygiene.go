@@ -147,12 +147,13 @@ func (k *Keyring) ages(now time.Time, soon time.Duration) (windows []store.AgeWi
 	return windows
 }
 
-// exposedFor is for how long a suspected exposure is told on the pages.
-const exposedFor = 7 * 24 * time.Hour
+// maxExposed is how many suspected exposures stand above the list of keys.
+const maxExposed = 3
 
-// Exposed lists the keys that were revoked lately because somebody suspected
-// that others have them, latest first. It is for those who manage keys.
-func (k *Keyring) Exposed(ctx context.Context, a Actor, workspaceID string) (out []keystile.Key, err error) {
+// Exposed lists the alerts of keys that were revoked because somebody suspected
+// that others have them, and that nobody has acknowledged, latest first. It is
+// for those who manage keys.
+func (k *Keyring) Exposed(ctx context.Context, a Actor, workspaceID string) (out []keystile.Alert, err error) {
 	if err := checkID("ws_", workspaceID); err != nil {
 		return nil, err
 	}
@@ -163,12 +164,8 @@ func (k *Keyring) Exposed(ctx context.Context, a Actor, workspaceID string) (out
 		if err := a.need("api.key.view"); err != nil {
 			return err
 		}
-		rows, err := tx.KeysRevokedFor(a.scope(), workspaceID, keystile.ReasonExposureSuspected, k.now().Add(-exposedFor), 3)
-		if err != nil {
-			return err
-		}
-		list, err := k.presenter(tx).page(rows, len(rows))
-		out = list.Data
+		rows, err := tx.Alerts(a.scope(), store.AlertFilter{WorkspaceID: workspaceID, State: "open", Type: keystile.AlertKeyExposed, Unseen: true, Limit: maxExposed})
+		out = rows
 		return err
 	})
 	return out, err

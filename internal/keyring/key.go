@@ -181,6 +181,7 @@ func (c *change) identify(key *store.Key, sha256 string) (secret string, err err
 
 // insertKey adds the key if the plan allows one more.
 func (c *change) insertKey(ws keystile.Workspace, key store.Key, action string) error {
+	key.LookAt = c.k.firstLook(key, c.now)
 	if err := c.InsertKey(key); err != nil {
 		if errors.Is(err, store.ErrTaken) {
 			return keystile.NewError(keystile.CodeConflict, "A key with this hash is there already.")
@@ -393,7 +394,10 @@ func (c *change) saveKey(action, reason string, before, after *store.Key) error 
 	if err := c.UpdateKey(c.actor.scope(), *after); err != nil {
 		return err
 	}
-	return c.recordKey(action, reason, before, after)
+	if err := c.recordKey(action, reason, before, after); err != nil {
+		return err
+	}
+	return c.lookNow(after.ID)
 }
 
 // UpdateKey edits a key. A change of role, permissions or allowlist is in

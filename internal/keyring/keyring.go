@@ -36,11 +36,14 @@ type Keyring struct {
 	barrier Barrier
 	ids     *idSource
 	now     func() time.Time
+	vault   *vault
+	uses    *secretUses
+	mails   bool // alerts are mailed
 }
 
 // New returns the keyring of a store.
 func New(s *store.Store, p *profile.Profile, b Barrier) *Keyring {
-	return &Keyring{store: s, profile: p, barrier: b, ids: &idSource{}, now: time.Now}
+	return &Keyring{store: s, profile: p, barrier: b, ids: &idSource{}, now: time.Now, vault: &vault{}, uses: &secretUses{}}
 }
 
 // Profile is the configuration of the product.
@@ -58,12 +61,16 @@ type change struct {
 // write runs fn in a transaction and then the barrier.
 func (k *Keyring) write(ctx context.Context, a Actor, fn func(c *change) error) (pending bool, err error) {
 	var c *change
-	seq, err := k.store.Write(ctx, func(tx *store.Tx) error {
-		c = &change{Tx: tx, k: k, actor: a, now: k.now().UTC().Truncate(time.Millisecond)}
-		if err := c.recheck(); err != nil {
-			return err
-		}
-		return fn(c)
+	var seq int64
+	err = k.withKeys(ctx, func() (err error) {
+		seq, err = k.store.Write(ctx, func(tx *store.Tx) error {
+			c = &change{Tx: tx, k: k, actor: a, now: k.now().UTC().Truncate(time.Millisecond)}
+			if err := c.recheck(); err != nil {
+				return err
+			}
+			return fn(c)
+		})
+		return err
 	})
 	if err != nil {
 		return false, problemOf(err)
@@ -82,7 +89,7 @@ func (k *Keyring) write(ctx context.Context, a Actor, fn func(c *change) error) 
 
 // read runs fn on a snapshot.
 func (k *Keyring) read(ctx context.Context, fn func(tx *store.Tx) error) error {
-	return problemOf(k.store.Read(ctx, fn))
+	return problemOf(k.withKeys(ctx, func() error { return k.store.Read(ctx, fn) }))
 }
 
 // problemOf turns what the store says into what callers are told. Errors that
@@ -137,14 +144,21 @@ func (c *change) record(e entry) error {
 	if object == nil {
 		object = e.before
 	}
-	if err := c.tell(e.workspaceID, e.action, e.objectID, map[string]any{string(e.kind): object}); err != nil {
+	if _, ok := keystile.EventTypeOf(e.action); !ok { // nobody can get it
+		return c.LogChange(e.kind, e.objectID)
+	}
+	data := map[string]any{string(e.kind): object}
+	if object == nil {
+		data = map[string]any{"subject": keystile.EventSubject{ID: e.objectID, Name: e.objectName, Reason: e.reason, By: c.actor.party}}
+	}
+	if err := c.tell(e.workspaceID, e.action, e.objectID, data); err != nil {
 		return err
 	}
 	return c.LogChange(e.kind, e.objectID)
 }
 
-// tell puts an event into the outbox. The data is what receivers read, and
-// carries no secret.
+// tell puts an event into the outbox. The data is what receivers read, in the
+// form of [keystile.EventData], and carries no secret.
 func (c *change) tell(workspaceID, event, objectID string, data map[string]any) error {
 	return c.InsertEvent(store.Event{
 		ID: c.k.ids.next("evt_", c.now), WorkspaceID: workspaceID, Type: event, ObjectID: objectID, At: c.now, Data: data,

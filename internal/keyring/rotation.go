@@ -70,6 +70,7 @@ func (c *change) rotate(old store.Key, in keystile.RotateKey) (out keystile.Crea
 	if err != nil {
 		return out, err
 	}
+	fresh.LookAt = c.k.firstLook(fresh, c.now)
 	if err := c.InsertKey(fresh); err != nil {
 		return out, err
 	}

@@ -20,7 +20,7 @@ const (
 // are known by a prefix, an underscore and 33 letters and digits or more, of
 // all three kinds; one key in 300 lacks digits, and is found only when whole.
 func holdsKey(s string) bool {
-	return findRun(s, func(begin, end int) bool {
+	return firstWebhookSecret(s) >= 0 || findRun(s, func(begin, end int) bool {
 		return prefixBefore(s, begin) != "" && (looksRandom(s[begin:end]) || wholeKey(s, begin, end))
 	})
 }
@@ -29,12 +29,14 @@ func holdsKey(s string) bool {
 // checksum makes a mistake one in four thousand million, so identifiers that
 // other systems made are never taken for keys.
 func holdsWholeKey(s string) bool {
-	return findRun(s, func(begin, end int) bool { return wholeKey(s, begin, end) })
+	return firstWebhookSecret(s) >= 0 || findRun(s, func(begin, end int) bool { return wholeKey(s, begin, end) })
 }
 
-// MaskKeys replaces keys of any product in a text, and whatever is long and
-// random enough to be one: with a part missing, a typing error, or no prefix.
+// MaskKeys replaces keys of any product and webhook secrets in a text, and
+// whatever is long and random enough to be one: with a part missing, a typing
+// error, or no prefix.
 func MaskKeys(s string) string {
+	s = maskWebhookSecrets(s)
 	var b strings.Builder
 	kept := 0
 	findRun(s, func(begin, end int) bool {
@@ -50,6 +52,46 @@ func MaskKeys(s string) string {
 	}
 	b.WriteString(s[kept:])
 	return b.String()
+}
+
+func maskWebhookSecrets(s string) string {
+	var b strings.Builder
+	for {
+		at := firstWebhookSecret(s)
+		if at < 0 {
+			if b.Len() == 0 {
+				return s
+			}
+			return b.String() + s
+		}
+		b.WriteString(s[:at] + maskedKey)
+		s = strings.TrimLeft(strings.TrimLeftFunc(s[at:], isBase64), "=")
+	}
+}
+
+// firstWebhookSecret is where the first webhook secret, or a good part of one,
+// begins in a text; -1 if there is none. It is known by its prefix and what
+// follows: 12 characters that look random, or 16 that are no words joined by
+// underscores or hyphens. The shortest secret has 32.
+func firstWebhookSecret(s string) int {
+	const prefix, least, words = "whsec_", 12, 16
+	for from := 0; ; {
+		i := strings.Index(s[from:], prefix)
+		if i < 0 {
+			return -1
+		}
+		from += i + len(prefix)
+		rest := s[from:]
+		run := rest[:len(rest)-len(strings.TrimLeftFunc(rest, isBase64))]
+		if len(run) >= least && looksRandom(run) || len(run) >= words && !strings.ContainsAny(run, "_-") {
+			return from - len(prefix)
+		}
+	}
+}
+
+// isBase64 tells the characters of both alphabets (RFC 4648, sections 4 and 5).
+func isBase64(r rune) bool {
+	return r < 0x80 && (isAlphanumeric(byte(r)) || strings.ContainsRune("+/-_", r))
 }
 
 // findRun calls found with every stretch of letters and digits that is long

@@ -27,6 +27,9 @@ func (k *Keyring) Start(ctx context.Context) (fresh bool, only string, err error
 		if err != nil {
 			return err
 		}
+		if err := c.noteRules(); err != nil {
+			return err
+		}
 		return c.noteProfile()
 	})
 	if err != nil {
@@ -78,7 +81,13 @@ const flushChunk = 200
 func (k *Keyring) FlushUses(ctx context.Context, uses []verify.Use) ([]verify.Use, error) {
 	for len(uses) > 0 {
 		n := min(len(uses), flushChunk)
-		if _, err := k.store.Write(ctx, func(tx *store.Tx) error { return tx.AddUses(uses[:n]) }); err != nil {
+		failures := k.failuresOf(uses[:n])
+		if _, err := k.store.Write(ctx, func(tx *store.Tx) error {
+			if err := tx.AddUses(uses[:n]); err != nil {
+				return err
+			}
+			return tx.AddFailures(failures)
+		}); err != nil {
 			return uses, err
 		}
 		uses = uses[n:]
@@ -117,6 +126,32 @@ func (k *Keyring) ExpireKeys(ctx context.Context) (n int, err error) {
 	return n, err
 }
 
+// ExpireWebhookSecrets does for webhook secrets what ExpireKeys does for keys.
+// Signing does not wait for it.
+func (k *Keyring) ExpireWebhookSecrets(ctx context.Context) (n int, err error) {
+	if err := k.read(ctx, func(tx *store.Tx) error {
+		due, err := tx.WebhookSecretsDue(store.AllWorkspaces(), k.now(), 1)
+		n = len(due)
+		return err
+	}); err != nil || n == 0 {
+		return 0, err
+	}
+	_, err = k.write(ctx, system(), func(c *change) error {
+		due, err := c.WebhookSecretsDue(store.AllWorkspaces(), c.now, expireChunk)
+		if err != nil {
+			return err
+		}
+		n = len(due)
+		for i := range due {
+			if err := c.expireSecret(&due[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return n, err
+}
+
 // retainChunk is how many rows of a kind one step of Retain removes.
 const retainChunk = 500
 
@@ -136,6 +171,7 @@ func (k *Keyring) Retain(ctx context.Context) (int64, error) {
 		Audit: before(r.Audit), Usage: before(r.Usage), Sources: before(r.Sources),
 		Events: before(r.Deliveries), RevokedKeys: before(r.RevokedKeys),
 		Links: before(24 * time.Hour), Idempotency: before(idempotencyWindow),
+		Alerts: before(r.Alerts), Failures: before(failuresKept),
 	}
 	var n int64
 	_, err := k.write(ctx, system(), func(c *change) error {
@@ -159,11 +195,24 @@ func (k *Keyring) Retain(ctx context.Context) (int64, error) {
 			if err := c.recordKey("key.deleted", "retention", &old[i], nil); err != nil {
 				return err
 			}
+			if err := c.closeAlertsOf(old[i].ID); err != nil {
+				return err
+			}
 			if err := c.Tx.DeleteKey(store.AllWorkspaces(), old[i].ID); err != nil {
 				return err
 			}
 		}
 		n += int64(len(old))
+		over, err := c.OldWebhookSecrets(store.AllWorkspaces(), cutoffs.RevokedKeys, expireChunk)
+		if err != nil {
+			return err
+		}
+		for i := range over {
+			if err := c.deleteSecret(&over[i], "retention"); err != nil {
+				return err
+			}
+		}
+		n += int64(len(over))
 		return nil
 	})
 	return n, err

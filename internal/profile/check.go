@@ -19,7 +19,7 @@ func (f *file) check(p *Profile) error {
 		f.checkProduct, f.checkHeaders, f.checkFormat,
 		f.checkKeys, f.checkEnvironments, // an environment may go by the policy for all keys
 		f.checkPermissions, f.checkRoles, // roles are made of permissions
-		f.checkPlans, f.checkRetention, f.checkSignIn, f.checkPages,
+		f.checkPlans, f.checkRetention, f.checkAlerts, f.checkSignIn, f.checkPages,
 	} {
 		if err := part(p); err != nil {
 			return err
@@ -254,10 +254,37 @@ func (f *file) checkRetention(p *Profile) error {
 		{"retention.sources", p.Retention.Sources},
 		{"retention.deliveries", p.Retention.Deliveries},
 		{"retention.revoked_keys", p.Retention.RevokedKeys},
+		{"retention.alerts", p.Retention.Alerts},
 	} {
 		if err := f.aDay(kept.path, kept.length); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+func (f *file) checkAlerts(p *Profile) error {
+	a := p.Alerts
+	for i, stage := range a.Expiring {
+		at := item("alerts.expiring", i)
+		if stage < time.Hour || stage > 365*day {
+			return f.faultAt(at, "alerts.expiring", "not from 1h to 365d; [30d, 7d, 1d] is usual")
+		}
+		if i > 0 && stage >= a.Expiring[i-1] {
+			return f.faultAt(at, "alerts.expiring", "not shorter than the one before; begin with the longest: [30d, 7d, 1d]")
+		}
+	}
+	if len(a.Expiring) > 5 {
+		return f.fault("alerts.expiring", "more than 5 entries, which nobody reads any more; remove some")
+	}
+	if a.Notice < day {
+		return f.fault("alerts.notice", "less than 1d, so people would miss it; 7d is usual")
+	}
+	if a.FailureWindow < time.Minute || a.FailureWindow > time.Hour {
+		return f.fault("alerts.failure_window", "not from 1m to 1h; 5m is usual")
+	}
+	if a.FailureFactor < 2 || a.FailureFactor > 1000 {
+		return f.fault("alerts.failure_factor", "not from 2 to 1000; 5 is usual")
 	}
 	return nil
 }

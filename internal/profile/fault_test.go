@@ -32,7 +32,7 @@ func faults() []fault {
 		{"swapped letters", least + "palns: []\n", `bad.yaml:3: palns: unknown field; did you mean "plans"?`},
 		{"unknown field within", least + "roles:\n  - name: a\n    permisions: []\n", `bad.yaml:5: roles[0].permisions: unknown field; did you mean "permissions"?`},
 		{"unlike any field", least + "keys:\n  colour: red\n", `bad.yaml:4: keys.colour: unknown field; the fields here are delete, disable, idle_after, max_overlap, reasons, review_every, revoke, rotate_every`},
-		{"field with a line break", least + "\"a\\nb\": c\n", `bad.yaml:3: "a\nb": unknown field; the fields here are actions, branding, columns, default_plan, default_role, environments, headers, keys, permissions, plans, prefix, preview, product, retention, roles, show_header, sign_in, third_parties, unauthorized, words`},
+		{"field with a line break", least + "\"a\\nb\": c\n", `bad.yaml:3: "a\nb": unknown field; the fields here are actions, alerts, branding, columns, default_plan, default_role, endpoints, environments, headers, keys, permissions, plans, prefix, preview, product, retention, roles, show_header, sign_in, third_parties, unauthorized, webhook_secrets, words`},
 		{"field twice", least + "preview: first\nproduct: Voqo\n", `bad.yaml:4: product: given twice, first on line 1; keep one`},
 		{"field twice, quoted", least + "\"prefix\": vy\n", `bad.yaml:3: prefix: given twice, first on line 2; keep one`},
 		{"word twice", least + "words:\n  menu: A\n  menu: B\n", `bad.yaml:5: words.menu: given twice, first on line 4; keep one`},
@@ -50,6 +50,20 @@ func faults() []fault {
 		{"list too long", least + "headers: [" + strings.Repeat("a, ", 501) + "]\n", `bad.yaml:3: headers: has more than 500 entries; remove some`},
 		{"entry twice", least + "headers:\n  - X-API-Key\n  - X-API-Key\n", `bad.yaml:5: headers: "X-API-Key" is given twice; keep one`},
 		{"empty entry", least + "columns: [name, '']\n", `bad.yaml:3: columns[1]: empty; give it a value, or take the entry out`},
+
+		// Alerts.
+		{"stages the wrong way", least + "alerts:\n  expiring:\n    - 1d\n    - 7d\n", `bad.yaml:6: alerts.expiring: not shorter than the one before; begin with the longest: [30d, 7d, 1d]`},
+		{"stage twice", least + "alerts: {expiring: [7d, 7d]}\n", `bad.yaml:3: alerts.expiring: not shorter than the one before; begin with the longest: [30d, 7d, 1d]`},
+		{"stage of minutes", least + "alerts: {expiring: [30m]}\n", `bad.yaml:3: alerts.expiring: not from 1h to 365d; [30d, 7d, 1d] is usual`},
+		{"stage that is none", least + "alerts: {expiring: [soon]}\n", `bad.yaml:3: alerts.expiring[0]: must be a duration such as "90d", "12h" or "1d12h", at most "36500d", not "soon"`},
+		{"too many stages", least + "alerts: {expiring: [60d, 30d, 14d, 7d, 2d, 1d]}\n", `bad.yaml:3: alerts.expiring: more than 5 entries, which nobody reads any more; remove some`},
+		{"notice too short", least + "alerts: {notice: 7m}\n", `bad.yaml:3: alerts.notice: less than 1d, so people would miss it; 7d is usual`},
+		{"window too short", least + "alerts: {failure_window: 5s}\n", `bad.yaml:3: alerts.failure_window: not from 1m to 1h; 5m is usual`},
+		{"window too long", least + "alerts: {failure_window: 2h}\n", `bad.yaml:3: alerts.failure_window: not from 1m to 1h; 5m is usual`},
+		{"factor of one", least + "alerts: {failure_factor: 1}\n", `bad.yaml:3: alerts.failure_factor: not from 2 to 1000; 5 is usual`},
+		{"floor below nothing", least + "alerts: {failure_floor: -1}\n", `bad.yaml:3: alerts.failure_floor: must be a whole number from 0 to 1000000000, not the number -1`},
+		{"alert that is none", least + "alerts: {expring: [7d]}\n", `bad.yaml:3: alerts.expring: unknown field; did you mean "expiring"?`},
+		{"retention of alerts in minutes", least + "retention: {alerts: 90m}\n", `bad.yaml:3: retention.alerts: 1h30m0s is less than a day; write days as "90d" (m is minutes), or 0 for none`},
 
 		// Product and branding.
 		{"no product", "prefix: vx\n", `bad.yaml:1: product: missing; say what people call the product, such as product: Voxum`},

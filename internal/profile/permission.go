@@ -1,6 +1,8 @@
 package profile
 
 import (
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/keystile/keystile"
@@ -53,6 +55,7 @@ func PlatformPermissions() []keystile.PermissionInfo {
 		{Name: "platform.workspace.delete", Description: "Delete workspaces"},
 		{Name: "platform.plan.view", Description: "See the plans of the product"},
 		{Name: "platform.key.import", Description: "Import keys issued elsewhere by their hash"},
+		{Name: "platform.endpoint.allow", Description: "Let an endpoint reach addresses of the operator's own network"},
 		{Name: "platform.portal", Description: "Open portal sessions for the people of a workspace"},
 		{Name: "platform.replica", Description: "Attach a replica that verifies elsewhere"},
 		{Name: "platform.nodes", Description: "See the nodes of the cluster"},
@@ -110,6 +113,10 @@ func (p *Profile) permissionNames() map[string]bool {
 	}
 	return names
 }
+
+// PermissionNames returns the names of all permissions that may be asked for,
+// sorted.
+func (p *Profile) PermissionNames() []string { return slices.Sorted(maps.Keys(p.names)) }
 
 // NearestPermission returns what someone most likely meant by a pattern that
 // is not known, or "".

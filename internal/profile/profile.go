@@ -60,12 +60,18 @@ type Profile struct {
 	DefaultPlan string    `yaml:"default_plan"`
 	Keys        KeyPolicy `yaml:"keys"`
 	Retention   Retention `yaml:"retention"`
+	Alerts      Alerts    `yaml:"alerts"`
 	SignIn      SignIn    `yaml:"sign_in"`
 	// Columns are those of the list of keys, from the left.
 	Columns []string `yaml:"columns"`
 	// Actions are the buttons beside each key of the list, of those that the
 	// policy for keys offers at all. A key's own page has them all.
 	Actions []string `yaml:"actions"`
+	// WebhookSecrets says whether the pages offer webhook secrets. A product that
+	// sends no webhooks needs none.
+	WebhookSecrets bool `yaml:"webhook_secrets"`
+	// Endpoints says whether the pages offer endpoints that get events.
+	Endpoints bool `yaml:"endpoints"`
 	// ThirdParties are the integrations that have a page. Only "zapier" is known.
 	ThirdParties []string `yaml:"third_parties"`
 	// Words is the wording of the pages. It holds every known word.
@@ -135,6 +141,25 @@ type Retention struct {
 	Sources     time.Duration `yaml:"sources"`      // addresses that keys were used from
 	Deliveries  time.Duration `yaml:"deliveries"`   // of events to endpoints
 	RevokedKeys time.Duration `yaml:"revoked_keys"` // records of revoked keys, counted from the revocation
+	Alerts      time.Duration `yaml:"alerts"`       // that are closed
+}
+
+// Alerts says when something is told of unasked.
+type Alerts struct {
+	// Expiring is how long before a key's end it is told of, each once. A key
+	// that never lived as long as that is not told of.
+	Expiring []time.Duration `yaml:"expiring"`
+	// Notice is for how long an exposure that was suspected, or a key that
+	// expired, is told of.
+	Notice time.Duration `yaml:"notice"`
+	// FailureWindow is the length of the windows in which refused keys are
+	// counted, 1 minute to 1 hour.
+	FailureWindow time.Duration `yaml:"failure_window"`
+	// FailureFloor is how many refused keys in one window are no spike in any
+	// workspace; 0 for no such alerts.
+	FailureFloor int `yaml:"failure_floor"`
+	// FailureFactor is how many times as many as usual are a spike, 2 to 1000.
+	FailureFactor int `yaml:"failure_factor"`
 }
 
 // SignIn says how long people at the pages stay signed in.

@@ -48,7 +48,8 @@ func TestDefault(t *testing.T) {
 		{"environment", p.DefaultEnvironment(), "production"},
 		{"role", p.DefaultRole, "service"},
 		{"plan", p.DefaultPlan, "standard"},
-		{"retention", p.Retention, profile.Retention{Audit: 400 * day, Usage: 400 * day, Sources: 90 * day, Deliveries: 30 * day}},
+		{"retention", p.Retention, profile.Retention{Audit: 400 * day, Usage: 400 * day, Sources: 90 * day, Deliveries: 30 * day, Alerts: 90 * day}},
+		{"alerts", p.Alerts, profile.Alerts{Expiring: []time.Duration{30 * day, 7 * day, day}, Notice: 7 * day, FailureWindow: 5 * time.Minute, FailureFloor: 100, FailureFactor: 5}},
 		{"sign_in", p.SignIn, profile.SignIn{Session: 12 * time.Hour, Fresh: time.Hour, Embed: []string{}}},
 		{"overlap", p.Keys.MaxOverlap, 30 * day},
 	} {
@@ -172,7 +173,7 @@ roles:
 
 func TestOperatorRoles(t *testing.T) {
 	roles := profile.Default().OperatorRoles()
-	if len(roles) != 2 || roles[0].Name != profile.RoleOperator || roles[1].Name != profile.RoleVerifier {
+	if len(roles) != 3 || roles[0].Name != profile.RoleOperator || roles[1].Name != profile.RoleVerifier || roles[2].Name != profile.RoleReplica {
 		t.Fatalf("got %+v", roles)
 	}
 	for _, info := range slices.Concat(profile.ManagementPermissions(), profile.PlatformPermissions()) {
@@ -181,6 +182,9 @@ func TestOperatorRoles(t *testing.T) {
 		}
 		if roles[1].Permissions.Allow(info.Name) != (info.Name == "platform.verify") {
 			t.Errorf("verifier and %s", info.Name)
+		}
+		if roles[2].Permissions.Allow(info.Name) != (info.Name == "platform.replica") {
+			t.Errorf("replica and %s", info.Name)
 		}
 	}
 }

@@ -26,6 +26,7 @@ const (
 const (
 	RoleOperator = "operator" // everything, in every workspace
 	RoleVerifier = "verifier" // verifies any key and does nothing else: what a backend should get
+	RoleReplica  = "replica"  // holds a copy of the index, to verify in another process
 )
 
 // Role returns the role of that name among those of tenants.
@@ -52,6 +53,12 @@ func (p *Profile) OperatorRoles() []Role {
 			Title:       "Verifier",
 			Description: "Verify the keys of every workspace, and nothing else",
 			Permissions: keystile.Permissions{"platform.verify"},
+		},
+		{
+			Name:        RoleReplica,
+			Title:       "Replica",
+			Description: "Attach a replica, which verifies the keys of every workspace in another process",
+			Permissions: keystile.Permissions{"platform.replica"},
 		},
 	}
 }

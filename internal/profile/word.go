@@ -13,6 +13,10 @@ func followers() map[string]string {
 		"create_title":       "create_button",
 		"revoke_title":       "revoke_confirm",
 		"delete_title":       "delete_confirm",
+
+		"secret_create_title":   "secret_create_button",
+		"endpoint_create_title": "endpoint_create_button",
+		"secret_revoke_title": "secret_revoke_confirm",
 	}
 }
 

@@ -10,11 +10,14 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"path/filepath"
 	"strings"
 	"time"
 
+	"github.com/keystile/keystile/internal/courier"
 	"github.com/keystile/keystile/internal/dashboard"
 	"github.com/keystile/keystile/internal/profile"
+	"github.com/keystile/keystile/internal/seal"
 	"github.com/keystile/keystile/internal/store"
 )
 
@@ -41,9 +44,16 @@ type Config struct {
 	// of the caller's; "" for none.
 	VerifySocket  string
 	FlushInterval time.Duration // of usage; 0 for 10 s
+	// Mail is the server that mails of alerts go to; without an address there
+	// are none.
+	Mail courier.MailServer
 	// OpenID is the provider that people may sign in with.
 	OpenID dashboard.OpenID
-	Log    *slog.Logger
+	// MasterKey is where the keys are that webhook secrets are sealed with.
+	// Without any it is a file beside the embedded database, which is made when
+	// there is none, and nowhere with PostgreSQL: each node would make its own.
+	MasterKey seal.Source
+	Log       *slog.Logger
 }
 
 // check reads what can be wrong before anything is opened or made.
@@ -70,10 +80,21 @@ func (c *Config) check() (trusted []netip.Prefix, err error) {
 		}
 		c.PublicURL = strings.TrimRight(c.PublicURL, "/")
 	}
+	if err := CheckMasterKey(c.MasterKey); err != nil {
+		return nil, err
+	}
 	if err := c.checkOpenID(); err != nil {
 		return nil, err
 	}
-	for _, s := range c.Trusted {
+	if err := c.checkMail(); err != nil {
+		return nil, err
+	}
+	return parseTrusted(c.Trusted)
+}
+
+// parseTrusted reads what was given as trusted proxies.
+func parseTrusted(given []string) (trusted []netip.Prefix, err error) {
+	for _, s := range given {
 		p, err := netip.ParsePrefix(s)
 		if err != nil {
 			a, err := netip.ParseAddr(s)
@@ -85,6 +106,19 @@ func (c *Config) check() (trusted []netip.Prefix, err error) {
 		trusted = append(trusted, p.Masked())
 	}
 	return trusted, nil
+}
+
+func (c *Config) checkMail() error {
+	switch m := &c.Mail; {
+	case m.Address == "" && (m.User != "" || m.Password != "" || m.From != ""):
+		return errors.New("a setting of mail is there without --smtp-server")
+	case m.Address == "":
+		return nil
+	case c.PublicURL == "":
+		return errors.New("--smtp-server needs --public-url, since mails lead to the pages")
+	default:
+		return m.Check()
+	}
 }
 
 func (c *Config) checkOpenID() error {
@@ -107,6 +141,32 @@ func (c *Config) checkOpenID() error {
 		return errors.New("--oidc-issuer must begin with https://; whoever is on the way could sign in as anyone otherwise")
 	}
 	return nil
+}
+
+// CheckMasterKey fails when more than one source of master keys is named.
+func CheckMasterKey(s seal.Source) error {
+	named := 0
+	for _, v := range []string{s.File, s.Text, s.Command} {
+		if v != "" {
+			named++
+		}
+	}
+	if named > 1 {
+		return errors.New("--master-key-file, --master-key-command and KEYSTILE_MASTER_KEY exclude each other; keep one of them")
+	}
+	return nil
+}
+
+// masterKeyFile is the name of the file with the master keys in a data directory.
+const masterKeyFile = "master.key"
+
+// MasterKeySource is where the master keys of a store are: where they are said
+// to be, or else in a file beside an embedded database. It may be made then.
+func MasterKeySource(named seal.Source, o store.Options) (source seal.Source, mayMake bool) {
+	if named.IsZero() && o.Dir != "" {
+		return seal.Source{File: filepath.Join(o.Dir, masterKeyFile)}, true
+	}
+	return named, named.File != "" && o.Dir != ""
 }
 
 // StoreOptions say which store a configuration means.

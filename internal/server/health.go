@@ -23,7 +23,9 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 		Ready    bool   `json:"ready"`
 		Index    string `json:"index"`
 		Database string `json:"database"`
-	}{true, "ok", "ok"}
+		// Risks are how the database could lose what was answered with success.
+		Risks []string `json:"risks,omitempty"`
+	}{true, "ok", "ok", nil}
 	if _, ok := s.node.Index(); !ok {
 		answer.Ready, answer.Index = false, "no lease: the database was not reached for too long"
 	}
@@ -31,6 +33,8 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 		// Verification goes on from memory while the lease lasts; changes don't.
 		answer.Database = "unreachable"
 		s.config.Log.Debug("readyz: the database does not answer", "error", err)
+	} else if answer.Risks, err = s.store.Durability(ctx); err != nil {
+		s.config.Log.Debug("readyz: the database's settings can't be read", "error", err)
 	}
 	if s.metrics.draining.Load() {
 		answer.Ready, answer.Index = false, "shutting down"

@@ -12,6 +12,8 @@ import (
 const (
 	expireEvery = 2 * time.Second
 	retainEvery = 15 * time.Minute
+	watchEvery  = 2 * time.Second
+	outboxEvery = 10 * time.Second
 )
 
 func every(ctx context.Context, d time.Duration, do func()) {
@@ -42,21 +44,61 @@ func (s *Server) flush(ctx context.Context) error {
 	if len(left) > 0 {
 		s.uses.Restore(left)
 	}
-	return err
+	misses := s.uses.DrainMisses()
+	missed := s.keyring.FlushMisses(ctx, misses)
+	if missed != nil {
+		s.uses.RestoreMisses(misses)
+	}
+	return errors.Join(err, missed, s.keyring.FlushSecretUses(ctx))
 }
 
-// expireLoop stores as a state that keys have reached their end.
-func (s *Server) expireLoop(ctx context.Context) {
-	every(ctx, expireEvery, func() {
+// watchLoop finds what comes due of keys, and spikes of failed attempts.
+func (s *Server) watchLoop(ctx context.Context) {
+	every(ctx, watchEvery, func() {
 		for ctx.Err() == nil {
-			n, err := s.keyring.ExpireKeys(ctx)
+			n, err := s.keyring.WatchKeys(ctx)
 			if err != nil {
-				s.background("expire keys", err)
+				s.background("look for what comes due of keys", err)
+			}
+			if err != nil || n == 0 {
+				break
+			}
+		}
+		if err := s.keyring.WatchFailures(ctx); err != nil {
+			s.background("look for failed attempts", err)
+		}
+	})
+}
+
+// expireLoop stores as a state that keys and webhook secrets have reached their
+// end.
+func (s *Server) expireLoop(ctx context.Context) {
+	all := func(doing string, step func(context.Context) (int, error)) {
+		for ctx.Err() == nil {
+			n, err := step(ctx)
+			if err != nil {
+				s.background(doing, err)
 			}
 			if err != nil || n == 0 {
 				return
 			}
 		}
+	}
+	every(ctx, expireEvery, func() {
+		all("expire keys", s.keyring.ExpireKeys)
+		all("expire webhook secrets", s.keyring.ExpireWebhookSecrets)
+	})
+}
+
+// outboxLoop measures for how long events have been waiting.
+func (s *Server) outboxLoop(ctx context.Context) {
+	every(ctx, outboxEvery, func() {
+		age, err := s.keyring.OldestDue(ctx)
+		if err != nil {
+			s.background("look into the outbox", err)
+			return
+		}
+		s.metrics.outboxAge.Set(age.Seconds())
 	})
 }
 

@@ -38,11 +38,15 @@ func program(t testing.TB) string {
 			return
 		}
 		built.path = filepath.Join(built.dir, "keystile")
-		cmd := exec.Command("go", "build", "-o", built.path, "github.com/keystile/keystile/cmd/keystile")
-		built.out, built.err = cmd.CombinedOutput()
+		built.out, built.err = build(built.path)
 	})
 	if built.err != nil {
 		t.Fatalf("building the program: %v\n%s", built.err, built.out)
 	}
 	return built.path
+}
+
+func build(path string, flags ...string) ([]byte, error) {
+	words := append([]string{"build", "-o", path}, flags...)
+	return exec.Command("go", append(words, "github.com/keystile/keystile/cmd/keystile")...).CombinedOutput()
 }

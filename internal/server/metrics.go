@@ -25,6 +25,10 @@ type metrics struct {
 	decisions   map[keystile.Code]prometheus.Counter
 	others      prometheus.Counter
 	flushErrors prometheus.Counter
+	delivered   prometheus.Histogram
+	failed      prometheus.Counter
+	givenUp     prometheus.Counter
+	outboxAge   prometheus.Gauge
 	draining    atomic.Bool
 }
 
@@ -56,7 +60,20 @@ func newMetrics() *metrics {
 	m.flushErrors = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "keystile_usage_flush_errors_total", Help: "Times that usage counts could not be written and were kept.",
 	})
-	m.registry.MustRegister(m.requests, m.durations, decisions, m.flushErrors,
+	m.delivered = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "keystile_delivery_duration_seconds", Help: "Time until an endpoint accepted an event; its count is that of deliveries.",
+		Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 20},
+	})
+	m.failed = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "keystile_delivery_failures_total", Help: "Attempts at a delivery that were not accepted.",
+	})
+	m.givenUp = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "keystile_deliveries_given_up_total", Help: "Deliveries that were not accepted at the last attempt.",
+	})
+	m.outboxAge = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "keystile_outbox_age_seconds", Help: "For how long the oldest event that could be sent has been waiting.",
+	})
+	m.registry.MustRegister(m.delivered, m.failed, m.givenUp, m.outboxAge, m.requests, m.durations, decisions, m.flushErrors,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -78,6 +95,10 @@ func (m *metrics) watch(n *cluster.Node, _ *verify.Recorder) {
 		}
 		return 0
 	})
+	gauge("keystile_node_lease_seconds", "For how long this node may answer without reaching the database again.", func() float64 {
+		return n.Lease().Seconds()
+	})
+	gauge("keystile_replicas_attached", "Replicas that are attached to this node.", func() float64 { return float64(n.Children()) })
 	gauge("keystile_change_log_applied", "Position in the change log that this node has applied.", func() float64 {
 		return float64(n.Applied())
 	})
@@ -86,6 +107,18 @@ func (m *metrics) watch(n *cluster.Node, _ *verify.Recorder) {
 func (m *metrics) observe(route string, status int, took time.Duration) {
 	m.requests.WithLabelValues(route, strconv.Itoa(status)).Inc()
 	m.durations.WithLabelValues(route).Observe(took.Seconds())
+}
+
+// posted counts an attempt at a delivery.
+func (m *metrics) posted(delivered, last bool, took time.Duration) {
+	switch {
+	case delivered:
+		m.delivered.Observe(took.Seconds())
+		return
+	case last:
+		m.givenUp.Inc()
+	}
+	m.failed.Inc()
 }
 
 func (m *metrics) decided(code keystile.Code) {

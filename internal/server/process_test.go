@@ -3,6 +3,7 @@ package server_test
 import (
 	"bufio"
 	"bytes"
+	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
@@ -59,15 +60,27 @@ func serve(t testing.TB, store []string, flags ...string) *process {
 // start starts a command that becomes the program.
 func start(t testing.TB, cmd *exec.Cmd, store []string) *process {
 	t.Helper()
-	p := &process{t: t, cmd: cmd, stderr: &buffer{}, ended: make(chan struct{}), store: store}
-	p.cmd.Env = environment()
-	p.cmd.Stderr = p.stderr
-	out, err := p.cmd.StdoutPipe()
+	p, err := tryStart(t, cmd, store)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return p
+}
+
+// tryStart is start for a program that may not come up.
+func tryStart(t testing.TB, cmd *exec.Cmd, store []string) (*process, error) {
+	t.Helper()
+	p := &process{t: t, cmd: cmd, stderr: &buffer{}, ended: make(chan struct{}), store: store}
+	if p.cmd.Env == nil {
+		p.cmd.Env = environment()
+	}
+	p.cmd.Stderr = p.stderr
+	out, err := p.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
 	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	t.Cleanup(p.kill)
 	listens := make(chan string, 1)
@@ -75,7 +88,7 @@ func start(t testing.TB, cmd *exec.Cmd, store []string) *process {
 		lines := bufio.NewScanner(out)
 		for lines.Scan() {
 			p.printed(lines.Text())
-			if url, ok := strings.CutPrefix(lines.Text(), "Keystile listens on "); ok {
+			if url, ok := strings.CutPrefix(lines.Text(), "Keystile listens on "); ok && strings.HasPrefix(url, "http") {
 				listens <- url
 			}
 		}
@@ -85,11 +98,11 @@ func start(t testing.TB, cmd *exec.Cmd, store []string) *process {
 	select {
 	case p.url = <-listens:
 	case <-p.ended:
-		t.Fatalf("the program ended while it started: %v\n%s", p.err, p.stderr)
+		return nil, fmt.Errorf("the program ended while it started: %w\n%s", p.err, p.stderr)
 	case <-time.After(60 * time.Second):
-		t.Fatalf("the program does not listen after a minute\n%s", p.stderr)
+		return nil, fmt.Errorf("the program does not listen after a minute\n%s", p.stderr)
 	}
-	return p
+	return p, nil
 }
 
 // environment leaves out what would change how the program runs.

@@ -294,11 +294,13 @@ func ipawareDue(t *testing.T, n *tenant) {
 			if due := n.show(made.Key.ID).RotationDue; due == nil || due.Before(time.Now()) != overdue {
 				t.Errorf("%s after %v: due %v", environment, age, due)
 			}
+			n.alerted(made.Key.ID, keystile.AlertKeyRotationDue, map[bool]string{false: "due", true: "overdue"}[overdue], true)
 		}
 		fresh := want[keystile.CreatedKey](t, n.call(n.admin, "POST", "/v1/keys/"+made.Key.ID+"/rotate", nil), http.StatusCreated)
 		if due := fresh.Key.RotationDue; due == nil || due.Before(time.Now().Add(every-time.Hour)) {
 			t.Errorf("%s rotated: due %v", environment, due)
 		}
+		n.alerted(made.Key.ID, keystile.AlertKeyRotationDue, "overdue", false)
 	}
 }
 
@@ -425,6 +427,14 @@ func ipawareCompromise(t *testing.T, n *tenant) {
 	}
 	if e := n.audited(key.Key.ID, "key.revoked"); e.Reason != "exposure_suspected" {
 		t.Errorf("audit entry %+v", e)
+	}
+	if a := n.alerted(key.Key.ID, keystile.AlertKeyExposed, "", true); a.KeyName != "Leaked" || a.ClosedAt != nil {
+		t.Errorf("alert %+v", a)
+	}
+	// Whoever goes on with it is told of, by address.
+	n.meWith(n.present(key.Secret), "203.0.113.99")
+	if a := n.alerted(key.Key.ID, keystile.AlertKeyStillTried, "", true); len(a.Sources) == 0 {
+		t.Errorf("alert %+v", a)
 	}
 	u := n.usage("?key=" + key.Key.ID)
 	if !slices.ContainsFunc(u.Sources, func(s keystile.KeySource) bool { return s.Address == "203.0.113.66" && s.Code == keystile.CodeValid }) {

@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"database/sql"
+	"fmt"
 	"net/http"
 	"path/filepath"
 	"regexp"
@@ -33,7 +34,6 @@ var elsewhere = map[string]string{ //nolint:gochecknoglobals // a constant
 	"IP2": "words on pages; shown in internal/dashboard",
 	"IP3": "words on pages; shown in internal/dashboard",
 	"VZ1": "words on pages; shown in internal/dashboard",
-	"VQ3": "comes with webhook secrets",
 	"VQ7": "comes with webhook secrets",
 }
 
@@ -273,7 +273,23 @@ func (n *tenant) sql(statement string, arguments ...any) {
 // created puts the creation of a key back.
 func (n *tenant) created(id string, ago time.Duration) {
 	n.Helper()
-	n.sql(`UPDATE keys SET created_at = ? WHERE id = ?`, time.Now().Add(-ago).UnixMilli(), id)
+	n.sql(`UPDATE keys SET created_at = ?, look_at = 0 WHERE id = ?`, time.Now().Add(-ago).UnixMilli(), id)
+}
+
+// alerted waits until a key has an open alert of a type and stage, or none if
+// there is to be none.
+func (n *tenant) alerted(id string, kind keystile.AlertType, stage string, there bool) (found keystile.Alert) {
+	n.Helper()
+	eventually(n, fmt.Sprintf("alert %s %s about %s: %v", kind, stage, id, there), func() bool {
+		for _, a := range want[keystile.List[keystile.Alert]](n, n.call(n.admin, "GET", "/v1/workspaces/"+n.id+"/alerts?limit=200", nil), http.StatusOK).Data {
+			if a.KeyID == id && a.Type == kind && a.Stage == stage {
+				found = a
+				return there
+			}
+		}
+		return !there
+	})
+	return found
 }
 
 // nowhere checks that a secret is in no page of the API about the workspace

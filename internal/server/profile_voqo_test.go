@@ -13,7 +13,9 @@ func voqoRows() []row {
 	return []row{
 		{"VQ1_roles", voqoRoles},
 		{"VQ2_shown_once", voqoShownOnce},
+		{"VQ3_webhook_secrets", voqoWebhookSecrets},
 		{"VQ4_rotate", voqoRotate},
+		{"VQ4_rotate_webhook_secret", voqoRotateWebhookSecret},
 		{"VQ5_reasons", voqoReasons},
 		{"VQ6_refusals", voqoRefusals},
 		{"VQ8_support_details", voqoSupport},
@@ -51,6 +53,85 @@ func voqoShownOnce(t *testing.T, n *tenant) {
 	}
 	n.works(made.Secret)
 	n.nowhere(made)
+}
+
+// hook makes a webhook secret as the workspace's admin would.
+func (n *tenant) hook(label, environment string) keystile.CreatedWebhookSecret {
+	n.Helper()
+	return want[keystile.CreatedWebhookSecret](n, n.call(n.admin, "POST", "/v1/workspaces/"+n.id+"/webhook-secrets",
+		keystile.CreateWebhookSecret{Label: label, Environment: environment}), http.StatusCreated)
+}
+
+// sign signs a webhook for an environment, and returns the headers to send and
+// who signed.
+func (n *tenant) sign(environment string) (http.Header, []string) {
+	n.Helper()
+	signed := want[keystile.Signed](n, n.call(n.admin, "POST", "/v1/workspaces/"+n.id+"/webhooks/sign",
+		keystile.SignRequest{Payload: `{"call": "ended"}`, Environment: environment}), http.StatusOK)
+	h := http.Header{}
+	h.Set(keystile.WebhookIDHeader, signed.Headers.ID)
+	h.Set(keystile.WebhookTimestampHeader, signed.Headers.Timestamp)
+	h.Set(keystile.WebhookSignatureHeader, signed.Headers.Signature)
+	return h, signed.WebhookSecrets
+}
+
+// received is what a consumer who holds one secret says of a webhook.
+func (n *tenant) received(h http.Header, secret string) error {
+	n.Helper()
+	s, err := keystile.ParseWebhookSecret(secret)
+	if err != nil {
+		n.Fatal(err)
+	}
+	v := keystile.WebhookVerifier{Secrets: []keystile.WebhookSecret{s}}
+	return v.Verify(h, []byte(`{"call": "ended"}`))
+}
+
+// One secret for each consumer environment, with a label, shown once, revocable.
+func voqoWebhookSecrets(t *testing.T, n *tenant) {
+	secrets := map[string]keystile.CreatedWebhookSecret{}
+	for _, e := range n.profile.Environments {
+		secrets[e.Name] = n.hook("CRM, "+e.Name, e.Name)
+	}
+	for name, made := range secrets {
+		h, by := n.sign(name)
+		if len(by) != 1 || by[0] != made.WebhookSecret.ID {
+			t.Fatalf("%s is signed by %v", name, by)
+		}
+		for other, s := range secrets {
+			if err := n.received(h, s.Secret); (err == nil) != (other == name) {
+				t.Errorf("signed for %s, received with the secret of %s: %v", name, other, err)
+			}
+		}
+		path := "/v1/webhook-secrets/" + made.WebhookSecret.ID
+		shown := n.call(n.admin, "GET", path, nil)
+		if s := want[keystile.WebhookSecretRecord](t, shown, http.StatusOK); s.Label != "CRM, "+name || strings.Contains(string(shown.body), made.Secret[6:20]) {
+			t.Errorf("shown again: %+v", s)
+		}
+		for _, reason := range []string{"exposure_suspected", ""} { // again is no change
+			is := want[keystile.WebhookSecretRecord](t, n.call(n.admin, "POST", path+"/revoke", keystile.RevokeWebhookSecret{Reason: reason}), http.StatusOK)
+			if is.Status != keystile.StatusRevoked || is.RevokedReason != "exposure_suspected" || is.RevokedBy == nil || is.RevokedBy.Name != "Admin" {
+				t.Errorf("revoked: %+v", is)
+			}
+		}
+		wantProblem(t, n.call(n.admin, "POST", "/v1/workspaces/"+n.id+"/webhooks/sign", keystile.SignRequest{Payload: "x", Environment: name}), http.StatusConflict, keystile.CodeConflict)
+	}
+	viewer := n.server.Key(n.id, keystile.CreateKey{Name: "Agent", Role: "agent"}).Secret
+	wantProblem(t, n.call(viewer, "GET", "/v1/workspaces/"+n.id+"/webhook-secrets", nil), http.StatusForbidden, keystile.CodeInsufficientPermission)
+}
+
+// The replacement first, both sign, and then the old one is revoked.
+func voqoRotateWebhookSecret(t *testing.T, n *tenant) {
+	old := n.hook("CRM", "staging")
+	fresh := want[keystile.CreatedWebhookSecret](t, n.call(n.admin, "POST", "/v1/webhook-secrets/"+old.WebhookSecret.ID+"/rotate", nil), http.StatusCreated)
+	h, by := n.sign("staging")
+	if len(by) != 2 || n.received(h, old.Secret) != nil || n.received(h, fresh.Secret) != nil || len(h.Values(keystile.WebhookSignatureHeader)) != 1 {
+		t.Fatalf("signed by %v: %v", by, h)
+	}
+	want[keystile.WebhookSecretRecord](t, n.call(n.admin, "POST", "/v1/webhook-secrets/"+old.WebhookSecret.ID+"/revoke", `{"reason": "rotated"}`), http.StatusOK)
+	h, by = n.sign("staging")
+	if len(by) != 1 || n.received(h, old.Secret) == nil || n.received(h, fresh.Secret) != nil {
+		t.Errorf("after the move signed by %v", by)
+	}
 }
 
 func voqoRotate(t *testing.T, n *tenant) {
@@ -180,6 +261,10 @@ func voqoDue(t *testing.T, n *tenant) {
 			t.Errorf("%s: idle is %v", k.Name, k.Idle)
 		}
 	}
+	n.alerted(old.Key.ID, keystile.AlertKeyIdle, "", true)
+	n.alerted(used.Key.ID, keystile.AlertKeyRotationDue, "overdue", true)
+	n.works(old.Secret)
+	n.alerted(old.Key.ID, keystile.AlertKeyIdle, "", false)
 }
 
 func voqoMatrix(t *testing.T, n *tenant) {

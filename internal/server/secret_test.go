@@ -17,6 +17,7 @@ import (
 
 	"github.com/keystile/keystile"
 	"github.com/keystile/keystile/internal/profile"
+	"github.com/keystile/keystile/internal/seal"
 	"github.com/keystile/keystile/internal/server"
 	"github.com/keystile/keystile/keystiletest"
 )
@@ -81,7 +82,7 @@ func TestSecretsNeverLeave(t *testing.T) {
 	eventually(t, "uses are written", func() bool { return strings.Contains(d.list("/v1/workspaces/"+n.id+"/usage"), `"total"`) })
 	time.Sleep(100 * time.Millisecond) // several flushes
 	for _, workspace := range []string{n.id, "ws_operator"} {
-		for _, what := range []string{"audit?limit=200", "usage?limit=200", "keys?limit=200", "members", "roles"} {
+		for _, what := range []string{"webhook-secrets?limit=200", "audit?limit=200", "alerts?state=all&limit=200", "usage?limit=200", "keys?limit=200", "members", "roles"} {
 			d.leak.in(t, what, d.list("/v1/workspaces/"+workspace+"/"+what))
 		}
 	}
@@ -97,6 +98,8 @@ func TestSecretsNeverLeave(t *testing.T) {
 		}
 	}
 	d.leak.database(t, filepath.Join(dir, "keystile.db"))
+	backups := t.TempDir()
+	succeed(t, "backup", filepath.Join(backups, "backup.db"), "--data", dir)
 	var forms []string
 	for form, what := range d.leak.texts {
 		if !strings.HasSuffix(what, "raw") { // which the digests of keys and links are
@@ -104,6 +107,14 @@ func TestSecretsNeverLeave(t *testing.T) {
 		}
 	}
 	inFiles(t, dir, forms...)
+	box, err := seal.Source{File: filepath.Join(dir, "master.key")}.Read(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	inFiles(t, backups, append(forms, box.Keys()[0].Text())...)
+	if strings.Contains(text, box.Keys()[0].Text()) {
+		t.Error("the log holds the master key")
+	}
 }
 
 // drive sends requests and notes which routes they reached.
@@ -113,6 +124,7 @@ type drive struct {
 	leak  leak
 	seen  map[string]int // successes by method and path of the description
 	spare keystile.CreatedKey
+	hook  keystile.CreatedWebhookSecret
 	role  keystile.Role
 	mem   keystile.Member
 }
@@ -128,7 +140,26 @@ func (d *drive) send(method, path string, h http.Header, body any) reply {
 	return r
 }
 
-var ids = regexp.MustCompile(`/(ws|key|role|mem)_[0-9a-z]+`)
+// issueHook is issue for webhook secrets. Their bytes are looked for as well.
+func (d *drive) issueHook(path string, h http.Header, body any) keystile.CreatedWebhookSecret {
+	d.Helper()
+	made := want[keystile.CreatedWebhookSecret](d, call(d, "POST", d.server.URL+path, h, body), http.StatusCreated)
+	d.leak.addHook(made.WebhookSecret.Label, made.Secret)
+	d.seen["POST "+d.pattern(path)]++
+	return made
+}
+
+// addHook takes a webhook secret.
+func (l *leak) addHook(what, secret string) {
+	encoded := strings.TrimPrefix(secret, "whsec_")
+	l.addToken(what, encoded, secret)
+	raw, _ := base64.StdEncoding.DecodeString(encoded)
+	l.texts[string(raw)] = "the bytes of " + what
+	l.texts[hex.EncodeToString(raw)] = "the bytes of " + what + " in hexadecimal"
+	l.texts[encoded[:20]] = "the beginning of " + what
+}
+
+var ids = regexp.MustCompile(`/(ws|key|role|mem|whs)_[0-9a-z]+`)
 
 func (d *drive) pattern(path string) string {
 	path, _, _ = strings.Cut(path, "?")
@@ -176,11 +207,28 @@ func (d *drive) succeed() {
 	d.leak.addToken("a portal's link", token, token)
 	d.seen["POST "+d.pattern(portal)]++
 
+	hooks := "/v1/workspaces/" + d.id + "/webhook-secrets"
+	d.hook = d.issueHook(hooks, admin, `{"label": "a consumer", "environment": "production"}`)
+	once := headers("Authorization", "Bearer "+d.admin, "Idempotency-Key", "once")
+	gone := d.issueHook(hooks, once, `{"label": "a former consumer", "environment": "production"}`)
+	d.send("POST", hooks, once, `{"label": "a former consumer", "environment": "production"}`)
+	hook, former := "/v1/webhook-secrets/"+d.hook.WebhookSecret.ID, "/v1/webhook-secrets/"+gone.WebhookSecret.ID
+	d.issueHook(former+"/rotate", admin, `{"label": "a new consumer"}`)
+
 	for _, c := range []struct {
 		method, path string
 		header       http.Header
 		body         any
 	}{
+		{"GET", hooks, admin, nil},
+		{"GET", hook, admin, nil},
+		{"PATCH", hook, admin, `{"label": "renamed"}`},
+		{"POST", "/v1/workspaces/" + d.id + "/webhooks/sign", admin, `{"payload": "{}", "environment": "production"}`},
+		{"POST", "/v1/workspaces/" + d.id + "/webhooks/verify", admin, keystile.VerifyWebhookRequest{
+			Payload: "{}", Secret: d.hook.Secret, Headers: map[string]string{"webhook-id": "msg_1", "webhook-signature": d.hook.Secret},
+		}},
+		{"POST", former + "/revoke", admin, `{"reason": "rotated"}`},
+		{"DELETE", former, admin, nil},
 		{"GET", one, admin, nil},
 		{"PATCH", one, admin, `{"name": "renamed"}`},
 		{"POST", one + "/disable", admin, `{"reason": "unneeded"}`},
@@ -207,6 +255,7 @@ func (d *drive) succeed() {
 		{"PATCH", "/v1/members/" + d.mem.ID, admin, `{"role": "developer"}`},
 		{"GET", "/v1/workspaces/" + d.id + "/usage", admin, nil},
 		{"GET", "/v1/workspaces/" + d.id + "/audit", admin, nil},
+		{"GET", "/v1/workspaces/" + d.id + "/alerts", admin, nil},
 		{"DELETE", "/v1/members/" + d.mem.ID, admin, nil},
 		{"DELETE", "/v1/roles/" + d.role.ID, admin, nil},
 		{"GET", "/openapi.json", nil, nil},
@@ -255,10 +304,11 @@ func (d *drive) misplace() {
 	d.leak.add("spare", d.spare.Secret)
 	idFor := map[string]string{
 		"/v1/workspaces/{id}": d.id, "/v1/keys/{id}": d.spare.Key.ID, "/v1/roles/{id}": d.role.ID, "/v1/members/{id}": d.mem.ID,
+		"/v1/webhook-secrets/{id}": d.hook.WebhookSecret.ID,
 	}
 	for _, route := range append(d.routes(), "GET /nothing/{id}", "GET /metrics", "POST /link/{id}", "GET /link/{id}") {
 		method, path, _ := strings.Cut(route, " ")
-		for _, secret := range []string{d.spare.Secret, never} {
+		for _, secret := range []string{d.spare.Secret, never, d.hook.Secret} {
 			at := path
 			for prefix, id := range idFor {
 				if strings.HasPrefix(path, prefix) {

@@ -53,13 +53,16 @@ func TestSecretAsText(t *testing.T) {
 		{"POST", workspace + "/members", "body.person.subject", func(x string) any { return object{"person": object{"subject": x}, "role": "viewer"} }, true},
 	}
 	key33 := secret[:len(secret)-6]
+	_, hook := keystile.NewWebhookSecret()
 	texts := map[string]bool{ // the text, and whether the key in it is whole
 		secret: true, "it is " + secret + ".": true, "key=" + secret: true, "(" + secret + ")": true, "é" + secret: true,
 		"old_" + secret: true, "9" + secret: true, secret + "_v2": true, "“" + secret + "”": true,
+		hook: true, "it is " + hook + ".": true, hook[:40] + "…": true, "whsec_whsec_" + hook[6:]: true,
 		secret[:len(secret)-1]: false, key33: false, key33 + "-": false, "see " + key33 + "…": false,
 	}
 	l := &leak{}
 	l.add("a secret in a text", secret)
+	l.addHook("a webhook secret in a text", hook)
 	for _, f := range fields {
 		t.Run(f.method+" "+strings.NewReplacer(s.Workspace, "id", subject.Key.ID, "id", role.ID, "id").Replace(f.path)+" "+f.field, func(t *testing.T) {
 			for _, text := range slices.Sorted(maps.Keys(texts)) {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime"
 	"strings"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 
 	"github.com/keystile/keystile/internal/api"
 	"github.com/keystile/keystile/internal/cluster"
+	"github.com/keystile/keystile/internal/courier"
 	"github.com/keystile/keystile/internal/dashboard"
 	"github.com/keystile/keystile/internal/entry"
 	"github.com/keystile/keystile/internal/keyring"
@@ -45,6 +47,7 @@ type Server struct {
 	keyring *keyring.Keyring
 	uses    *verify.Recorder
 	metrics *metrics
+	courier *courier.Courier
 	pages   *dashboard.Dashboard
 
 	listeners []listener
@@ -101,9 +104,21 @@ func Open(ctx context.Context, c Config) (_ *Server, err error) {
 	if err := s.chooseProfile(ctx, given); err != nil {
 		return nil, err
 	}
+	risks, err := s.store.Durability(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read the database's settings: %w", err)
+	}
+	for _, r := range risks {
+		c.Log.Warn("the database could lose what was answered with success: " + r)
+	}
 	s.keyring = keyring.New(s.store, s.profile, func(ctx context.Context, seq int64, narrows bool) (bool, error) {
 		return s.node.Barrier(ctx, seq, narrows)
 	})
+	if c.Mail.Address != "" {
+		s.keyring.MailAlerts()
+	}
+	s.courier = courier.New(s.keyring, c.Log, s.metrics.posted)
+	s.store.OnEvent(s.courier.Wake)
 	name, err := os.Hostname()
 	if err != nil {
 		name = "unnamed"
@@ -120,6 +135,15 @@ func Open(ctx context.Context, c Config) (_ *Server, err error) {
 	}
 	if s.Fresh, s.Only, err = s.keyring.Start(ctx); err != nil {
 		return nil, fmt.Errorf("prepare the store: %w", err)
+	}
+	if err := s.unlock(ctx, o); err != nil {
+		return nil, err
+	}
+	// Only one server is on a SQLite database: claims there are of one that was killed.
+	if !s.store.Postgres() {
+		if err := s.keyring.ReleaseAll(ctx); err != nil {
+			return nil, fmt.Errorf("prepare the store: %w", err)
+		}
 	}
 	s.metrics.watch(s.node, s.uses)
 	door := &entry.Door{
@@ -139,6 +163,36 @@ func Open(ctx context.Context, c Config) (_ *Server, err error) {
 		l.http.ErrorLog = quietLog(c.Log)
 	}
 	return s, nil
+}
+
+// unlock reads the master keys.
+func (s *Server) unlock(ctx context.Context, o store.Options) error {
+	source, _ := MasterKeySource(s.config.MasterKey, o)
+	m, err := s.keyring.UnlockSecrets(ctx, source, s.config.MasterKey.IsZero() && o.Dir != "")
+	switch {
+	case err != nil:
+		return err
+	case source.File != "" && readableByAll(source.File):
+		s.config.Log.Warn("everyone on this machine can read the master key file: chmod 600 it", "file", source.File)
+	}
+	switch {
+	case m.Made:
+		s.config.Log.Warn("made a master key: back this file up, apart from the database; without it no webhook secret can be read again", "file", source.File)
+	case !m.Held && m.Current != "":
+		s.config.Log.Warn("the master key is missing: webhook secrets are refused until it is back, and keys go on", "master_key", m.Current, "file", source.File)
+	case !m.Held:
+		s.config.Log.Info("no master key: webhook secrets are refused; set KEYSTILE_MASTER_KEY, --master-key-file or --master-key-command, the same on every node")
+	case m.Newest != m.Current:
+		s.config.Log.Info("there is a newer master key than the one in use: keystile admin rotate-master-key", "newest", m.Newest, "in_use", m.Current)
+	}
+	return nil
+}
+
+// readableByAll tells whether users who have nothing to do with the server may
+// read a file, as far as the system knows of such.
+func readableByAll(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && runtime.GOOS != "windows" && info.Mode().Perm()&0o007 != 0
 }
 
 // chooseProfile takes the profile that the configuration names, or the one
@@ -161,7 +215,7 @@ func (s *Server) chooseProfile(ctx context.Context, given *profile.Profile) erro
 // routes joins what the parts serve. The socket, where verify is open, has no
 // pages.
 func (s *Server) routes(door *entry.Door, open bool) (http.Handler, error) {
-	a := api.New(door, api.Options{BaseURL: s.URL(), DocsURL: s.profile.Branding.DocsURL, Open: open})
+	a := api.New(door, api.Options{BaseURL: s.URL(), DocsURL: s.profile.Branding.DocsURL, Open: open, Node: s.node, Courier: s.courier})
 	mux := http.NewServeMux()
 	mux.Handle("/v1/", a)
 	mux.Handle("GET /openapi.json", a)
@@ -179,7 +233,7 @@ func (s *Server) routes(door *entry.Door, open bool) (http.Handler, error) {
 		mux.HandleFunc("/", a.UnknownRoute)
 		return mux, nil
 	}
-	pages, err := dashboard.New(door, s.URL(), s.config.OpenID, http.HandlerFunc(a.UnknownRoute))
+	pages, err := dashboard.New(door, s.URL(), s.config.OpenID, s.courier, http.HandlerFunc(a.UnknownRoute))
 	if err != nil {
 		return nil, err
 	}
@@ -306,7 +360,14 @@ func (s *Server) Run(ctx context.Context) error {
 	loops.Go(func() error { s.flushLoop(work); return nil })
 	loops.Go(func() error { s.expireLoop(work); return nil })
 	loops.Go(func() error { s.retainLoop(work); return nil })
+	loops.Go(func() error { s.watchLoop(work); return nil })
+	if s.config.Mail.Address != "" {
+		mailer := courier.NewMailer(s.keyring, s.config.Mail, s.URL(), s.config.Log)
+		loops.Go(func() error { mailer.Run(work); return nil })
+	}
 	loops.Go(func() error { s.pages.Run(work); return nil })
+	loops.Go(func() error { s.courier.Run(work); return nil })
+	loops.Go(func() error { s.outboxLoop(work); return nil })
 
 	failed := make(chan error, len(s.listeners))
 	for _, l := range s.listeners {
@@ -333,6 +394,11 @@ func (s *Server) end(stop context.CancelFunc, loops *errgroup.Group) error {
 	defer cancel()
 	s.metrics.draining.Store(true)
 	var errs []error
+	// Replicas go to another server, or answer until their leases end; this one
+	// answers meanwhile.
+	if err := s.node.Dismiss(ctx); err != nil {
+		errs = append(errs, fmt.Errorf("replicas are still attached: %w", err))
+	}
 	for _, l := range s.listeners {
 		if err := l.http.Shutdown(ctx); err != nil {
 			errs = append(errs, fmt.Errorf("requests were cut off: %w", err), l.http.Close())

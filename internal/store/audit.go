@@ -166,21 +166,3 @@ func isID(s string) bool {
 	kind, rest, ok := strings.Cut(s, "_")
 	return ok && kind != "" && len(rest) == 26 && !strings.ContainsAny(rest, " _")
 }
-
-// Event is a row of the outbox.
-type Event struct {
-	ID, WorkspaceID, Type, ObjectID string
-	At                              time.Time
-	Data                            any // written as JSON; carries no secret
-}
-
-// InsertEvent adds an event to the outbox.
-func (tx *Tx) InsertEvent(e Event) error {
-	data, err := json.Marshal(e.Data)
-	if err != nil {
-		return wrap("write an event", err)
-	}
-	_, err = tx.exec(`INSERT INTO events (id, workspace_id, type, object_id, at, data) VALUES ($1, $2, $3, $4, $5, $6)`,
-		e.ID, e.WorkspaceID, e.Type, e.ObjectID, millis(e.At), string(data))
-	return wrap("insert an event", err)
-}

@@ -135,6 +135,9 @@ func (c *carrier) remove() error {
 		`DELETE FROM key_sources WHERE key_id IN (SELECT id FROM gone)`,
 		`DELETE FROM usage WHERE key_id IN (SELECT id FROM gone)`,
 		`DELETE FROM webhook_secret_use WHERE webhook_secret_id IN (SELECT id FROM gone)`,
+		`DELETE FROM alert_mails WHERE alert_id IN (SELECT id FROM alerts WHERE key_id IN (SELECT id FROM gone)
+			OR workspace_id IN (SELECT id FROM gone))`,
+		`DELETE FROM alerts WHERE key_id IN (SELECT id FROM gone) OR workspace_id IN (SELECT id FROM gone)`,
 		`DELETE FROM deliveries WHERE endpoint_id IN (SELECT id FROM gone)`,
 		`DELETE FROM passkeys WHERE id IN (SELECT id FROM gone)`,
 	} {
@@ -215,6 +218,10 @@ func (c *carrier) keys() error {
 		if _, err := c.exec(q); err != nil {
 			return err
 		}
+	}
+	// What was due of them may be no more.
+	if _, err := c.exec(`UPDATE keys SET look_at = 0 WHERE id IN (SELECT id FROM touched)`); err != nil {
+		return err
 	}
 	_, err := c.exec(`UPDATE keys AS k SET role_id = f.role_id, permissions = f.permissions, ip_allowlist = f.ip_allowlist
 		FROM former.keys f WHERE f.id = k.id AND k.id IN (SELECT id FROM touched) AND `+newer, flag(c.descends))

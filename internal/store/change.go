@@ -16,7 +16,11 @@ const (
 	ChangeProfile   ChangeKind = "profile" // roles built into the profile
 	ChangeLink      ChangeKind = "link"    // sign-in links; of no concern to the index
 	ChangeSession   ChangeKind = "session" // sessions and passkeys; of no concern to the index either
-	ChangeNoop      ChangeKind = "noop"    // nothing; whoever logged it waits for the barrier
+	// ChangeWebhookSecret is of no concern to the index: whoever signs reads the store.
+	ChangeWebhookSecret ChangeKind = "webhook_secret"
+	ChangeMasterKey     ChangeKind = "master_key" // which one seals; of no concern to the index
+	ChangeEndpoint      ChangeKind = "endpoint"   // endpoints and deliveries; of no concern to the index
+	ChangeNoop          ChangeKind = "noop"       // nothing; whoever logged it waits for the barrier
 )
 
 // Change is a row of the change log: object ID of Kind is to be read anew.
@@ -28,7 +32,10 @@ type Change struct {
 }
 
 // changeLog is the position in the log of the transaction under way.
-type changeLog struct{ seq int64 }
+type changeLog struct {
+	seq  int64
+	told bool // an event is in it that goes to somebody
+}
 
 func newToken() ([]byte, error) {
 	token := make([]byte, 16)

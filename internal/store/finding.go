@@ -95,13 +95,3 @@ func (tx *Tx) Findings(s Scope, f FindingFilter) ([]Key, error) {
 	}
 	return queryAll(tx, scanKey, `SELECT `+keyColumns+keyTables+where+` ORDER BY k.id DESC LIMIT `+limit, args...)
 }
-
-// KeysRevokedFor lists the keys of a workspace that were revoked for a reason
-// since an instant, at most limit, latest first.
-func (tx *Tx) KeysRevokedFor(s Scope, workspaceID, reason string, since time.Time, limit int) ([]Key, error) {
-	ws, all := s.args()
-	return queryAll(tx, scanKey, `SELECT `+keyColumns+keyTables+`
-		WHERE k.state = 2 AND k.revoked_at >= $1 AND k.revoked_reason = $2 AND k.workspace_id = $3
-		AND (k.workspace_id = $4 OR $5 = 1) ORDER BY k.revoked_at DESC LIMIT $6`,
-		millis(since), reason, workspaceID, ws, all, limit)
-}

@@ -31,6 +31,10 @@ type Key struct {
 	// none) of the key that replaces this one; no status when there is none.
 	ReplacementStatus keystile.KeyStatus
 	ReplacementEnd    time.Time
+	ReplacementMade   time.Time // when the key was created that replaces this one
+	// LookAt is, of a key that is inserted, when to look at it first: zero for
+	// now. Queries do not read it back.
+	LookAt time.Time
 }
 
 const keyColumns = `k.id, k.workspace_id, k.name, k.description, k.preview, k.state, k.role_id, k.permissions,
@@ -39,21 +43,21 @@ const keyColumns = `k.id, k.workspace_id, k.name, k.description, k.preview, k.st
 	k.disabled_at, k.disabled_reason, k.revoked_at, k.revoked_by, k.revoked_reason, k.replaces, k.replaced_by,
 	k.reviewed_at, k.reviewed_by,
 	COALESCE(u.at, 0), COALESCE(u.address, ''), COALESCE(u.user_agent, ''), COALESCE(ru.at, 0),
-	COALESCE(rk.state, -1), COALESCE(rk.expires_at, 0)`
+	COALESCE(rk.state, -1), COALESCE(rk.expires_at, 0), COALESCE(rk.created_at, 0)`
 
 const keyTables = ` FROM keys k LEFT JOIN key_use u ON u.key_id = k.id
 	LEFT JOIN key_use ru ON ru.key_id = k.replaced_by LEFT JOIN keys rk ON rk.id = k.replaced_by `
 
 func scanKey(r scanner) (Key, error) {
 	var k Key
-	var state, imported, created, updated, expires, disabled, revoked, reviewed, used, replacementUsed, replacementState, replacementEnd int64
+	var state, imported, created, updated, expires, disabled, revoked, reviewed, used, replacementUsed, replacementState, replacementEnd, replacementMade int64
 	var permissions, allow, metadata, revokedBy, reviewedBy string
 	var use keystile.LastUse
 	err := r.Scan(&k.ID, &k.WorkspaceID, &k.Name, &k.Description, &k.Preview, &state, &k.RoleID, &permissions,
 		&k.Environment, &allow, &metadata, &k.Owner, &imported, &created,
 		&k.CreatedBy.Kind, &k.CreatedBy.ID, &k.CreatedBy.Name, &updated, &expires, &k.FormerEnd,
 		&disabled, &k.DisabledReason, &revoked, &revokedBy, &k.RevokedReason, &k.Replaces, &k.ReplacedBy,
-		&reviewed, &reviewedBy, &used, &use.Address, &use.UserAgent, &replacementUsed, &replacementState, &replacementEnd)
+		&reviewed, &reviewedBy, &used, &use.Address, &use.UserAgent, &replacementUsed, &replacementState, &replacementEnd, &replacementMade)
 	if err != nil {
 		return k, err
 	}
@@ -63,6 +67,7 @@ func scanKey(r scanner) (Key, error) {
 	k.ExpiresAt, k.DisabledAt = fromMillisPtr(expires), fromMillisPtr(disabled)
 	k.RevokedAt, k.ReviewedAt = fromMillisPtr(revoked), fromMillisPtr(reviewed)
 	k.ReplacementLastUse, k.ReplacementEnd = fromMillis(replacementUsed), fromMillis(replacementEnd)
+	k.ReplacementMade = fromMillis(replacementMade)
 	if replacementState >= 0 {
 		k.ReplacementStatus = statusOf(replacementState)
 	}
@@ -118,13 +123,21 @@ func stateOf(s keystile.KeyStatus) int64 {
 func (tx *Tx) InsertKey(k Key) error {
 	_, err := tx.exec(`INSERT INTO keys (id, workspace_id, digest, name, description, preview, state, role_id,
 		permissions, environment, ip_allowlist, metadata, owner, imported, search, created_at,
-		creator_kind, creator_id, creator_name, updated_at, expires_at, replaces)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)`,
+		creator_kind, creator_id, creator_name, updated_at, expires_at, replaces, look_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23)`,
 		k.ID, k.WorkspaceID, k.Digest[:], k.Name, k.Description, k.Preview, stateOf(k.Status), k.RoleID,
 		jsonList(k.Permissions), k.Environment, jsonList(k.IPAllowlist), jsonMap(k.Metadata), k.Owner,
 		flag(k.Imported), searchKey(k), millis(k.CreatedAt),
-		k.CreatedBy.Kind, k.CreatedBy.ID, k.CreatedBy.Name, millis(k.UpdatedAt), millisPtr(k.ExpiresAt), k.Replaces)
+		k.CreatedBy.Kind, k.CreatedBy.ID, k.CreatedBy.Name, millis(k.UpdatedAt), millisPtr(k.ExpiresAt), k.Replaces, lookMillis(k.LookAt))
 	return wrap("insert a key", err)
+}
+
+// lookMillis is how it is kept when to look at a key: a zero time is now.
+func lookMillis(at time.Time) int64 {
+	if at.IsZero() {
+		return 0
+	}
+	return at.UnixMilli()
 }
 
 func searchKey(k Key) string {
@@ -262,7 +275,7 @@ func (tx *Tx) UpdateKey(s Scope, k Key) error {
 	return tx.one(`UPDATE keys SET name = $1, description = $2, state = $3, role_id = $4, permissions = $5,
 		ip_allowlist = $6, metadata = $7, owner = $8, search = $9, updated_at = $10, expires_at = $11,
 		former_end = $12, disabled_at = $13, disabled_reason = $14, revoked_at = $15, revoked_by = $16,
-		revoked_reason = $17, replaces = $18, replaced_by = $19, reviewed_at = $20, reviewed_by = $21
+		revoked_reason = $17, replaces = $18, replaced_by = $19, reviewed_at = $20, reviewed_by = $21, look_at = 0
 		WHERE id = $22 AND (workspace_id = $23 OR $24 = 1)`,
 		k.Name, k.Description, stateOf(k.Status), k.RoleID, jsonList(k.Permissions),
 		jsonList(k.IPAllowlist), jsonMap(k.Metadata), k.Owner, searchKey(k), millis(k.UpdatedAt), millisPtr(k.ExpiresAt),
@@ -282,7 +295,7 @@ func (tx *Tx) DeleteKey(s Scope, id string) error {
 		`DELETE FROM key_sources WHERE key_id = $1`,
 		`DELETE FROM usage WHERE key_id = $1`,
 		`UPDATE keys SET replaces = '' WHERE replaces = $1 AND replaces <> ''`,
-		`UPDATE keys SET replaced_by = '' WHERE replaced_by = $1 AND replaced_by <> ''`,
+		`UPDATE keys SET replaced_by = '', look_at = 0 WHERE replaced_by = $1 AND replaced_by <> ''`,
 	} {
 		if _, err := tx.exec(q, id); err != nil {
 			return err

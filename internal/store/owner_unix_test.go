@@ -90,3 +90,30 @@ func files(t *testing.T, dir string) (paths []string) {
 	}
 	return paths
 }
+
+// TestKeyFileOwner: a master key that root writes is for the service to read.
+func TestKeyFileOwner(t *testing.T) {
+	t.Parallel()
+	uid, gid := os.Getuid(), os.Getgid()
+	if uid == 0 {
+		uid, gid = 12345, 23456
+	}
+	dir := t.TempDir()
+	if err := os.Chown(dir, uid, gid); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "master.key")
+	for i, replace := range []bool{false, true} {
+		if err := store.WriteKeyFile(path, []byte{byte(i)}, replace); err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		owner, ok := info.Sys().(*syscall.Stat_t)
+		if !ok || int(owner.Uid) != uid || int(owner.Gid) != gid || info.Mode().Perm() != 0o600 {
+			t.Errorf("replaced %t: %+v, mode %v", replace, owner, info.Mode())
+		}
+	}
+}

@@ -50,12 +50,16 @@ func plannedCalls() []planned {
 				p.scans, p.sorts, p.most = []string{"page"}, true, filledRows
 			case "Sources", "UsageSeries":
 				p.sorts = true // of one key
-			case "KeysRevokedFor":
-				p.sorts = true // those of a reason
 			case "CountActiveKeys":
 				p.most, p.covered = filledRows/50, []string{"keys_active", "keys_rotating"}
 			case "CountListed":
 				p.scans = []string{"counted"} // what it has counted
+			case "CountUnseenAlerts":
+				p.scans = []string{"found"}
+			case "FailingWorkspaces": // all windows of a time
+				p.sorts = true
+			case "FailureWindows", "FailureSources", "TriedSources": // of one workspace, of one key
+				p.sorts = true
 			case "CountMembers":
 				p.most = filledRows
 			case "DeleteWorkspace":
@@ -111,15 +115,56 @@ func plannedCalls() []planned {
 		{name: "Head", call: func(tx *store.Tx) error { _, err := tx.Head(); return err }, scans: []string{"h"}},
 		{name: "TrimChanges", call: func(tx *store.Tx) error { _, err := tx.TrimChanges(long, 10); return err }, scans: []string{"oldest", "changes", "change_head", "nodes"}},
 		{name: "Retain", call: func(tx *store.Tx) error {
-			_, err := tx.Retain(store.Cutoffs{Audit: long, Usage: long, Sources: long, Events: long, Links: long, Idempotency: long}, 10)
+			_, err := tx.Retain(store.Cutoffs{Audit: long, Usage: long, Sources: long, Events: long, Links: long, Idempotency: long, Alerts: long, Failures: long}, 10)
 			return err
 		}, scans: []string{"oldest"}},
+		{name: "AddFailures", call: func(tx *store.Tx) error { return tx.AddFailures([]store.Failure{failure(acme, 1)}) }},
+		{name: "AddUses of a revoked key", call: func(tx *store.Tx) error { return tx.AddUses([]verify.Use{use(1, keystile.CodeRevoked, noon)}) }},
+		{name: "Alerts closed", call: func(tx *store.Tx) error {
+			_, err := tx.Alerts(all(), store.AlertFilter{WorkspaceID: acme, State: "closed", Cursor: id("al_", 9), Limit: 9})
+			return err
+		}},
+		{name: "Alerts", call: func(tx *store.Tx) error {
+			_, err := tx.Alerts(all(), store.AlertFilter{WorkspaceID: acme, Limit: 9})
+			return err
+		}},
+		{name: "QueueMails", call: func(tx *store.Tx) error {
+			return tx.QueueMails(alert(acme, 1), []string{"role_writer"}, noon, noon, 200)
+		}, most: filledRows}, // the roles of all members are looked at
+		{name: "DueMail", call: func(tx *store.Tx) error { _, err := tx.DueMail(noon); return err }},
+		{name: "TakeMails", call: func(tx *store.Tx) error {
+			_, err := tx.TakeMails(id("mem_", 1), "x", noon, noon, noon)
+			return err
+		}, sorts: true}, // those of one member
+		{name: "EndMails", call: func(tx *store.Tx) error { return tx.EndMails(id("mem_", 1), "x", true) }},
+		{name: "RetryMails", call: func(tx *store.Tx) error { return tx.RetryMails(id("mem_", 1), "x", noon) }},
+		{name: "MailAttempts", call: func(tx *store.Tx) error { _, err := tx.MailAttempts(id("mem_", 1), "x"); return err }},
+		{name: "DropMails", call: func(tx *store.Tx) error { return tx.DropMails(id("mem_", 1)) }},
 		{name: "AddUses", call: func(tx *store.Tx) error { return tx.AddUses([]verify.Use{use(1, keystile.CodeValid, noon)}) }},
 		{name: "Link", call: func(tx *store.Tx) error { return tx.SpendLink(digest(1), noon) }},
 		{name: "Idempotent", call: func(tx *store.Tx) error { _, _, err := tx.Idempotent(digest(1)); return err }},
 		{name: "ForgetIdempotent", call: func(tx *store.Tx) error { return tx.ForgetIdempotent(digest(1), noon) }},
 		{name: "Setting", call: func(tx *store.Tx) error { _, err := tx.Setting("x"); return err }},
 		{name: "PersonBySubject", call: func(tx *store.Tx) error { _, err := tx.PersonBySubject("x", "y"); return err }},
+		{name: "InsertEvent", call: func(tx *store.Tx) error { return tx.InsertEvent(event(acme, 1)) }},
+		{name: "PendingEvents", call: func(tx *store.Tx) error { _, err := tx.PendingEvents(10); return err }, scans: []string{"events"}},
+		{name: "HandedOn", call: func(tx *store.Tx) error { return tx.HandedOn([]string{id("evt_", 1), id("evt_", 2)}) }},
+		{name: "EndpointsOf", call: func(tx *store.Tx) error { _, err := tx.EndpointsOf([]string{acme, other}); return err }, sorts: true}, // few
+		{name: "EndpointsDue", call: func(tx *store.Tx) error { return tx.EndpointsDue([]string{id("ep_", 1)}, noon) }},
+		{name: "RecordTried", call: func(tx *store.Tx) error {
+			return tx.RecordTried([]store.Tried{
+				{DeliveryID: id("dlv_", 1), EndpointID: id("ep_", 1), Number: 2, Delivered: true},
+				{DeliveryID: id("dlv_", 2), EndpointID: id("ep_", 2), Number: 2, Next: noon},
+			}, noon)
+		}, sorts: true}, // what is written, to tell what is there already
+		{name: "ClaimEndpoints", call: func(tx *store.Tx) error { _, err := tx.ClaimEndpoints("n", noon, noon, 10); return err }, scans: []string{"endpoints"}},
+		{name: "RenewClaims", call: func(tx *store.Tx) error { return tx.RenewClaims("node", noon) }},
+		{name: "ReleaseEndpoints", call: func(tx *store.Tx) error { return tx.ReleaseEndpoints("node", []string{id("ep_", 100)}) }},
+		{name: "ClaimedEndpoints", call: func(tx *store.Tx) error { _, err := tx.ClaimedEndpoints("node"); return err }, sorts: true}, // few
+		{name: "DueDeliveries", call: func(tx *store.Tx) error { _, err := tx.DueDeliveries(id("ep_", 1), noon, 10); return err }},
+		{name: "Waiting", call: func(tx *store.Tx) error { _, err := tx.Waiting("n", noon); return err }, scans: []string{"events"}},
+		{name: "OldestDue", call: func(tx *store.Tx) error { _, err := tx.OldestDue(noon); return err }, scans: []string{"events"}},
+		{name: "DeleteDeliveries", call: func(tx *store.Tx) error { _, err := tx.DeleteDeliveries("gone", 10); return err }},
 		{name: "InsertKey", call: func(tx *store.Tx) error { return tx.InsertKey(key(acme, 1<<40)) }},
 		{name: "LogChange", call: func(tx *store.Tx) error { return tx.LogChange(store.ChangeNoop, "") }},
 	}...)
@@ -268,12 +313,25 @@ func fillForPlans(t testing.TB, f *fixture) {
 			address, user_agent, request_id, reason, before, after)
 			SELECT 'aud_' || lpad(n::text, 26, '0'), workspace_id, n, 'operator', creator_id, '', 'key.created', 'key', id, '', '', '', '', '', '{}', '{}'
 			FROM (SELECT id, workspace_id, creator_id, row_number() OVER () n FROM keys) k`,
-		`INSERT INTO events (id, workspace_id, type, object_id, at, data) SELECT 'evt' || id, workspace_id, 'x', object_id, at, '' FROM audit`,
-		`INSERT INTO deliveries (id, workspace_id, event_id, endpoint_id, state, created_at, updated_at)
-			SELECT 'dlv' || id, workspace_id, id, 'end', 1, 1, 1 FROM events`,
+		`INSERT INTO events (id, workspace_id, type, object_id, at, data, pending)
+			SELECT 'evt' || id, workspace_id, 'x', object_id, at, '', CASE at % 1000 WHEN 0 THEN 1 ELSE 0 END FROM audit`,
+		`INSERT INTO endpoints (id, workspace_id, url, event_types, state, created_at, updated_at, due_at, claimed_by, claimed_till)
+			SELECT 'ep_' || lpad(n::text, 26, '0'), CASE n % 100 WHEN 0 THEN 'ws_acme' ELSE 'ws_' || lpad(n::text, 8, '0') END, 'u', '[]', n % 2, 1, 1,
+			CASE n % 50 WHEN 0 THEN n ELSE 0 END, CASE n % 100 WHEN 0 THEN 'node' ELSE '' END, 0 FROM generate_series(1, 2000) n`,
+		`INSERT INTO deliveries (id, workspace_id, event_id, endpoint_id, object_id, state, next_at, created_at, updated_at)
+			SELECT 'dlv_' || lpad(n::text, 26, '0'), workspace_id, id, 'ep_' || lpad((n % 100 + 1)::text, 26, '0'), object_id,
+			CASE n % 20 WHEN 0 THEN 0 WHEN 1 THEN 2 ELSE 1 END, n, 1, 1 FROM (SELECT *, row_number() OVER () n FROM events) ev`,
+		`INSERT INTO attempts (delivery_id, number, at, took, status, address, error, body) SELECT id, 1, 1, 1, 200, '', '', '' FROM deliveries`,
 		`INSERT INTO people (id, subject, created_at) SELECT 'per_' || id, id, 1 FROM keys`,
 		`INSERT INTO members (id, workspace_id, person_id, role_id, status, invited_by, created_at)
 			SELECT 'mem_' || id, workspace_id, 'per_' || id, role_id, 'active', '{}', 1 FROM keys`,
+		`INSERT INTO alerts (id, workspace_id, type, key_id, facts, opened_at, updated_at, closed_at)
+			SELECT 'al' || id, workspace_id, CASE n % 20 WHEN 0 THEN 'key.expiring' ELSE 'key.idle' END, id, '{}', n, n, CASE n % 3 WHEN 0 THEN n ELSE 0 END
+			FROM (SELECT id, workspace_id, row_number() OVER () n FROM keys) k`,
+		`INSERT INTO alert_mails (alert_id, stage, member_id, state, next_at, created_at)
+			SELECT a.id, '', 'mem_' || a.id, a.opened_at % 3, a.opened_at, 1 FROM alerts a`,
+		`INSERT INTO auth_failures (workspace_id, at, code, count) SELECT id, 3600000, 'revoked', 1 FROM keys`,
+		`INSERT INTO auth_failure_sources (workspace_id, at, source, key_id, code, count) SELECT id, 3600000, '', '', 'revoked', 1 FROM keys`,
 		`INSERT INTO links (digest, workspace_id, purpose, created_at, expires_at) SELECT digest, workspace_id, 'x', 1, 1 FROM keys`,
 		`INSERT INTO idempotency (scope, request, response, created_at) SELECT digest, digest, '', 1 FROM keys`,
 		`INSERT INTO changes (seq, token, kind, object_id, at) SELECT n, '', 'key', '', n FROM generate_series(1, $1) n`,

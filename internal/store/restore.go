@@ -216,6 +216,12 @@ func (r *Restored) rewrite(ctx context.Context, db *sql.DB, former string, entry
 	if err := tx.startEpoch(max(r.Backup.Seq, head)+1, r.Backup); err != nil {
 		return wrap("begin a new epoch", err)
 	}
+	// The key of the store that the backup was made of is no concern of this one
+	// when it seals nothing.
+	if _, err := tx.exec(`DELETE FROM settings WHERE name = $1
+		AND NOT EXISTS (SELECT 1 FROM webhook_secrets WHERE master_key <> '')`, SettingMasterKey); err != nil {
+		return err
+	}
 	entry.After = map[string]any{"backup": r.Backup.CreatedAt.Format(time.RFC3339), "carried_over": r.Carried}
 	if err := tx.InsertAudit(entry); err != nil {
 		return err

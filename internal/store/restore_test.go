@@ -126,6 +126,8 @@ func fill(t testing.TB, f *fixture) {
 			tx.InsertSession(store.Session{Digest: digest(1), ID: id("ses_", 1), Kind: "link", CreatedAt: noon, FreshAt: noon, ExpiresAt: noon}),
 			tx.InsertPasskey(passkey(1)),
 			tx.LogChange(store.ChangeKey, keyID(1)), tx.SetSetting("profile", "product: Test"),
+			tx.InsertAlert(alert(acme, 1)), tx.AddFailures([]store.Failure{failure(acme, 1)}),
+			tx.QueueMails(alert(acme, 1), []string{member(acme, 1).RoleID}, noon, noon, 9),
 		)
 	})
 	db := f.raw(t)
@@ -138,6 +140,7 @@ func fill(t testing.TB, f *fixture) {
 		`INSERT INTO webhook_secret_use (webhook_secret_id, signed_at) VALUES ('whs_1', 5)`,
 		`INSERT INTO endpoints (id, workspace_id, url, event_types, state, created_at, updated_at) VALUES ('ep_1', 'ws_acme', 'https://example.org', '[]', 0, 1, 1)`,
 		`INSERT INTO deliveries (id, workspace_id, event_id, endpoint_id, state, created_at, updated_at) VALUES ('del_1', 'ws_acme', 'evt_1', 'ep_1', 0, 1, 1)`,
+		`INSERT INTO attempts (delivery_id, number, at, took, status, address, error, body) VALUES ('del_1', 1, 1, 1, 500, '', '', 'no')`,
 		`INSERT INTO idempotency (scope, request, response, created_at) SELECT digest, digest, '{}', 1 FROM links`,
 		`INSERT INTO nodes (id, name, version, renewals, applied, applied_token, stale_for, started_at) SELECT 'n', 'n', '1', 1, seq, token, 0, 1 FROM changes WHERE seq = 1`,
 	} {

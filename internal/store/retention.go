@@ -12,6 +12,8 @@ type Cutoffs struct {
 	RevokedKeys time.Time
 	Links       time.Time
 	Idempotency time.Time
+	Alerts      time.Time // that are closed, with their mails
+	Failures    time.Time // failed attempts by window
 }
 
 // Retain removes at most limit rows of each kind that are older than the
@@ -39,6 +41,15 @@ func (tx *Tx) Retain(c Cutoffs, limit int) (int64, error) {
 		{c.Links, `DELETE FROM sessions WHERE digest IN (SELECT digest FROM sessions WHERE expires_at < $1 LIMIT $2)`},
 		{c.Idempotency, `DELETE FROM idempotency WHERE scope IN
 			(SELECT scope FROM idempotency WHERE created_at < $1 LIMIT $2)`},
+		{c.Alerts, `DELETE FROM alert_mails WHERE alert_id IN (SELECT m.alert_id FROM alerts a JOIN alert_mails m ON m.alert_id = a.id
+			WHERE a.closed_at > 0 AND a.closed_at < $1 LIMIT $2)`},
+		{c.Alerts, `DELETE FROM alerts WHERE id IN (SELECT id FROM
+			(SELECT id FROM alerts WHERE closed_at > 0 AND closed_at < $1 ORDER BY closed_at LIMIT $2) oldest
+			WHERE NOT EXISTS (SELECT 1 FROM alert_mails m WHERE m.alert_id = oldest.id))`},
+		{c.Failures, `DELETE FROM auth_failures WHERE (workspace_id, at, code) IN
+			(SELECT workspace_id, at, code FROM auth_failures WHERE at < $1 ORDER BY at LIMIT $2)`},
+		{c.Failures, `DELETE FROM auth_failure_sources WHERE (workspace_id, at, source, key_id, code) IN
+			(SELECT workspace_id, at, source, key_id, code FROM auth_failure_sources WHERE at < $1 ORDER BY at LIMIT $2)`},
 	} {
 		if step.before.IsZero() {
 			continue

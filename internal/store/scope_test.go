@@ -46,14 +46,75 @@ func scopedMethods() []scoped {
 		{"CountListed", func(tx *store.Tx, s store.Scope) (int, error) {
 			return tx.CountListed(s, store.KeyFilter{WorkspaceID: acme, Limit: 9, Now: noon})
 		}},
+		{"CountMade", func(tx *store.Tx, s store.Scope) (int, error) { return tx.CountMade(s, acme, "", noon) }},
 		{"CountActiveKeys", func(tx *store.Tx, s store.Scope) (int, error) { return tx.CountActiveKeys(s, acme, noon) }},
 		{"Findings", func(tx *store.Tx, s store.Scope) (int, error) {
 			l, err := tx.Findings(s, store.FindingFilter{Kind: store.FindingIdle, WorkspaceID: acme, Now: noon, Before: noon.Add(day), Limit: 9})
 			return len(l), err
 		}},
-		{"KeysRevokedFor", func(tx *store.Tx, s store.Scope) (int, error) {
-			l, err := tx.KeysRevokedFor(s, acme, "exposure_suspected", ago(2*day), 9)
+		{"WebhookSecret", func(tx *store.Tx, s store.Scope) (int, error) {
+			_, err := tx.WebhookSecret(s, id("whs_", 1))
+			return count(err)
+		}},
+		{"WebhookSecrets", func(tx *store.Tx, s store.Scope) (int, error) {
+			l, err := tx.WebhookSecrets(s, store.SecretFilter{WorkspaceID: acme, Limit: 9, Now: noon})
 			return len(l), err
+		}},
+		{"UpdateWebhookSecret", func(tx *store.Tx, s store.Scope) (int, error) {
+			w := webhookSecret(acme, 1)
+			w.Label = "changed"
+			return count(tx.UpdateWebhookSecret(s, w))
+		}},
+		{"DeleteWebhookSecret", func(tx *store.Tx, s store.Scope) (int, error) {
+			return count(tx.DeleteWebhookSecret(s, id("whs_", 1)))
+		}},
+		{"CountWebhookSecrets", func(tx *store.Tx, s store.Scope) (int, error) { return tx.CountWebhookSecrets(s, acme, noon) }},
+		{"WebhookSecretsDue", func(tx *store.Tx, s store.Scope) (int, error) {
+			l, err := tx.WebhookSecretsDue(s, noon, 9)
+			return len(l), err
+		}},
+		{"OldWebhookSecrets", func(tx *store.Tx, s store.Scope) (int, error) {
+			l, err := tx.OldWebhookSecrets(s, noon, 9)
+			return len(l), err
+		}},
+		{"NextSealed", func(tx *store.Tx, s store.Scope) (int, error) {
+			l, err := tx.NextSealed(s, "newer", "", 9)
+			return len(l), err
+		}},
+		{"Reseal", func(tx *store.Tx, s store.Scope) (int, error) {
+			return count(tx.Reseal(s, id("whs_", 1), "newer", []byte("sealed anew")))
+		}},
+		{"Endpoint", func(tx *store.Tx, s store.Scope) (int, error) {
+			_, err := tx.Endpoint(s, id("ep_", 1))
+			return count(err)
+		}},
+		{"Endpoints", func(tx *store.Tx, s store.Scope) (int, error) {
+			l, err := tx.Endpoints(s, acme, "", 9)
+			return len(l), err
+		}},
+		{"CountEndpoints", func(tx *store.Tx, s store.Scope) (int, error) { return tx.CountEndpoints(s, acme) }},
+		{"UpdateEndpoint", func(tx *store.Tx, s store.Scope) (int, error) {
+			e := endpoint(acme, 1)
+			e.URL = "https://changed.example.com/"
+			return count(tx.UpdateEndpoint(s, e, noon))
+		}},
+		{"DeleteEndpoint", func(tx *store.Tx, s store.Scope) (int, error) { return count(tx.DeleteEndpoint(s, id("ep_", 1))) }},
+		{"Delivery", func(tx *store.Tx, s store.Scope) (int, error) {
+			_, err := tx.Delivery(s, id("dlv_", 1))
+			return count(err)
+		}},
+		{"Deliveries", func(tx *store.Tx, s store.Scope) (int, error) {
+			l, err := tx.Deliveries(s, id("ep_", 1), keystile.DeliveryFailed, "", 9)
+			return len(l), err
+		}},
+		{"Attempts", func(tx *store.Tx, s store.Scope) (int, error) {
+			l, err := tx.Attempts(s, id("dlv_", 1), 9)
+			return len(l), err
+		}},
+		{"Requeue", func(tx *store.Tx, s store.Scope) (int, error) { return count(tx.Requeue(s, id("dlv_", 1), noon)) }},
+		{"RequeueFailed", func(tx *store.Tx, s store.Scope) (int, error) {
+			n, err := tx.RequeueFailed(s, id("ep_", 1), ago(day), noon, 9)
+			return int(n), err
 		}},
 		{"Workspace", func(tx *store.Tx, s store.Scope) (int, error) { _, err := tx.Workspace(s, acme); return count(err) }},
 		{"Workspaces", func(tx *store.Tx, s store.Scope) (int, error) {
@@ -118,6 +179,57 @@ func scopedMethods() []scoped {
 			l, err := tx.UsageByKey(s, store.UsageFilter{WorkspaceID: acme, Since: ago(day), Until: noon.Add(day), Limit: 9}, 0)
 			return len(l), err
 		}},
+		{"Alert", func(tx *store.Tx, s store.Scope) (int, error) { _, err := tx.Alert(s, id("al_", 1)); return count(err) }},
+		{"Alerts", func(tx *store.Tx, s store.Scope) (int, error) {
+			l, err := tx.Alerts(s, store.AlertFilter{WorkspaceID: acme, State: "open", Limit: 9})
+			return len(l), err
+		}},
+		{"UpdateAlert", func(tx *store.Tx, s store.Scope) (int, error) {
+			a := alert(acme, 1)
+			a.Stage = "1d"
+			return count(tx.UpdateAlert(s, a))
+		}},
+		{"CountUnseenAlerts", func(tx *store.Tx, s store.Scope) (int, error) { return tx.CountUnseenAlerts(s, acme, 9) }},
+		{"OpenAlertsOfKey", func(tx *store.Tx, s store.Scope) (int, error) {
+			l, err := tx.OpenAlertsOfKey(s, keyID(1))
+			return len(l), err
+		}},
+		{"OpenAlertsOfType", func(tx *store.Tx, s store.Scope) (int, error) {
+			l, err := tx.OpenAlertsOfType(s, keystile.AlertKeyExpiring, 9)
+			return len(l), err
+		}},
+		{"DueToLook", func(tx *store.Tx, s store.Scope) (int, error) {
+			l, err := tx.DueToLook(s, ago(day), 9)
+			return min(len(l)/2, 1), err // the other tenant has one, too
+		}},
+		{"SetLook", func(tx *store.Tx, s store.Scope) (int, error) { return count(tx.SetLook(s, keyID(1), noon)) }},
+		{"LookAtReplaced", func(tx *store.Tx, s store.Scope) (int, error) {
+			n, err := tx.LookAtReplaced(s, keyID(1))
+			return int(n), err
+		}},
+		{"LookAgain", func(tx *store.Tx, s store.Scope) (int, error) {
+			last, err := tx.LookAgain(s, keyID(0), 2)
+			if last == keyID(2) {
+				return 1, err
+			}
+			return 0, err
+		}},
+		{"TriedSources", func(tx *store.Tx, s store.Scope) (int, error) {
+			l, err := tx.TriedSources(s, keyID(1), ago(day), 9)
+			return len(l), err
+		}},
+		{"FailingWorkspaces", func(tx *store.Tx, s store.Scope) (int, error) {
+			l, err := tx.FailingWorkspaces(s, ago(day), 2)
+			return len(l), err
+		}},
+		{"FailureWindows", func(tx *store.Tx, s store.Scope) (int, error) {
+			l, err := tx.FailureWindows(s, acme, ago(day), noon.Add(day), time.Hour)
+			return len(l), err
+		}},
+		{"FailureSources", func(tx *store.Tx, s store.Scope) (int, error) {
+			l, err := tx.FailureSources(s, acme, ago(day), true, 9)
+			return len(l), err
+		}},
 		{"Sources", func(tx *store.Tx, s store.Scope) (int, error) {
 			l, err := tx.Sources(s, keyID(1), 9)
 			return len(l), err
@@ -134,16 +246,21 @@ func scopes(t *testing.T, f *fixture) {
 		due, revoked := key(acme, 2), key(acme, 3)
 		foreign := key(other, 9)
 		foreign.RoleID = "role_reader"
+		foreignSecret := webhookSecret(other, 9)
+		foreignSecret.MasterKey = "newer" // or NextSealed would read it by right
 		due.ExpiresAt = at(ago(day))
 		revoked.Status = keystile.StatusRevoked
 		if err := errors.Join(tx.InsertKey(due), tx.InsertKey(revoked)); err != nil {
 			return err
 		}
 		revoked.RevokedAt, revoked.RevokedBy, revoked.RevokedReason = at(ago(day)), &keystile.Party{Kind: "operator"}, "exposure_suspected"
+		revoked.ReplacedBy = keyID(1)
 		return errors.Join(tx.UpdateKey(all(), revoked), tx.InsertRole(role(acme, 1)), addMember(tx, member(acme, 1)),
-			tx.InsertAudit(auditEntry(acme, 1)), tx.AddUses([]verify.Use{use(1, keystile.CodeValid, noon)}),
+			tx.InsertAudit(auditEntry(acme, 1)), tx.AddUses([]verify.Use{use(1, keystile.CodeValid, noon), use(1, keystile.CodeRevoked, noon)}),
+			tx.InsertAlert(alert(acme, 1)), tx.AddFailures([]store.Failure{failure(acme, 2)}),
+			addSecrets(tx), addDeliveries(tx),
 			// The other tenant has a key too: the foreign scope is not an empty one.
-			tx.InsertKey(foreign))
+			tx.InsertKey(foreign), tx.InsertWebhookSecret(foreignSecret))
 	})
 	before := f.dump(t)
 	if len(before) < 15 {

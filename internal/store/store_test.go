@@ -33,7 +33,7 @@ func TestStore(t *testing.T) {
 	for _, d := range databases() {
 		t.Run(d.name, func(t *testing.T) {
 			t.Parallel()
-			for _, b := range slices.Concat(rowBehaviours(), pageBehaviours(), writerBehaviours(), changeBehaviours(), openBehaviours(), processBehaviours()) {
+			for _, b := range slices.Concat(rowBehaviours(), pageBehaviours(), writerBehaviours(), changeBehaviours(), openBehaviours(), processBehaviours(), secretBehaviours(), deliveryBehaviours()) {
 				t.Run(b.name, func(t *testing.T) {
 					t.Parallel()
 					b.run(t, d.make(t))
@@ -291,6 +291,18 @@ func addKeys(t testing.TB, s *store.Store, numbers ...int) {
 		}
 		return nil
 	})
+}
+
+// alert is an open one about the key of the same number.
+func alert(ws string, n int) keystile.Alert {
+	return keystile.Alert{
+		ID: id("al_", n), WorkspaceID: ws, Type: keystile.AlertKeyExpiring, Stage: "7d", State: "open", OpenedAt: noon, UpdatedAt: noon,
+		KeyID: keyID(n), KeyName: "Grüße\n\"'", AlertFacts: keystile.AlertFacts{DueAt: &noon},
+	}
+}
+
+func failure(ws string, n int64) store.Failure {
+	return store.Failure{WorkspaceID: ws, At: noon, Code: keystile.CodeRevoked, Source: "2001:db8::/64", KeyID: keyID(1), Count: n}
 }
 
 // errUndo makes Write take back what a test has looked at.

@@ -8,9 +8,10 @@ import (
 )
 
 // AddUses adds what was counted since the last flush: the last use of each
-// key, its uses by hour and outcome, and where they came from. It touches no
-// key's row and logs no change. A use that began before an hour's end counts
-// for the hour of its last instant. Uses of keys that were deleted meanwhile
+// key, its uses by hour and outcome, and where they came from. It logs no
+// change, and touches a key's row only to have it looked at: when one that was
+// idle is used, or one that is over is tried. A use that began before an hour's
+// end counts for the hour of its last instant. Uses of keys that were deleted meanwhile
 // are dropped: nothing would ever remove what was kept of them.
 func (tx *Tx) AddUses(uses []verify.Use) error {
 	for _, u := range uses {
@@ -27,6 +28,9 @@ func (tx *Tx) AddUses(uses []verify.Use) error {
 				u.KeyID, last, address, u.UserAgent); err != nil {
 				return wrap("keep the last use", err)
 			}
+		}
+		if err := tx.lookAtUsed(u); err != nil {
+			return err
 		}
 		if _, err := tx.exec(`INSERT INTO usage (key_id, hour, code, workspace_id, count)
 			SELECT $1, $2, $3, $4, $5 WHERE EXISTS (SELECT 1 FROM keys WHERE id = $1)
@@ -46,6 +50,24 @@ func (tx *Tx) AddUses(uses []verify.Use) error {
 		}
 	}
 	return nil
+}
+
+// lookAtUsed has a key looked at whose use may open or close an alert. While
+// the attempts on one that is over go on, it is looked at every ten minutes.
+func (tx *Tx) lookAtUsed(u verify.Use) error {
+	const again = 10 * 60 * 1000 // milliseconds
+	var err error
+	switch u.Code {
+	case keystile.CodeValid:
+		_, err = tx.exec(`UPDATE keys SET look_at = 0 WHERE id IN (SELECT a.key_id FROM alerts a
+			WHERE a.key_id = $1 AND a.key_id <> '' AND a.closed_at = 0 AND a.type = 'key.idle')`, u.KeyID)
+	case keystile.CodeRevoked, keystile.CodeExpired:
+		_, err = tx.exec(`UPDATE keys SET look_at = CASE WHEN EXISTS (SELECT 1 FROM alerts a WHERE a.key_id = $1
+				AND a.key_id <> '' AND a.closed_at = 0 AND a.type = 'key.still_tried') THEN $2 ELSE 0 END
+			WHERE id = $1 AND (look_at < 0 OR look_at > $2)`, u.KeyID, millis(u.Last)+again)
+	default:
+	}
+	return wrap("look at a key that was used", err)
 }
 
 // UsageFilter says which usage of a workspace to list.
@@ -123,14 +145,20 @@ func (tx *Tx) UsageOverTime(s Scope, f UsageFilter, step time.Duration) ([]Usage
 		code string
 		n    int64
 	}
+	args := []any{step.Milliseconds(), ws, all, f.WorkspaceID, millis(f.Since), millis(f.Until)}
+	inside := ` AND u.workspace_id = $4`
+	if f.KeyID != "" {
+		args = append(args, f.KeyID)
+		// What is no column is not looked up: the key's own rows are, which are few.
+		inside = ` AND u.workspace_id || '' = $4 AND u.key_id = $7`
+	}
 	rows, err := queryAll(tx, func(r scanner) (row, error) {
 		var v row
 		err := r.Scan(&v.at, &v.code, &v.n)
 		return v, err
 	}, `SELECT u.hour - u.hour % $1 AS at, u.code, CAST(SUM(u.count) AS BIGINT) FROM usage u
-		WHERE (u.workspace_id = $2 OR $3 = 1) AND u.workspace_id = $4 AND u.hour >= $5 AND u.hour < $6
-		AND ($7 = '' OR u.key_id = $7) GROUP BY 1, u.code ORDER BY 1, u.code`,
-		step.Milliseconds(), ws, all, f.WorkspaceID, millis(f.Since), millis(f.Until), f.KeyID)
+		WHERE (u.workspace_id = $2 OR $3 = 1) AND u.hour >= $5 AND u.hour < $6`+inside+`
+		GROUP BY 1, u.code ORDER BY 1, u.code`, args...)
 	if err != nil {
 		return nil, err
 	}

@@ -82,6 +82,10 @@ func (tx *Tx) DeleteWorkspace(s Scope, id string) ([]string, error) {
 		`DELETE FROM key_use WHERE key_id IN (SELECT id FROM keys WHERE workspace_id = $1)`,
 		`DELETE FROM key_sources WHERE key_id IN (SELECT id FROM keys WHERE workspace_id = $1)`,
 		`DELETE FROM usage WHERE workspace_id = $1`,
+		`DELETE FROM alert_mails WHERE alert_id IN (SELECT id FROM alerts WHERE workspace_id = $1)`,
+		`DELETE FROM alerts WHERE workspace_id = $1`,
+		`DELETE FROM auth_failures WHERE workspace_id = $1`,
+		`DELETE FROM auth_failure_sources WHERE workspace_id = $1`,
 		`DELETE FROM keys WHERE workspace_id = $1`,
 		`DELETE FROM members WHERE workspace_id = $1`,
 		`DELETE FROM roles WHERE workspace_id = $1`,
@@ -99,6 +103,15 @@ func (tx *Tx) DeleteWorkspace(s Scope, id string) ([]string, error) {
 		}
 	}
 	return keys, nil
+}
+
+// CountMade counts the live keys in a workspace that one party made.
+func (tx *Tx) CountMade(s Scope, workspaceID, creatorID string, now time.Time) (int, error) {
+	ws, all := s.args()
+	n, err := queryOne(tx, scanInt, `SELECT COUNT(*) FROM keys k WHERE k.creator_id = $1 AND k.workspace_id = $2
+		AND k.state < 2 AND (k.expires_at = 0 OR k.expires_at > $3) AND (k.workspace_id = $4 OR $5 = 1)`,
+		creatorID, workspaceID, millis(now), ws, all)
+	return int(n), err
 }
 
 // CountActiveKeys counts the keys that count against the plan: active ones,

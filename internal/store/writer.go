@@ -29,6 +29,7 @@ type writer struct {
 	stop      chan struct{}
 	stopped   chan struct{}
 	committed func(first, last int64) // told of every commit that logged changes
+	told      func()                  // told of every commit with an event for somebody
 	notices   *notices
 
 	mu     sync.RWMutex // held for reading while a call is handed in
@@ -47,7 +48,7 @@ func newWriter(db *sql.DB, d dialect, n *notices) *writer {
 	w := &writer{
 		db: db, dialect: d, notices: n,
 		calls: make(chan *call, maxBatch), stop: make(chan struct{}), stopped: make(chan struct{}),
-		committed: func(int64, int64) {},
+		committed: func(int64, int64) {}, told: func() {},
 	}
 	go w.run()
 	return w
@@ -192,6 +193,9 @@ func (w *writer) transact(ctx context.Context, conn *sql.Conn, batch []*call) er
 	if tx.log.seq > first {
 		w.committed(first+1, tx.log.seq)
 		w.notify(ctx, conn, tx.log.seq)
+	}
+	if tx.log.told {
+		w.told()
 	}
 	return nil
 }

@@ -52,6 +52,7 @@ type Recorder struct {
 	shards    [shardCount]recorderShard
 	malformed atomic.Int64
 	unknown   atomic.Int64
+	misses    misses
 }
 
 // recorderShard counts a 64th of the keys, by ID: the same ones whatever index
@@ -95,7 +96,10 @@ const (
 )
 
 // NewRecorder returns a recorder that has counted nothing.
-func NewRecorder() *Recorder { return &Recorder{seed: maphash.MakeSeed()} }
+func NewRecorder() *Recorder {
+	seed := maphash.MakeSeed()
+	return &Recorder{seed: seed, misses: misses{seed: seed}}
+}
 
 // Count counts a use of the key that was decided about. The code is what was
 // answered in the end, which may be another than the result's. It may be called
@@ -107,6 +111,7 @@ func (c *Recorder) Count(r Result, code keystile.Code, address netip.Addr, userA
 		} else {
 			c.unknown.Add(1)
 		}
+		c.misses.count(code, address, 1, now.UnixMilli())
 		return
 	}
 	ms := now.UnixMilli()
@@ -277,9 +282,16 @@ func takeUses(t *table, e entry, agent string) used {
 
 // Restore puts back what could not be written, so that the next Drain has it
 // again. When there is too much of it, addresses are given up, never counts.
-// A Use whose KeyID is none is left out.
+// A Use without a KeyID is a miss (see [Miss.Use]); one whose KeyID is none is
+// left out.
 func (c *Recorder) Restore(uses []Use) {
 	for _, u := range uses {
+		if u.KeyID == "" {
+			if slices.Contains(missCodes[:], u.Code) {
+				c.misses.count(u.Code, u.Address, u.Count, u.Last.UnixMilli())
+			}
+			continue
+		}
 		id, ok := keyID(u.KeyID)
 		if !ok {
 			continue

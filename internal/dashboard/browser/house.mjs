@@ -40,6 +40,11 @@ export class House {
     return house;
   }
 
+  // somebody is at another computer.
+  async somebody(options = {}) {
+    return this.newPage(await this.browser.newContext({ viewport: { width: 1280, height: 800 }, reducedMotion: "reduce", ...options }));
+  }
+
   async newPage(context = this.context) {
     const page = await context.newPage();
     page.setDefaultTimeout(15000);

@@ -1,4 +1,4 @@
-// IPAware's manual, step by step (rows IP1 to IP9, IP13).
+// IPAware's manual, step by step (rows IP1 to IP9, IP11, IP13, IP14).
 import { walk, given, assert } from "./house.mjs";
 
 await walk(async (house, page) => {
@@ -93,6 +93,40 @@ await walk(async (house, page) => {
   const refused = await guest.goto(`${keys}/new`);
   assert.equal(refused.status(), 403);
   await guest.getByText("api.key.create").first().waitFor();
+
+  // IP14: a key that others may have is revoked; its log of use opens, and whoever
+  // manages keys is told.
+  const { body: leaked } = await house.api("POST", `/v1/workspaces/${given.workspace}/keys`, { body: { name: "Mobile app" } });
+  await house.api("GET", "/v1/me", { key: leaked.secret });
+  await page.goto(keys);
+  await house.row("Mobile app").getByRole("button", { name: /^Revoke/ }).click();
+  dialog = page.getByRole("dialog");
+  await dialog.getByLabel("Reason").selectOption({ label: "Exposure suspected" });
+  await dialog.getByRole("button", { name: "Revoke Key" }).click();
+  await page.getByRole("heading", { name: "Log of use" }).waitFor();
+  await page.goto(keys);
+  await page.getByText("Mobile app was revoked for suspected exposure").waitFor();
+  await house.look("an exposure above the list");
+  await page.getByRole("link", { name: /^Alerts \d new$/ }).click();
+  await page.getByRole("heading", { name: "Exposure suspected: Mobile app" }).waitFor();
+
+  // IP11: an alert on failed authentication attempts, with its facts.
+  const requests = Array.from({ length: 120 }, (_, i) => ({ key: leaked.secret, ip: `203.0.113.${i % 3}`, user_agent: "old-app/1.2" }));
+  assert.ok((await house.api("POST", "/v1/verify/batch", { body: { requests } })).body.data.every((d) => d.code === "revoked"));
+  for (const heading of ["Failed authentication", "Ended key still tried: Mobile app"]) {
+    for (let i = 0; !(await page.getByRole("heading", { name: heading }).count()); i++) {
+      assert.ok(i < 120, `${heading} is not told of after a minute`);
+      await page.waitForTimeout(500);
+      await page.reload();
+    }
+  }
+  await page.getByText("203.0.113.2").first().waitFor();
+  await page.getByText("old-app/1.2").first().waitFor();
+  await house.shoot("ipaware-alerts");
+  await page.getByRole("button", { name: "Mark as seen" }).first().click();
+  await page.getByText("Noted.").waitFor();
+  await page.getByRole("link", { name: "See the log of use" }).first().click();
+  await page.getByRole("heading", { name: "Log of use" }).waitFor();
 
   // IP8: the workspace's whitelist; what would lock its editor out is asked about.
   await page.getByRole("link", { name: "Settings" }).click();

@@ -124,7 +124,7 @@ await walk(async (house, page) => {
   await visit("/nowhere", 404);
   await visit("/w/ws_none/keys", 404);
   await visit(`/link/${"A".repeat(43)}`, 401);
-  const viewer = await house.newPage(await house.browser.newContext({ viewport: { width: 1280, height: 800 } }));
+  const viewer = await house.somebody();
   await house.signIn(given.viewer, viewer);
   await visit(`${w}/keys`, 200, viewer);
   await visit(`${w}/keys/new`, 403, viewer);

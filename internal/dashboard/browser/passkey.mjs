@@ -6,7 +6,6 @@ import { walk, device, given, assert } from "./house.mjs";
 await walk(async (house, boss) => {
   await house.signIn();
   const base = `${given.url}/w/${given.workspace}`;
-  const somebody = async () => house.newPage(await house.browser.newContext({ viewport: { width: 1280, height: 800 } }));
   const wait = (page, path) => page.waitForURL((at) => at.pathname === path);
   const signIn = async (page) => {
     await page.goto(`${given.url}/sign-in`);
@@ -35,7 +34,7 @@ await walk(async (house, boss) => {
   assert.ok(!kept.includes(invitation.split("/").at(-1)), "the page keeps the invitation's link");
   await boss.goto(`${base}/members`);
 
-  const ada = await somebody();
+  const ada = await house.somebody();
   const phone = await device(ada);
   await ada.goto(invitation);
   await ada.getByText("Ada Byron").waitFor();
@@ -71,7 +70,7 @@ await walk(async (house, boss) => {
   await ada.locator("output.secret").waitFor();
 
   // Somebody else's device opens nothing.
-  const eve = await somebody();
+  const eve = await house.somebody();
   await device(eve);
   await eve.goto(`${given.url}/sign-in`);
   await eve.getByRole("button", { name: "Sign in with a passkey" }).click();
@@ -87,14 +86,14 @@ await walk(async (house, boss) => {
   await house.look("the form of a new link", boss);
   await dialog.getByRole("button", { name: /link/i }).click();
   const again = (await boss.locator("output.secret").innerText()).trim();
-  const back = await somebody();
+  const back = await house.somebody();
   const laptop = await device(back);
   await back.goto(again);
   await back.getByRole("button", { name: "Sign in" }).click();
   await back.waitForURL((at) => !at.pathname.startsWith("/link/"));
   await ada.goto(`${given.url}/account`);
   await wait(ada, "/sign-in"); // the session of before has ended
-  const finder = await somebody(); // of the phone
+  const finder = await house.somebody(); // of the phone
   await device(finder, lost);
   await finder.goto(`${given.url}/sign-in`);
   await finder.getByRole("button", { name: "Sign in with a passkey" }).click();
@@ -110,7 +109,7 @@ await walk(async (house, boss) => {
   await house.look("the audit log", boss);
 
   // Sessions are listed, and ended from elsewhere.
-  const other = await somebody();
+  const other = await house.somebody();
   await device(other, await laptop.keys());
   await signIn(other);
   await back.goto(`${given.url}/account`);

@@ -10,7 +10,7 @@ await walk(async (house, page) => {
   const watched = await newKey("Watched");
 
   // Without JavaScript: signing in, reading, making a key, and all that is urgent.
-  const plain = await house.newPage(await house.browser.newContext({ javaScriptEnabled: false, viewport: { width: 360, height: 740 } }));
+  const plain = await house.somebody({ javaScriptEnabled: false, viewport: { width: 360, height: 740 } });
   await plain.goto(given.second);
   await plain.getByRole("button", { name: "Sign in" }).click();
   await plain.goto(keys);
@@ -36,7 +36,7 @@ await walk(async (house, page) => {
   await plain.getByText("All of them are refused from now on").waitFor();
 
   // In another zone: the reader's time, with the exact instant on hover.
-  const tokyo = await house.newPage(await house.browser.newContext({ timezoneId: "Asia/Tokyo", locale: "en-GB" }));
+  const tokyo = await house.somebody({ timezoneId: "Asia/Tokyo", locale: "en-GB" });
   await tokyo.goto(given.third);
   await tokyo.getByRole("button", { name: "Sign in" }).click();
   await tokyo.waitForURL((at) => !at.pathname.startsWith("/link/"));

@@ -25,7 +25,7 @@ await walk(async (house, page) => {
   await house.seed([
     { name: "Invoices", environment: "production", calls: 12 },
     { name: "Warehouse export", environment: "production", role: "read-only", description: "Every night at two", calls: 7 },
-    { name: "Browser tests", environment: "staging", calls: 3 },
+    { name: "Browser tests", environment: "development", calls: 3 },
     { name: "Laptop of Maria", environment: "development" },
   ]);
   assert.match(dev, /^tn_dev_/);
@@ -39,7 +39,7 @@ await walk(async (house, page) => {
   // TN2: rotate; both are valid; both are side by side; roll back revokes the new one.
   const rotate = async () => {
     await page.goto(`${given.url}/w/${given.workspace}/keys`);
-    await house.row("Production").first().getByRole("link", { name: "Production" }).click();
+    await page.getByRole("link", { name: "Production", exact: true }).first().click();
     await page.getByRole("button", { name: "Rotate" }).click();
     const dialog = page.getByRole("dialog");
     await house.look("rotate dialog");

@@ -1,0 +1,85 @@
+package keystile
+
+import "time"
+
+// An AlertType says what an alert is about. It is the type of the event, too,
+// that tells of it.
+type AlertType string
+
+const (
+	AlertKeyExposed     AlertType = "key.exposed"      // revoked because others may have it
+	AlertKeyExpiring    AlertType = "key.expiring"     // its end comes near and it has no replacement
+	AlertKeyExpired     AlertType = "key.expired"      // its end has come and it had no replacement
+	AlertKeyRotationDue AlertType = "key.rotation_due" // its recommended age comes near, or is past
+	AlertKeyIdle        AlertType = "key.idle"         // not used for as long as the profile allows
+	AlertKeyStillUsed   AlertType = "key.still_used"   // replaced, near its end, and still in use
+	AlertKeyStillTried  AlertType = "key.still_tried"  // revoked or expired, and somebody goes on trying it
+	AlertAuthFailures   AlertType = "auth.failures"    // far more refused keys than usual
+)
+
+// EventAuthFailuresEnded is the type of the event that tells of the end of
+// what [AlertAuthFailures] is about.
+const EventAuthFailuresEnded = "auth.failures_ended"
+
+// AlertTypes returns all types of alerts, the most urgent first.
+func AlertTypes() []AlertType {
+	return []AlertType{
+		AlertKeyExposed, AlertAuthFailures, AlertKeyStillUsed, AlertKeyStillTried,
+		AlertKeyExpired, AlertKeyExpiring, AlertKeyRotationDue, AlertKeyIdle,
+	}
+}
+
+// Alert is something that somebody in the workspace should see to. It opens
+// once for one cause and closes when that has gone.
+type Alert struct {
+	ID          string     `json:"id" example:"al_0ktv3m2a8s0c5f9b1d7e6g4h2j"`
+	WorkspaceID string     `json:"workspace_id"`
+	Type        AlertType  `json:"type" enum:"key.exposed,key.expiring,key.expired,key.rotation_due,key.idle,key.still_used,key.still_tried,auth.failures"`
+	Stage       string     `json:"stage,omitempty" doc:"How far it has come: of key.expiring the time left, such as 7d; of key.rotation_due due or overdue" example:"7d"`
+	State       string     `json:"state" enum:"open,closed"`
+	OpenedAt    time.Time  `json:"opened_at"`
+	UpdatedAt   time.Time  `json:"updated_at"`
+	ClosedAt    *time.Time `json:"closed_at,omitempty"`
+	KeyID       string     `json:"key_id,omitempty" doc:"Absent when it is about no single key"`
+	KeyName     string     `json:"key_name,omitempty" doc:"The key's name when the alert opened"`
+
+	AlertFacts
+
+	AcknowledgedAt *time.Time `json:"acknowledged_at,omitempty" doc:"When somebody said that they have seen it"`
+	AcknowledgedBy *Party     `json:"acknowledged_by,omitempty"`
+}
+
+// AlertFacts are what is known about an alert's cause.
+type AlertFacts struct {
+	DueAt    *time.Time   `json:"due_at,omitempty" doc:"The key's end, when its rotation is recommended, or its last use, by the type"`
+	Sources  []KeySource  `json:"sources,omitempty" doc:"Who still uses or tries the key, latest first; at most 10"`
+	Failures *AuthFailure `json:"failures,omitempty" doc:"With auth.failures"`
+}
+
+// AuthFailure counts the refused keys of a spike. It covers the last day of a
+// spike that goes on for longer.
+type AuthFailure struct {
+	From      time.Time          `json:"from" doc:"Beginning of the window in which it began"`
+	LastAt    time.Time          `json:"last_at" doc:"Beginning of the latest window with a failure"`
+	Window    string             `json:"window" example:"5m0s" doc:"Length of the windows in which failures are counted"`
+	Usual     int64              `json:"usual" doc:"What 9 of 10 windows of the day before did not exceed"`
+	Threshold int64              `json:"threshold" doc:"Failures in one window from which on it is a spike"`
+	Peak      int64              `json:"peak" doc:"Failures in the worst window"`
+	Total     int64              `json:"total"`
+	Codes     map[Code]int64     `json:"codes" doc:"Failures by outcome"`
+	Sources   []AuthFailureCount `json:"sources,omitempty" doc:"Where most came from, an IPv6 address as its /64; at most 10"`
+	Keys      []AuthFailureCount `json:"keys,omitempty" doc:"Key IDs that were tried most; at most 10"`
+}
+
+// AuthFailureCount counts failures from one source or of one key.
+type AuthFailureCount struct {
+	Source string `json:"source,omitempty" example:"2001:db8:1:2::/64"`
+	KeyID  string `json:"key_id,omitempty"`
+	Count  int64  `json:"count"`
+}
+
+// AlertEvent is the data of the events whose types are those of alerts, and of
+// auth.failures_ended.
+type AlertEvent struct {
+	Alert Alert `json:"alert"`
+}

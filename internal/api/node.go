@@ -1,0 +1,12 @@
+package api
+
+import (
+	"context"
+
+	"github.com/keystile/keystile"
+	"github.com/keystile/keystile/internal/entry"
+)
+
+func (a *API) listNodes(ctx context.Context, _ *struct{}) (*answer[keystile.List[keystile.Node]], error) {
+	return answerWith(a.keyring.Nodes(ctx, entry.Actor(ctx)))
+}

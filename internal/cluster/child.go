@@ -1,0 +1,441 @@
+package cluster
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"time"
+
+	"github.com/keystile/keystile/internal/store"
+	"github.com/keystile/keystile/internal/verify"
+)
+
+// A child is a replica that is attached to this node: a process that answers
+// from an index of its own, under a lease that ends no later than this node's.
+//
+// The node says of no change that it is applied before every child that may
+// hold a lease has said so. So whoever waits for the node waits for them.
+type child struct {
+	history int   // of the node, when the child came
+	acked   int64 // how far it has said that its index shows the changes
+	// until is when its last lease is over for certain, whatever its clock: 1.25
+	// times the lease, on this node's monotonic clock.
+	until time.Time
+	timer *time.Timer
+	part  int64 // of the uses that were taken from it last
+	gone  chan struct{}
+}
+
+// step is a piece of the change log as it was applied: changes from first to
+// last. What it names was read when last had been committed, or later.
+type step struct {
+	first, last int64
+	token       [16]byte // of last
+	batch       verify.Batch
+}
+
+const (
+	// keepSteps is how many objects the node keeps of what it has applied, so
+	// that children get it from memory. Who is further behind is served from
+	// the database.
+	keepSteps = 1 << 14
+	// holdNum/holdDen is by how much longer a child is waited for than its
+	// lease lasts: clocks may drift apart by 11 % on each side.
+	holdNum, holdDen = 5, 4
+)
+
+var (
+	// ErrLeaving tells a child to go to another server.
+	ErrLeaving = errors.New("cluster: this node is leaving")
+	// ErrReset tells a child that what it knows is of another history.
+	ErrReset = errors.New("cluster: the change log was replaced")
+	// ErrNoChild says that an attachment is not, or no longer, known.
+	ErrNoChild = errors.New("cluster: no such attachment")
+	// ErrNoLease says that this node has none that it could share.
+	ErrNoLease = errors.New("cluster: this node has no lease")
+)
+
+// Attachment is a conversation with one child.
+type Attachment struct {
+	ID      string
+	node    *Node
+	child   *child
+	history int
+	seq     int64 // how far the child was told
+}
+
+// Attach begins a conversation. The child has no lease yet, so nobody waits
+// for it.
+func (n *Node) Attach() (*Attachment, error) {
+	random := make([]byte, 16)
+	if _, err := rand.Read(random); err != nil {
+		return nil, err
+	}
+	if err := n.haveChildren(); err != nil {
+		return nil, err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.leaving {
+		return nil, ErrLeaving
+	}
+	a := &Attachment{ID: "rep_" + hex.EncodeToString(random), node: n, history: n.history, child: &child{history: n.history, gone: make(chan struct{})}}
+	n.children[a.ID] = a.child
+	return a, nil
+}
+
+// haveChildren notes in a store of one node that children have been there: a
+// server that is killed and started again knows none of them by name, and
+// waits for them all.
+func (n *Node) haveChildren() error {
+	if !n.alone {
+		return nil // the row of a server that was killed stays until its lease is over
+	}
+	n.mu.Lock()
+	noted := n.noted
+	n.mu.Unlock()
+	if noted {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), n.times.stepLimit)
+	defer cancel()
+	if _, err := n.store.Write(ctx, func(tx *store.Tx) error { return tx.SetSetting(childrenSetting, "1") }); err != nil {
+		return err
+	}
+	n.mu.Lock()
+	n.noted = true
+	n.mu.Unlock()
+	return nil
+}
+
+const childrenSetting = "replicas_attached"
+
+// orphans makes narrowing changes wait until the leases of children that a
+// killed predecessor had are over.
+func (n *Node) orphans(ctx context.Context) error {
+	var had bool
+	if err := n.store.Follow(ctx, func(tx *store.Tx) error {
+		value, err := tx.Setting(childrenSetting)
+		had = value == "1"
+		if errors.Is(err, store.ErrNotFound) {
+			return nil
+		}
+		return err
+	}); err != nil || !had {
+		return err
+	}
+	n.noted = true
+	n.orphaned = time.Now().Add(n.times.wait)
+	return nil
+}
+
+// Resume makes the conversation go on where the child stands, or fails with
+// ErrReset when the log does not have that position, or no longer.
+func (a *Attachment) Resume(ctx context.Context, seq int64, token [16]byte) error {
+	if err := a.node.store.Follow(ctx, func(tx *store.Tx) error {
+		changes, err := tx.ChangesSince(seq, 1)
+		if err != nil {
+			return err
+		}
+		return continues(changes, seq, token)
+	}); errors.Is(err, store.ErrHistory) {
+		return ErrReset
+	} else if err != nil {
+		return err
+	}
+	a.seq = seq
+	return nil
+}
+
+// Load hands over everything, and returns the position that it shows.
+func (a *Attachment) Load(ctx context.Context, each func(verify.Batch) error) (seq int64, token [16]byte, err error) {
+	select {
+	case a.node.loading <- struct{}{}:
+		defer func() { <-a.node.loading }()
+	case <-ctx.Done():
+		return 0, token, ctx.Err()
+	}
+	head, err := a.node.store.LoadIndex(ctx, each)
+	a.seq = head.Seq
+	return head.Seq, head.Token, err
+}
+
+// Next returns the next changes, or none after the time, or at once ErrReset
+// or ErrLeaving.
+func (a *Attachment) Next(ctx context.Context, wait time.Duration) (b verify.Batch, seq int64, token [16]byte, err error) {
+	n := a.node
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	for {
+		n.mu.Lock()
+		moved, leaving, history, applied := n.moved, n.leave, n.history, n.applied
+		var next *step
+		reaches := false // the steps in memory begin early enough
+		for i := range n.steps {
+			s := &n.steps[i]
+			reaches = reaches || s.first <= a.seq+1
+			if s.last > a.seq {
+				next = s
+				break
+			}
+		}
+		n.mu.Unlock()
+		switch {
+		case history != a.history:
+			return b, 0, token, ErrReset
+		case applied <= a.seq:
+			// nothing yet
+		case next != nil && reaches:
+			a.seq = next.last
+			return next.batch, next.last, next.token, nil
+		default:
+			return a.fromStore(ctx)
+		}
+		select {
+		case <-moved:
+		case <-leaving:
+			return b, 0, token, ErrLeaving
+		case <-a.child.gone:
+			return b, 0, token, ErrNoChild
+		case <-timer.C:
+			return b, a.seq, token, nil
+		case <-ctx.Done():
+			return b, 0, token, ctx.Err()
+		}
+	}
+}
+
+// fromStore reads changes that memory no longer holds.
+func (a *Attachment) fromStore(ctx context.Context) (b verify.Batch, seq int64, token [16]byte, err error) {
+	var changes []store.Change
+	err = a.node.store.Follow(ctx, func(tx *store.Tx) (err error) {
+		if changes, err = tx.ChangesSince(a.seq, changesAtOnce); err != nil {
+			return err
+		}
+		if len(changes) == 0 || changes[0].Seq != a.seq {
+			return store.ErrHistory // trimmed meanwhile
+		}
+		if err := continues(changes, a.seq, changes[0].Token); err != nil {
+			return err
+		}
+		b, err = tx.IndexChanges(changes[1:])
+		return err
+	})
+	if errors.Is(err, store.ErrHistory) {
+		return b, 0, token, ErrReset
+	} else if err != nil {
+		return b, 0, token, err
+	}
+	last := changes[len(changes)-1]
+	a.seq = last.Seq
+	return b, last.Seq, last.Token, nil
+}
+
+// Grant takes note of how far a child has come, and gives it a lease: the
+// child's index may be used for the duration, counted from before it asked,
+// once it shows head. First the child is noted, and only then the own position
+// is read: a change that this head does not show is applied here afterwards,
+// and then waits for the child.
+//
+// Fresh tells whether the uses of that part have not been taken yet.
+func (n *Node) Grant(id string, seq, part int64) (head int64, lease time.Duration, fresh bool, err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	c := n.children[id]
+	switch {
+	case c == nil:
+		return 0, 0, false, ErrNoChild
+	case c.history != n.history:
+		return 0, 0, false, ErrReset
+	}
+	c.acked = max(c.acked, seq)
+	if part > c.part {
+		c.part, fresh = part, true
+	}
+	lease = n.left(time.Now())
+	if lease <= 0 || n.leaving {
+		lease = 0
+	} else {
+		hold := lease * holdNum / holdDen
+		if until := time.Now().Add(hold); until.After(c.until) {
+			c.until = until
+			if c.timer == nil {
+				c.timer = time.AfterFunc(hold, n.review)
+			} else {
+				c.timer.Reset(hold)
+			}
+		}
+	}
+	n.report()
+	return n.applied, lease, fresh, nil
+}
+
+// Attached tells whether there is a conversation of that ID, which nobody can
+// guess.
+func (n *Node) Attached(id string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.children[id] != nil
+}
+
+// Acknowledge takes note of how far a child has come, and gives it nothing.
+func (n *Node) Acknowledge(id string, seq int64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if c := n.children[id]; c != nil && c.history == n.history {
+		c.acked = max(c.acked, seq)
+		n.report()
+	}
+}
+
+// Roles are the built-in ones, which are not in the store.
+func (n *Node) Roles() []verify.Role { return n.roles }
+
+// Lease is for how long this node may answer without reaching the database
+// again; on SQLite, where it needs no lease, what a replica would get.
+func (n *Node) Lease() time.Duration {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return max(n.left(time.Now()), 0)
+}
+
+// left is how much of this node's own lease is left, on the clock that says
+// less. The caller holds mu.
+func (n *Node) left(now time.Time) time.Duration {
+	end := n.usableTo.Load()
+	switch {
+	case end == nil:
+		return 0
+	case n.alone:
+		return n.times.lease // the only server of its directory needs none itself
+	}
+	return min(end.Sub(now), end.Round(0).Sub(now.Round(0)), n.times.lease)
+}
+
+// Release ends a conversation whose child holds no lease any more, and says so
+// itself.
+func (n *Node) Release(id string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if c := n.children[id]; c != nil {
+		n.forget(id, c)
+		n.report()
+	}
+}
+
+// Detach ends a conversation whose child is gone. A lease that it may still
+// have is waited for.
+func (a *Attachment) Detach() {
+	a.node.mu.Lock()
+	defer a.node.mu.Unlock()
+	if a.child.until.IsZero() && a.node.children[a.ID] == a.child {
+		a.node.forget(a.ID, a.child)
+	}
+}
+
+// forget removes a child. The caller holds mu.
+func (n *Node) forget(id string, c *child) {
+	if c.timer != nil {
+		c.timer.Stop()
+	}
+	close(c.gone)
+	delete(n.children, id)
+}
+
+// review removes children whose leases are over.
+func (n *Node) review() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	now := time.Now()
+	for id, c := range n.children {
+		if !c.until.IsZero() && !now.Before(c.until) {
+			n.forget(id, c)
+		}
+	}
+	n.report()
+}
+
+// report raises what this node says to have applied: what it shows itself and
+// every child with a lease has said to show. The caller holds mu.
+func (n *Node) report() {
+	low := n.applied
+	for _, c := range n.children {
+		if !c.until.IsZero() {
+			low = min(low, c.acked)
+		}
+	}
+	seq, token := n.reported, n.reportedToken
+	switch {
+	case low == n.applied:
+		seq, token = n.applied, n.token
+	default:
+		for _, s := range n.steps {
+			if s.last <= low && s.last > seq {
+				seq, token = s.last, s.token
+			}
+		}
+	}
+	if seq <= n.reported {
+		return
+	}
+	n.reported, n.reportedToken = seq, token
+	close(n.moved)
+	n.moved = make(chan struct{})
+	n.nudge() // to tell the others
+}
+
+// keep takes a step into memory. The caller holds mu.
+func (n *Node) keep(s step) {
+	n.steps = append(n.steps, s)
+	n.kept += s.size()
+	for n.kept > keepSteps && len(n.steps) > 1 {
+		n.kept -= n.steps[0].size()
+		n.steps[0] = step{}
+		n.steps = n.steps[1:]
+	}
+}
+
+func (s *step) size() int {
+	b := &s.batch
+	return 1 + len(b.Workspaces) + len(b.Roles) + len(b.Keys) + len(b.GoneWorkspaces) + len(b.GoneRoles) + len(b.GoneKeys)
+}
+
+// Children returns how many replicas are attached.
+func (n *Node) Children() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return len(n.children)
+}
+
+// Dismiss asks all children to go elsewhere, gives no more leases, and waits
+// until none of them can have one.
+func (n *Node) Dismiss(ctx context.Context) error {
+	n.mu.Lock()
+	if !n.leaving {
+		n.leaving = true
+		close(n.leave)
+	}
+	n.mu.Unlock()
+	return n.childless(ctx)
+}
+
+// childless waits until no child holds a lease.
+func (n *Node) childless(ctx context.Context) error {
+	for {
+		n.mu.Lock()
+		left := 0
+		for _, c := range n.children {
+			if !c.until.IsZero() {
+				left++
+			}
+		}
+		n.mu.Unlock()
+		if left == 0 {
+			return nil
+		}
+		if sleep(ctx, 20*time.Millisecond); ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+}

@@ -1,0 +1,5 @@
+//go:build keystile_without_barrier
+
+package cluster
+
+const withoutBarrier = true

@@ -1,0 +1,358 @@
+// Package courier sends events to endpoints. It takes them from the outbox,
+// which is part of the store, so whatever was committed is sent at least once;
+// signs, sends and notes what became of each attempt. What an endpoint gets
+// and when it is stopped are rules, and stand in package keyring.
+package courier
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/keystile/keystile"
+	"github.com/keystile/keystile/internal/keyring"
+)
+
+const (
+	// lookEvery is how soon this node finds what another one has left for it:
+	// events of a node that ended, deliveries whose time has come.
+	lookEvery = time.Second
+	// perEndpoint and atOnce bound attempts at the same time, to one endpoint
+	// and in all, so that receivers that hang hold up nobody else. An endpoint
+	// that is failing has one at a time.
+	perEndpoint = 8
+	atOnce      = 256
+	// queued is how many deliveries to one endpoint are held in memory.
+	queued = 64
+	// writeTogether is how many outcomes are written in one transaction.
+	writeTogether = 100
+	// renewEvery is how often this node says that it still sends to its
+	// endpoints. After silentFor it begins no attempt any more: the longest one
+	// must end before another node takes over (45 s after the last sign).
+	renewEvery = 10 * time.Second
+	silentFor  = 20 * time.Second
+	// secretsFor is for how long opened secrets are used.
+	secretsFor = time.Second
+	// Grace is for how long attempts may go on when the server ends.
+	Grace = 10 * time.Second
+	// testsAtOnce bounds test deliveries, each of which a request waits for.
+	testsAtOnce = 16
+)
+
+// Observe is told of every attempt: whether it was accepted, whether it was
+// the last one, and how long it took.
+type Observe func(delivered, last bool, took time.Duration)
+
+// Courier sends the events of one store, beside those of other nodes.
+type Courier struct {
+	keyring *keyring.Keyring
+	node    string // this process
+	log     *slog.Logger
+	observe Observe
+	wake    chan struct{}
+	results chan result
+
+	// Only Run's goroutine touches these.
+	boxes   map[string]*box // endpoints that this node sends to, by ID
+	flying  int             // attempts under way
+	tried   []result        // outcomes that are not written yet
+	renewed time.Time
+
+	tests   sync.Mutex
+	testing map[string]bool // workspaces with a test under way
+}
+
+// New returns a courier. Observe may be nil.
+func New(k *keyring.Keyring, log *slog.Logger, o Observe) *Courier {
+	if o == nil {
+		o = func(bool, bool, time.Duration) {}
+	}
+	return &Courier{
+		keyring: k, node: rand.Text(), log: log, observe: o,
+		wake: make(chan struct{}, 1), results: make(chan result, atOnce),
+		boxes: map[string]*box{}, testing: map[string]bool{},
+	}
+}
+
+// Wake tells that there is something in the outbox. It does not block.
+func (c *Courier) Wake() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// result is what became of one attempt.
+type result struct {
+	tried keyring.Tried
+	// void tells that the attempt was cut short by the end of this process, or
+	// was none, and is not to be counted.
+	void bool
+}
+
+// Run sends events until ctx ends. Attempts under way may go on for [Grace]
+// then; endpoints are left to other nodes.
+func (c *Courier) Run(ctx context.Context) {
+	// Attempts and what is written of them outlive ctx for a moment.
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	look := time.NewTicker(lookEvery)
+	defer look.Stop()
+	c.renewed = time.Now()
+	woken := true
+	at := make(chan struct{})
+	close(at)
+	for {
+		var now <-chan struct{} // ready when there is something to do already
+		if woken || len(c.tried) > 0 {
+			now = at
+		}
+		select {
+		case <-ctx.Done():
+			c.end(work, stop)
+			return
+		case <-now:
+		case <-c.wake:
+			woken = true
+		case r := <-c.results:
+			c.landed(r)
+		case <-look.C:
+			if !woken {
+				woken = c.waiting(work)
+			}
+			if len(c.boxes) > 0 {
+				c.load(work) // what has come due meanwhile
+			}
+		}
+		for more := true; more && len(c.tried) < writeTogether; {
+			select {
+			case r := <-c.results:
+				c.landed(r)
+			default:
+				more = false
+			}
+		}
+		if woken || len(c.tried) > 0 || c.idle() || c.renewalDue() {
+			woken = c.turn(work)
+		}
+		c.dispatch(work)
+	}
+}
+
+func (c *Courier) waiting(ctx context.Context) bool {
+	yes, err := c.keyring.Waiting(ctx, c.node)
+	if err != nil {
+		c.trouble("look into the outbox", err)
+	}
+	return yes
+}
+
+func (c *Courier) renewalDue() bool {
+	return len(c.boxes) > 0 && time.Since(c.renewed) > renewEvery
+}
+
+// idle tells whether there is an endpoint that nothing is left for.
+func (c *Courier) idle() bool {
+	for _, b := range c.boxes {
+		if b.done() {
+			return true
+		}
+	}
+	return false
+}
+
+// landed takes the outcome of an attempt.
+func (c *Courier) landed(r result) {
+	c.flying--
+	b := c.boxes[r.tried.EndpointID]
+	b.flying--
+	delete(b.objects, b.busy[r.tried.DeliveryID])
+	if r.void {
+		delete(b.busy, r.tried.DeliveryID)
+		return
+	}
+	b.unwritten++
+	c.tried = append(c.tried, r)
+}
+
+// turn writes outcomes, hands events on, claims and releases endpoints, and
+// then reads what is to be sent. It tells whether there is more to do at once.
+func (c *Courier) turn(ctx context.Context) (more bool) {
+	t := keyring.Turn{Node: c.node, Claim: len(c.boxes) < atOnce, Renew: c.renewalDue()}
+	writing := c.tried[:min(len(c.tried), writeTogether)]
+	left := map[string]int{}
+	for _, r := range writing {
+		t.Tried = append(t.Tried, r.tried)
+		left[r.tried.EndpointID]++
+	}
+	for id, b := range c.boxes {
+		if len(b.queue) == 0 && b.flying == 0 && b.unwritten == left[id] {
+			t.Done = append(t.Done, id)
+		}
+	}
+	begun := time.Now()
+	more, err := c.keyring.Turn(ctx, t)
+	if err != nil {
+		c.trouble("write what became of deliveries; it is tried again", err)
+		sleep(ctx, lookEvery)
+		return true
+	}
+	if t.Renew || len(c.boxes) == 0 {
+		c.renewed = begun
+	}
+	for _, r := range writing {
+		b := c.boxes[r.tried.EndpointID]
+		b.unwritten--
+		delete(b.busy, r.tried.DeliveryID)
+	}
+	c.tried = append(c.tried[:0], c.tried[len(writing):]...)
+	for _, id := range t.Done {
+		c.boxes[id].close()
+		delete(c.boxes, id)
+	}
+	c.load(ctx)
+	return more
+}
+
+// load reads the endpoints of this node and what is due for them.
+func (c *Courier) load(ctx context.Context) {
+	room := map[string]int{"": queued}
+	for id, b := range c.boxes {
+		room[id] = b.room()
+	}
+	rounds, err := c.keyring.Rounds(ctx, c.node, room)
+	if err != nil {
+		c.trouble("read what is to be sent", err)
+		return
+	}
+	claimed := map[string]bool{}
+	for _, r := range rounds {
+		claimed[r.ID] = r.Active
+		b := c.boxes[r.ID]
+		if b == nil {
+			b = newBox()
+			c.boxes[r.ID] = b
+		}
+		b.take(r)
+	}
+	for id, b := range c.boxes {
+		if !claimed[id] { // paused, deleted, or another node's by now
+			b.empty()
+		}
+	}
+}
+
+// dispatch begins attempts as far as the bounds allow.
+func (c *Courier) dispatch(ctx context.Context) {
+	if time.Since(c.renewed) > silentFor && len(c.boxes) > 0 {
+		return // another node may be about to take over
+	}
+	for id, b := range c.boxes {
+		for c.flying < atOnce {
+			p, ok := b.next()
+			if !ok {
+				break
+			}
+			secrets, err := c.secrets(ctx, id, b)
+			c.flying++
+			b.flying++
+			b.objects[p.ObjectID] = true
+			go c.attempt(ctx, id, b.line, b.round.URL, p, secrets, err)
+		}
+	}
+}
+
+// secrets opens what signs for an endpoint.
+func (c *Courier) secrets(ctx context.Context, id string, b *box) ([]keystile.WebhookSecret, error) {
+	if time.Since(b.opened) > secretsFor {
+		b.secrets, b.secretsError = c.keyring.SecretsOfEndpoint(ctx, b.round.WorkspaceID, id, "")
+		b.opened = time.Now()
+	}
+	if b.lineError != nil {
+		return nil, b.lineError
+	}
+	return b.secrets, b.secretsError
+}
+
+// attempt tries one delivery. One that nothing can sign has failed: nothing
+// is ever sent unsigned.
+func (c *Courier) attempt(ctx context.Context, endpoint string, l *line, to string, p keyring.Parcel, secrets []keystile.WebhookSecret, unfit error) {
+	o := unsent(unfit)
+	if unfit == nil {
+		o = l.post(ctx, to, p.EventID, p.Payload, secrets)
+	}
+	r := result{void: ctx.Err() != nil && !o.delivered}
+	r.tried.DeliveryID, r.tried.EndpointID, r.tried.Number = p.DeliveryID, endpoint, p.Attempts+1
+	r.tried.Attempt, r.tried.Delivered, r.tried.Gone = o.Attempt, o.delivered, o.gone
+	last := o.gone
+	if !o.delivered && !o.gone {
+		wait, again := next(p.Tries, o.retryAfter)
+		if last = !again; again {
+			r.tried.Next = time.Now().Add(wait)
+		}
+	}
+	if !r.void {
+		c.observe(o.delivered, last, time.Duration(o.DurationMS)*time.Millisecond)
+	}
+	c.results <- r
+}
+
+// unsent is the outcome of an attempt that could not begin.
+func unsent(err error) (o outcome) {
+	o.At = time.Now().UTC().Truncate(time.Millisecond)
+	o.Error = "Nothing was sent: the server made a mistake, which its log names."
+	if problem, ok := errors.AsType[*keystile.Error](err); ok {
+		o.Error = "Nothing was sent: " + problem.Detail
+	}
+	return o
+}
+
+// end lets attempts finish, writes what became of them and leaves the
+// endpoints to others.
+func (c *Courier) end(ctx context.Context, stop context.CancelFunc) {
+	cut := time.AfterFunc(Grace, stop)
+	defer cut.Stop()
+	for c.flying > 0 {
+		c.landed(<-c.results)
+	}
+	var ids []string
+	for id := range c.boxes {
+		ids = append(ids, id)
+	}
+	// The grace is over for attempts, not for what is left to write.
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), Grace)
+	defer cancel()
+	for len(c.tried) > 0 || len(ids) > 0 {
+		t := keyring.Turn{Node: c.node}
+		n := min(len(c.tried), writeTogether)
+		for _, r := range c.tried[:n] {
+			t.Tried = append(t.Tried, r.tried)
+		}
+		if c.tried = c.tried[n:]; len(c.tried) == 0 {
+			t.Done, ids = ids, nil
+		}
+		if _, err := c.keyring.Turn(last, t); err != nil {
+			c.trouble("write what became of the last deliveries; they will be sent again", err)
+			return
+		}
+	}
+}
+
+func (c *Courier) trouble(doing string, err error) {
+	if !errors.Is(err, context.Canceled) {
+		c.log.Error("deliveries: "+doing, "error", err)
+	}
+}
+
+// sleep waits for d or until ctx ends.
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}

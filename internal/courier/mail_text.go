@@ -1,0 +1,88 @@
+package courier
+
+import (
+	"strconv"
+	"strings"
+	"unicode"
+
+	"github.com/wneessen/go-mail"
+
+	"github.com/keystile/keystile"
+	"github.com/keystile/keystile/internal/keyring"
+)
+
+// maxMailed is how many alerts one mail tells of; the rest it counts.
+const maxMailed = 20
+
+// message makes the mail: plain text in the profile's words.
+func (m *Mailer) message(due keyring.Mail) (*mail.Msg, error) {
+	out := mail.NewMsg()
+	out.FromMailAddress(m.server.from)
+	if err := out.To(due.To); err != nil || strings.ContainsFunc(due.To, isControl) {
+		return nil, errAddress // what the library says holds it
+	}
+	_, host, _ := strings.Cut(m.server.from.Address, "@")
+	out.SetMessageIDWithValue(due.ID + "@" + host)
+	out.SetDate()
+	// No answer of a machine is wanted (RFC 3834, section 5).
+	out.SetGenHeader("Auto-Submitted", "auto-generated")
+	out.Subject(m.subject(due))
+	out.SetBodyString(mail.TypeTextPlain, m.body(due))
+	return out, nil
+}
+
+func (m *Mailer) subject(due keyring.Mail) string {
+	p := m.keyring.Profile()
+	subject := "[" + p.Product + "] "
+	if len(due.Alerts) == 1 {
+		return oneLine(subject+m.title(due.Alerts[0]), 120)
+	}
+	return oneLine(subject+p.Word("alerts_title")+" ("+strconv.Itoa(len(due.Alerts))+"): "+due.Workspace.Name, 120)
+}
+
+// title names an alert as its page does.
+func (m *Mailer) title(a keystile.Alert) string {
+	title := m.keyring.Profile().Word(keyring.AlertWord(a))
+	switch {
+	case a.KeyName != "":
+		return title + ": " + a.KeyName
+	case a.KeyID != "":
+		return title + ": " + a.KeyID
+	}
+	return title
+}
+
+func (m *Mailer) body(due keyring.Mail) string {
+	p := m.keyring.Profile()
+	var b strings.Builder
+	b.WriteString(oneLine(due.Workspace.Name+" · "+p.Product, 200) + "\n\n")
+	for i, a := range due.Alerts {
+		if i == maxMailed {
+			b.WriteString("+ " + strconv.Itoa(len(due.Alerts)-maxMailed) + "\n\n")
+			break
+		}
+		b.WriteString(oneLine(m.title(a), 200) + "\n")
+		b.WriteString(oneLine(keyring.AlertText(a), 500) + "\n")
+		for _, s := range a.Sources {
+			b.WriteString("  " + oneLine(s.Address+" "+s.UserAgent, 300) + "\n")
+		}
+		if a.KeyID != "" {
+			b.WriteString("  " + m.url + "/w/" + due.Workspace.ID + "/keys/" + a.KeyID + "\n")
+		}
+		b.WriteString("\n")
+	}
+	b.WriteString(p.Word("mail_all") + "\n" + m.url + "/w/" + due.Workspace.ID + "/alerts\n\n-- \n" + p.Word("mail_why") + "\n")
+	if p.Branding.SupportEmail != "" {
+		b.WriteString(p.Branding.SupportEmail + "\n")
+	}
+	return b.String()
+}
+
+// oneLine keeps a text from making a line, or a header, of its own.
+func oneLine(s string, most int) string {
+	s = strings.Join(strings.FieldsFunc(s, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }), " ")
+	if r := []rune(s); len(r) > most {
+		s = string(r[:most-1]) + "…"
+	}
+	return s
+}

@@ -1,0 +1,88 @@
+package keyring
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/keystile/keystile"
+)
+
+// AlertWord names the word of the profile that is an alert's title.
+func AlertWord(a keystile.Alert) string {
+	switch a.Type {
+	case keystile.AlertKeyExposed:
+		return "alert_key_exposed"
+	case keystile.AlertKeyExpiring:
+		return "alert_key_expiring"
+	case keystile.AlertKeyExpired:
+		return "alert_key_expired"
+	case keystile.AlertKeyRotationDue:
+		if a.Stage == "overdue" {
+			return "alert_key_rotation_overdue"
+		}
+		return "alert_key_rotation_due"
+	case keystile.AlertKeyIdle:
+		return "alert_key_idle"
+	case keystile.AlertKeyStillUsed:
+		return "alert_key_still_used"
+	case keystile.AlertKeyStillTried:
+		return "alert_key_still_tried"
+	case keystile.AlertAuthFailures:
+		return "alert_auth_failures"
+	}
+	return ""
+}
+
+// AlertText says what an alert is about and what to do, on pages and in mails.
+func AlertText(a keystile.Alert) string {
+	due := ""
+	if a.DueAt != nil {
+		due = a.DueAt.UTC().Format("2 Jan 2006 15:04 UTC")
+	}
+	switch a.Type {
+	case keystile.AlertKeyExposed:
+		return "It was revoked on " + due + " because others may have it. See from where it was used, and what was done with it."
+	case keystile.AlertKeyExpiring:
+		return "It ends on " + due + " and has no replacement. Nothing lengthens a key’s life: create another one like it."
+	case keystile.AlertKeyExpired:
+		return "It ended on " + due + " and has no replacement. If something still needs it, create another one like it."
+	case keystile.AlertKeyRotationDue:
+		if a.Stage == "overdue" {
+			return "It has been older since " + due + " than is recommended. Rotate it: both keys work until the old one ends."
+		}
+		return "It reaches the recommended age on " + due + ". Rotate it: both keys work until the old one ends."
+	case keystile.AlertKeyIdle:
+		return "Nobody has used it since " + due + ". What is not needed is better ended."
+	case keystile.AlertKeyStillUsed:
+		return "It is replaced and ends on " + due + ", and is still in use. Whoever uses it must take the new key before."
+	case keystile.AlertKeyStillTried:
+		return "It has ended and is still being tried, last on " + due + ". Whoever does so must take another key, or should not have it."
+	case keystile.AlertAuthFailures:
+		return failuresText(a)
+	}
+	return ""
+}
+
+func failuresText(a keystile.Alert) string {
+	f := a.Failures
+	if f == nil {
+		return ""
+	}
+	s := strconv.FormatInt(f.Total, 10) + " refused keys since " + f.From.UTC().Format("2 Jan 2006 15:04 UTC") +
+		", at most " + strconv.FormatInt(f.Peak, 10) + " in " + minutes(f.Window) + "; usual is " + strconv.FormatInt(f.Usual, 10) + " at most."
+	if a.ClosedAt != nil {
+		return s + " It is over."
+	}
+	return s + " Somebody guesses, or a program goes on with a wrong key."
+}
+
+// minutes writes the length of a window as people do.
+func minutes(window string) string {
+	if d, err := time.ParseDuration(window); err == nil && d%time.Minute == 0 {
+		if d == time.Minute {
+			return "a minute"
+		}
+		return strconv.Itoa(int(d/time.Minute)) + " minutes"
+	}
+	return window
+}

@@ -1,0 +1,360 @@
+package server_test
+
+import (
+	"net/http"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/keystile/keystile"
+	"github.com/keystile/keystile/internal/pgtest"
+)
+
+// attach starts an agent on servers and waits until it answers. Who asks it
+// needs no key.
+func attach(t testing.TB, key string, flags []string, servers ...*process) *process {
+	t.Helper()
+	words := append([]string{"agent", "--listen", "127.0.0.1:0", "--open"}, flags...)
+	for _, s := range servers {
+		words = append(words, "--url", s.url)
+	}
+	cmd := exec.Command(program(t), words...)
+	cmd.Env = append(environment(), "KEYSTILE_KEY="+key)
+	return start(t, cmd, nil)
+}
+
+// outpost is a server, or two on one database, and an agent of theirs that is
+// asked about all keys, all the time.
+type outpost struct {
+	servers          []*process
+	agent            *process
+	operator, tenant string
+
+	mu      sync.Mutex
+	probes  map[string]*atomic.Bool // secret, revoked
+	asked   atomic.Int64
+	refused atomic.Int64 // for want of a lease
+	done    chan struct{}
+	clients sync.WaitGroup
+}
+
+func newOutpost(t *testing.T, servers ...*process) *outpost {
+	t.Helper()
+	o := &outpost{servers: servers, probes: map[string]*atomic.Bool{}, done: make(chan struct{})}
+	o.operator = servers[0].admin("key")
+	o.tenant = servers[0].tenant(o.operator)
+	o.agent = attach(t, servers[0].admin("key", "--role", "replica"), nil, servers...)
+	for range 2 {
+		o.clients.Go(func() { o.ask(t) })
+	}
+	t.Cleanup(o.end)
+	return o
+}
+
+func (o *outpost) end() {
+	select {
+	case <-o.done:
+	default:
+		close(o.done)
+		o.clients.Wait()
+	}
+}
+
+// ask is a client that never stops asking.
+func (o *outpost) ask(t *testing.T) {
+	for {
+		select {
+		case <-o.done:
+			return
+		case <-time.After(time.Millisecond):
+		}
+		o.mu.Lock()
+		probes := make(map[string]*atomic.Bool, len(o.probes))
+		for secret, revoked := range o.probes {
+			probes[secret] = revoked
+		}
+		o.mu.Unlock()
+		for secret, revoked := range probes {
+			was := revoked.Load()
+			accepted, answered := o.accepts(t, secret)
+			if accepted && was {
+				t.Error("P1: an agent accepted a key after its revoke had returned")
+			}
+			if answered {
+				o.asked.Add(1)
+			} else {
+				o.refused.Add(1)
+			}
+		}
+	}
+}
+
+// accepts asks the agent about a key, as a gateway does.
+func (o *outpost) accepts(t *testing.T, secret string) (accepted, answered bool) {
+	t.Helper()
+	r, err := tryCall(httpClient, "GET", o.agent.url+"/v1/forward-auth", bearer(secret), nil)
+	switch {
+	case err != nil:
+		return false, false // it has ended
+	case r.status == http.StatusOK:
+		return true, true
+	case r.status == http.StatusServiceUnavailable:
+		return false, false
+	case r.status != http.StatusUnauthorized:
+		t.Errorf("forward-auth of an agent: %s", r)
+	}
+	return false, true
+}
+
+// create makes a key at a server that the agent accepts.
+func (o *outpost) create(t *testing.T, at *process) keystile.CreatedKey {
+	t.Helper()
+	made := want[keystile.CreatedKey](t, call(t, "POST", at.url+"/v1/workspaces/"+o.tenant+"/keys", bearer(o.operator), `{"name": "Key"}`), http.StatusCreated)
+	eventually(t, "the agent accepts a new key", func() bool { accepted, _ := o.accepts(t, made.Secret); return accepted })
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.probes[made.Secret] = &atomic.Bool{}
+	return made
+}
+
+// revoke ends a key at a server; from then on nobody may accept it.
+func (o *outpost) revoke(t *testing.T, at *process, made keystile.CreatedKey) time.Duration {
+	t.Helper()
+	begin := time.Now()
+	want[keystile.Key](t, call(t, "POST", at.url+"/v1/keys/"+made.Key.ID+"/revoke", bearer(o.operator), nil), http.StatusOK)
+	took := time.Since(begin)
+	o.mu.Lock()
+	o.probes[made.Secret].Store(true)
+	o.mu.Unlock()
+	if accepted, _ := o.accepts(t, made.Secret); accepted {
+		t.Error("P1: the agent accepts a key whose revoke has returned")
+	}
+	return took
+}
+
+// TestAgent: P1 on SQLite with an agent; what it counts comes home; it says no
+// more than it should; it leaves in order.
+func TestAgent(t *testing.T) {
+	t.Parallel()
+	s := serve(t, []string{"--data", t.TempDir()}, "--flush-interval", "200ms")
+	o := newOutpost(t, s)
+	var slow time.Duration
+	for range 10 {
+		made := o.create(t, s)
+		slow = max(slow, o.revoke(t, s, made))
+	}
+	if slow > 10*time.Second {
+		t.Errorf("a revoke took %s with a healthy agent", slow)
+	}
+	kept := o.create(t, s)
+	eventually(t, "the agent's uses are counted at the server", func() bool {
+		k := want[keystile.Key](t, call(t, "GET", s.url+"/v1/keys/"+kept.Key.ID, bearer(o.operator), nil), http.StatusOK)
+		return k.LastUse != nil
+	})
+	wantProblem(t, call(t, "GET", o.agent.url+"/v1/workspaces", bearer(o.operator), nil), http.StatusNotFound, keystile.CodeUnknownRoute)
+	want[map[string]any](t, call(t, "GET", o.agent.url+"/readyz", nil, nil), http.StatusOK)
+	d := want[keystile.Decision](t, call(t, "POST", o.agent.url+"/v1/verify", nil, keystile.VerifyRequest{Key: kept.Secret}), http.StatusOK)
+	if !d.Valid || d.KeyID != kept.Key.ID {
+		t.Errorf("verify of an agent: %+v", d)
+	}
+	nodes := want[keystile.List[keystile.Node]](t, call(t, "GET", s.url+"/v1/nodes", bearer(o.operator), nil), http.StatusOK)
+	if len(nodes.Data) != 1 || nodes.Data[0].Applied == 0 || nodes.Data[0].Version != keystile.Version {
+		t.Errorf("nodes: %+v", nodes)
+	}
+	if err := o.agent.stop(); err != nil {
+		t.Errorf("the agent ended with %v\n%s", err, o.agent.stderr)
+	}
+	if took := o.revoke(t, s, kept); took > 10*time.Second {
+		t.Errorf("a revoke took %s after the agent had left", took)
+	}
+	o.end()
+	if err := s.stop(); err != nil {
+		t.Errorf("the server ended with %v\n%s", err, s.stderr)
+	}
+}
+
+// TestAgentNeedsItsRole: no other key attaches, and who asks on a port needs a
+// key of his own unless the operator has opened it.
+func TestAgentNeedsItsRole(t *testing.T) {
+	t.Parallel()
+	s := serve(t, []string{"--data", t.TempDir()})
+	for _, role := range []string{"verifier", "viewer"} {
+		args := []string{"key", "--role", role}
+		if role == "viewer" {
+			args = append(args, "--workspace", s.tenant(s.admin("key")))
+		}
+		cmd := exec.Command(program(t), "agent", "--listen", "127.0.0.1:0", "--url", s.url)
+		cmd.Env = append(environment(), "KEYSTILE_KEY="+s.admin(args...))
+		out, err := cmd.CombinedOutput()
+		if err == nil || !strings.Contains(string(out), "platform.replica") || cmd.ProcessState.ExitCode() != 2 {
+			t.Errorf("an agent with the role %s: %v\n%s", role, err, out)
+		}
+	}
+	socket := filepath.Join(t.TempDir(), "agent.sock")
+	cmd := exec.Command(program(t), "agent", "--listen", "127.0.0.1:0", "--url", s.url, "--socket", socket)
+	cmd.Env = append(environment(), "KEYSTILE_KEY="+s.admin("key", "--role", "replica"))
+	agent := start(t, cmd, nil)
+	asks := keystile.VerifyRequest{Key: "ks_nothing"}
+	wantProblem(t, call(t, "POST", agent.url+"/v1/verify", nil, asks), http.StatusUnauthorized, keystile.CodeMissingCredential)
+	want[keystile.Decision](t, call(t, "POST", agent.url+"/v1/verify", bearer(s.admin("key", "--role", "verifier")), asks), http.StatusOK)
+	c, err := keystile.NewClient("unix://"+socket, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d, err := c.Verify(t.Context(), asks); err != nil || d.Code != keystile.CodeMalformed {
+		t.Errorf("on the socket: %+v, %v", d, err)
+	}
+}
+
+// TestAgentLosesItsKey: whoever takes the agent's own key away does not wait
+// for long, and the agent stops when its lease ends.
+func TestAgentLosesItsKey(t *testing.T) {
+	t.Parallel()
+	s := serve(t, []string{"--data", t.TempDir()})
+	o := newOutpost(t, s)
+	o.create(t, s)
+	list := want[keystile.List[keystile.Key]](t, call(t, "GET", s.url+"/v1/workspaces/ws_operator/keys", bearer(o.operator), nil), http.StatusOK)
+	for _, k := range list.Data {
+		if k.Role == "replica" {
+			want[keystile.Key](t, call(t, "POST", s.url+"/v1/keys/"+k.ID+"/revoke", bearer(o.operator), nil), http.StatusOK)
+		}
+	}
+	eventually(t, "the agent stops answering", func() bool {
+		return call(t, "GET", o.agent.url+"/readyz", nil, nil).status == http.StatusServiceUnavailable
+	})
+}
+
+// TestAgentFrozenOrKilled: a revoke waits for an agent that does not answer,
+// until its lease is over; one that goes on does not accept the key.
+func TestAgentFrozenOrKilled(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"sqlite", "postgres"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			flags := []string{"--data", t.TempDir()}
+			if name == "postgres" {
+				flags = []string{"--database", pgtest.New(t)}
+			}
+			s := serve(t, flags)
+			o := newOutpost(t, s)
+			frozen, killed := o.create(t, s), o.create(t, s)
+			if err := o.agent.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+				t.Fatal(err)
+			}
+			begin := time.Now()
+			want[keystile.Key](t, call(t, "POST", s.url+"/v1/keys/"+frozen.Key.ID+"/revoke", bearer(o.operator), nil), http.StatusOK)
+			t.Logf("revoke with a frozen agent: %s", time.Since(begin))
+			o.mu.Lock()
+			o.probes[frozen.Secret].Store(true)
+			o.mu.Unlock()
+			if err := o.agent.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "the agent answers again", func() bool {
+				accepted, answered := o.accepts(t, frozen.Secret)
+				if accepted {
+					t.Error("P1: an agent that was frozen accepts a revoked key")
+				}
+				return answered
+			})
+			eventually(t, "the agent goes on", func() bool { accepted, _ := o.accepts(t, killed.Secret); return accepted })
+			o.agent.kill()
+			if took := o.revoke(t, s, killed); took > 45*time.Second {
+				t.Errorf("the revoke took %s after the agent was killed", took)
+			}
+		})
+	}
+}
+
+// TestAgentOutlivesItsServer: a server that is killed and started again knows
+// nothing of its agents, and a revoke waits for them all the same. The agent
+// answers on meanwhile.
+func TestAgentOutlivesItsServer(t *testing.T) {
+	t.Parallel()
+	flags := []string{"--data", t.TempDir()}
+	s := serve(t, flags)
+	o := newOutpost(t, s)
+	made, kept := o.create(t, s), o.create(t, s)
+	address := strings.TrimPrefix(s.url, "http://")
+	s.kill()
+	if accepted, answered := o.accepts(t, made.Secret); !accepted || !answered {
+		t.Error("an agent does not answer on when its server has died")
+	}
+	again := serve(t, flags, "--listen", address)
+	o.revoke(t, again, made)
+	eventually(t, "the agent is attached again", func() bool { accepted, _ := o.accepts(t, kept.Secret); return accepted })
+	o.revoke(t, again, kept)
+}
+
+// TestAgentChangesServers: with two servers an agent goes to the other one when
+// its own is killed or leaves, and answers all the while.
+func TestAgentChangesServers(t *testing.T) {
+	t.Parallel()
+	flags := []string{"--database", pgtest.New(t)}
+	a, b := serve(t, flags), serve(t, flags)
+	o := newOutpost(t, a, b)
+	at := func(s *process) bool {
+		return strings.Contains(metricsOf(t, s, o.operator), "keystile_replicas_attached 1")
+	}
+	made, kept, last := o.create(t, a), o.create(t, a), o.create(t, a)
+	if !at(a) {
+		t.Fatal("the agent is not attached to the first server")
+	}
+	refused := o.refused.Load()
+	a.kill()
+	o.revoke(t, b, made) // waits for the lease of a
+	eventually(t, "the agent is attached to the other server", func() bool { return at(b) })
+	if took := o.revoke(t, b, kept); took > 45*time.Second {
+		t.Errorf("a revoke took %s", took)
+	}
+	c := serve(t, flags, "--listen", strings.TrimPrefix(a.url, "http://"))
+	if err := b.stop(); err != nil {
+		t.Errorf("the server that left ended with %v\n%s", err, b.stderr)
+	}
+	eventually(t, "the agent is attached to the first address again", func() bool { return at(c) })
+	o.revoke(t, c, last)
+	if n := o.refused.Load() - refused; n > 0 {
+		t.Logf("the agent did not answer %d of %d times", n, o.asked.Load())
+	}
+}
+
+func metricsOf(t testing.TB, s *process, key string) string {
+	t.Helper()
+	r, err := tryCall(httpClient, "GET", s.url+"/metrics", bearer(key), nil)
+	if err != nil {
+		return ""
+	}
+	return string(r.body)
+}
+
+// TestManyAgents: each of them is waited for.
+func TestManyAgents(t *testing.T) {
+	t.Parallel()
+	s := serve(t, []string{"--data", t.TempDir()})
+	o := newOutpost(t, s)
+	key := s.admin("key", "--role", "replica")
+	var agents []*process
+	for range 3 {
+		agents = append(agents, attach(t, key, nil, s))
+	}
+	for i := range 5 {
+		made := o.create(t, s)
+		o.revoke(t, s, made)
+		for _, a := range agents {
+			r, err := tryCall(httpClient, "GET", a.url+"/v1/forward-auth", bearer(made.Secret), nil)
+			if err != nil || r.status != http.StatusUnauthorized {
+				t.Errorf("round %d: an agent says %s, %v", i, r, err)
+			}
+		}
+	}
+	for _, a := range agents {
+		if err := a.stop(); err != nil {
+			t.Errorf("an agent ended with %v", err)
+		}
+	}
+}
