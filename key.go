@@ -119,6 +119,8 @@ type CreatedKey struct {
 type RotateKey struct {
 	Overlap string `json:"overlap,omitempty" maxLength:"20" example:"24h" doc:"How long the old key stays valid, from 0s to 720h; absent: until it is revoked"`
 	Name    string `json:"name,omitempty" maxLength:"100" doc:"Name of the replacement; absent: the same name"`
+	// ExpiresAt is the end of the replacement, which may be later than the old key's.
+	ExpiresAt *time.Time `json:"expires_at,omitempty" doc:"End of the replacement; absent: the same end"`
 }
 
 // RevokeKey says why a key is revoked.

@@ -1,6 +1,7 @@
 package dashboard
 
 import (
+	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -12,37 +13,23 @@ import (
 	"github.com/keystile/keystile/internal/profile"
 )
 
-// keysOnPage is how many keys the list shows at once. With all their buttons
-// and descriptions they stay well below 100 kB.
-const keysOnPage = 30
-
-// keysPage is the list of a workspace's keys.
-type keysPage struct {
-	Tabs      []tab
-	Columns   []string
-	Rows      []keyRow
-	Any       bool // there is a key, or a filter that may hide one
-	Filtered  bool
-	Query     string
-	Status    string
-	Statuses  []string
-	Creator   string
-	CreatedBy string // name of the creator
-	First     string // address of the first page, when this is another
-	Next      string // address of the next page
-	MayCreate bool
-	Bulk      string // what can be done to many: revoke, delete or nothing
-	Exposed   []keystile.Alert
-	Created   *createdKey
-}
-
 // keyRow is a key with what the reader may do about it.
 type keyRow struct {
 	keystile.Key
 
 	Marks []string // names of words without mark_
 	Acts  []string // those of the profile's actions that apply
+	More  []string // those of them that a menu holds
 	Shown bool     // the status has a column of its own
+	Ends  bool     // the reader can end it
+	Twin  *twin
+}
+
+// twin is the other key of a rotation that is under way: both are live.
+type twin struct {
+	keystile.Key
+
+	New bool // it is the replacement
 }
 
 // may tells which of the actions a reader can take on a key at all.
@@ -51,6 +38,8 @@ func (v *visit) may(k keystile.Key, action string) bool {
 	switch action {
 	case "copy":
 		return true
+	case "like":
+		return v.actor.May("api.key.create") && !alive(k)
 	case "edit":
 		return v.actor.May("api.key.update") && live
 	case "rotate":
@@ -108,76 +97,53 @@ func marks(k keystile.Key, now time.Time) (marks []string) {
 	return marks
 }
 
-func (v *visit) keyRow(k keystile.Key, actions []string) keyRow {
-	row := keyRow{Key: k, Marks: marks(k, time.Now()), Shown: slices.Contains(v.door.Profile.Columns, "status")}
+// twin finds the live key that replaces this one, or that this one replaces. At
+// holds keys that are at hand already.
+func (v *visit) twin(k keystile.Key, at []keystile.Key) (*twin, error) {
+	for _, other := range []struct {
+		id  string
+		new bool
+	}{{k.ReplacedBy, true}, {k.Replaces, false}} {
+		if other.id == "" || !alive(k) {
+			continue
+		}
+		i := slices.IndexFunc(at, func(q keystile.Key) bool { return q.ID == other.id })
+		if i < 0 {
+			found, err := v.keyring().Key(v.r.Context(), v.actor, other.id)
+			if errors.Is(err, keystile.CodeNotFound) {
+				continue // deleted since
+			} else if err != nil {
+				return nil, err
+			}
+			at, i = []keystile.Key{found}, 0
+		}
+		if q := at[i]; alive(q) && (other.new || q.ReplacedBy == k.ID) {
+			return &twin{q, other.new}, nil
+		}
+	}
+	return nil, nil //nolint:nilnil // most keys have none
+}
+
+func (v *visit) keyRow(k keystile.Key, actions []string, t *twin) keyRow {
+	row := keyRow{Key: k, Marks: marks(k, time.Now()), Shown: slices.Contains(v.door.Profile.Columns, "status"), Twin: t}
+	row.Ends = v.ending() != "" && v.may(k, v.ending())
+	if t != nil {
+		mark := "replacement"
+		if t.New {
+			mark = "replaced"
+		}
+		row.Marks = slices.Insert(row.Marks, 0, mark)
+	}
 	for _, a := range actions {
 		if a == "disable" && k.Status == keystile.StatusDisabled {
 			a = "enable"
 		}
-		if v.may(k, a) {
+		// There is no third key while two are valid.
+		if v.may(k, a) && (a != "rotate" || t == nil) {
 			row.Acts = append(row.Acts, a)
 		}
 	}
 	return row
-}
-
-func (v *visit) keysPage() (keysPage, error) {
-	p, q := v.door.Profile, v.r.URL.Query()
-	page := keysPage{
-		Tabs: v.tabs("keys"), Columns: p.Columns, Query: strings.TrimSpace(q.Get("q")), Status: q.Get("status"),
-		Creator: q.Get("created_by"), MayCreate: v.actor.May("api.key.create"), Bulk: v.ending(),
-		Statuses: []string{"active"},
-	}
-	for _, offered := range []struct {
-		status string
-		known  bool
-	}{{"disabled", p.Keys.Disable}, {"expired", true}, {"revoked", p.Keys.Revoke == profile.RevokeKeep}} {
-		if offered.known {
-			page.Statuses = append(page.Statuses, offered.status)
-		}
-	}
-	page.Filtered = page.Query != "" || page.Status != "" || page.Creator != ""
-	list, err := v.keyring().Keys(v.r.Context(), v.actor, v.workspace.ID, keyring.KeyQuery{
-		Query: page.Query, Status: page.Status, Creator: page.Creator, Unrevoked: p.Keys.Revoke == profile.RevokeHide, Cursor: q.Get("cursor"), Limit: keysOnPage,
-	})
-	if err != nil {
-		return page, err
-	}
-	for _, k := range list.Data {
-		page.Rows = append(page.Rows, v.keyRow(k, p.Actions))
-		page.CreatedBy = partyName(k.CreatedBy)
-	}
-	page.Any = len(page.Rows) > 0 || page.Filtered
-	filter := url.Values{}
-	for name, value := range map[string]string{"q": page.Query, "status": page.Status, "created_by": page.Creator} {
-		if value != "" {
-			filter.Set(name, value)
-		}
-	}
-	if q.Get("cursor") != "" {
-		page.First = v.base() + "/keys?" + filter.Encode()
-	}
-	if list.NextCursor != "" {
-		filter.Set("cursor", list.NextCursor)
-		page.Next = v.base() + "/keys?" + filter.Encode()
-	}
-	// Whoever may end keys is told of one that others may have.
-	if page.Bulk != "" && !page.Filtered {
-		page.Exposed, err = v.keyring().Exposed(v.r.Context(), v.actor, v.workspace.ID)
-	}
-	return page, err
-}
-
-func (v *visit) listKeys() error {
-	if v.r.URL.ForceQuery { // a form without fields leaves a question mark
-		return v.to(v.base() + "/keys")
-	}
-	page, err := v.keysPage()
-	if err != nil {
-		return err
-	}
-	v.show(http.StatusOK, "keys", v.door.Profile.Word("keys_title"), page)
-	return nil
 }
 
 // key reads the key of the path. One of another workspace is not there, even
@@ -195,7 +161,8 @@ func (v *visit) keyAt(id string) string { return v.base() + "/keys/" + id }
 
 // cameFrom is the page that a form about keys leads back to.
 func (v *visit) cameFrom() string {
-	switch v.r.FormValue("back") {
+	back := v.r.FormValue("back")
+	switch back {
 	case "hygiene":
 		return v.base() + "/hygiene"
 	case "alerts":
@@ -205,7 +172,36 @@ func (v *visit) cameFrom() string {
 			return v.keyAt(id)
 		}
 	}
+	if query, ok := strings.CutPrefix(back, "keys?"); ok {
+		if q, err := url.ParseQuery(query); err == nil {
+			return v.listAt(q)
+		}
+	}
 	return v.base() + "/keys"
+}
+
+// listAt is the address of the list with the search, the filter and the page
+// that a query names, and with nothing else.
+func (v *visit) listAt(q url.Values) string {
+	kept := url.Values{}
+	for _, name := range []string{"q", "status", "created_by", "cursor", "trail"} {
+		if s := q.Get(name); s != "" {
+			kept.Set(name, s)
+		}
+	}
+	if len(kept) == 0 {
+		return v.base() + "/keys"
+	}
+	return v.base() + "/keys?" + kept.Encode()
+}
+
+// withDone is an address with what was done before it is gone to.
+func withDone(at, name string) string {
+	sign := "?"
+	if strings.Contains(at, "?") {
+		sign = "&"
+	}
+	return at + sign + "done=" + name
 }
 
 // keyForm is a form about one key.

@@ -41,11 +41,12 @@ func (v *visit) editKey() error {
 }
 
 func (v *visit) editForm(k keystile.Key, f accessForm, problem *keystile.Error) error {
-	if err := v.complete(&f); err != nil {
+	allowed, err := v.keyring().KeyPermissions(v.r.Context(), v.actor, k.ID)
+	if err != nil {
 		return err
 	}
-	if !slices.ContainsFunc(f.Roles, func(r keystile.Role) bool { return r.Name == k.Role }) && k.Role != "" {
-		f.Roles = append(f.Roles, keystile.Role{Name: k.Role}) // which the reader can't give, and may leave
+	if err := v.complete(&f, keystile.Role{Name: k.Role, Permissions: allowed}); err != nil {
+		return err
 	}
 	page := editPage{accessForm: f, keyForm: v.keyForm(k, problem), Version: version(k)}
 	if k.ExpiresAt != nil {
@@ -79,7 +80,7 @@ func (v *visit) saveKey() error {
 	} else if err != nil {
 		return err
 	}
-	return v.to(v.cameFrom() + "?done=saved")
+	return v.to(withDone(v.cameFrom(), "saved"))
 }
 
 // reaches tells whether a change is to what a key opens, or from where. That
@@ -111,8 +112,7 @@ func patchOf(was, is accessForm) (patch keystile.KeyPatch, err error) {
 	}
 	if is.Expires != was.Expires {
 		if is.Expires == "" {
-			return patch, keystile.NewError(keystile.CodeInvalidField, "The end of a key can't be taken away: nothing lengthens a key's life.",
-				"Create a new key instead.")
+			return patch, badDay("The end of a key can't be taken away: nothing lengthens a key's life.", "Create a new key instead.")
 		}
 		patch.ExpiresAt, err = endOfDay(is.Expires)
 	}
@@ -141,7 +141,7 @@ func (v *visit) disableKey() error {
 	} else if err != nil {
 		return err
 	}
-	return v.to(v.cameFrom() + "?done=disabled")
+	return v.to(withDone(v.cameFrom(), "disabled"))
 }
 
 func (v *visit) enableKey() error {
@@ -152,7 +152,7 @@ func (v *visit) enableKey() error {
 	if _, err := v.keyring().EnableKey(v.r.Context(), v.actor, k.ID); err != nil {
 		return err
 	}
-	return v.to(v.cameFrom() + "?done=enabled")
+	return v.to(withDone(v.cameFrom(), "enabled"))
 }
 
 func (v *visit) reviewKey() error {
@@ -163,5 +163,5 @@ func (v *visit) reviewKey() error {
 	if _, err := v.keyring().ReviewKey(v.r.Context(), v.actor, k.ID); err != nil {
 		return err
 	}
-	return v.to(v.cameFrom() + "?done=reviewed")
+	return v.to(withDone(v.cameFrom(), "reviewed"))
 }

@@ -1,12 +1,10 @@
 package dashboard
 
 import (
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/keystile/keystile"
-	"github.com/keystile/keystile/internal/keyring"
 )
 
 // callsShown is how many of a key's callers are shown before it is ended.
@@ -92,7 +90,11 @@ func (v *visit) revokeKey() error {
 	if reason == keystile.ReasonExposureSuspected {
 		return v.to(v.keyAt(k.ID) + "?done=revoked#use")
 	}
-	return v.to(v.cameFrom() + "?done=revoked")
+	back := withDone(v.cameFrom(), "revoked")
+	if strings.HasPrefix(back, v.base()+"/keys?") { // which offers a replacement
+		back += "&key=" + k.ID
+	}
+	return v.to(back)
 }
 
 func (v *visit) deleteKey() error {
@@ -106,109 +108,9 @@ func (v *visit) deleteKey() error {
 	} else if err != nil {
 		return err
 	}
-	back := v.base() + "/keys"
-	if v.r.FormValue("back") == "hygiene" {
-		back = v.base() + "/hygiene"
+	back := v.cameFrom()
+	if back == v.keyAt(k.ID) { // which is gone
+		back = v.base() + "/keys"
 	}
-	return v.to(back + "?done=deleted")
+	return v.to(withDone(back, "deleted"))
 }
-
-// bulkPage asks before many keys are ended.
-type bulkPage struct {
-	How     string // revoke or delete
-	Path    string
-	Keys    []keystile.Key
-	More    int    // how many more of them there are than are named
-	Done    int    // how many were ended before this page
-	MadeBy  string // ID of the one who made all of them; "" for a selection
-	Maker   string // their name
-	Reasons []string
-	Reason  string
-	Other   string
-	Problem *keystile.Error
-}
-
-// endKeysPage asks before keys are ended that were chosen in the list, or all
-// that one person or key has made.
-func (v *visit) endKeysPage(how string) error { return v.askEndKeys(how, 0, nil) }
-
-func (v *visit) askEndKeys(how string, done int, problem *keystile.Error) error {
-	page := bulkPage{
-		How: how, Path: v.base() + "/keys/" + how, MadeBy: v.r.FormValue("made_by"), Reasons: v.door.Profile.Keys.Reasons,
-		Reason: v.r.PostFormValue("reason"), Other: v.r.PostFormValue("other_reason"), Done: done, Problem: problem,
-	}
-	if page.MadeBy != "" {
-		list, err := v.keyring().Keys(v.r.Context(), v.actor, v.workspace.ID, keyring.KeyQuery{Creator: page.MadeBy, Live: true, Limit: 100})
-		if err != nil {
-			return err
-		}
-		page.Keys = list.Data
-		if list.NextCursor != "" {
-			all, err := v.keyring().Made(v.r.Context(), v.actor, v.workspace.ID, page.MadeBy)
-			if err != nil {
-				return err
-			}
-			page.More = max(1, all-len(page.Keys))
-		}
-	}
-	for _, id := range v.chosen() {
-		k, err := v.keyring().Key(v.r.Context(), v.actor, id)
-		if err != nil {
-			return err
-		}
-		if k.WorkspaceID != v.workspace.ID {
-			return unknownPage()
-		}
-		page.Keys = append(page.Keys, k)
-	}
-	if len(page.Keys) == 0 && problem == nil {
-		page.Problem = v.door.Problem(v.r.Context(), keystile.NewError(keystile.CodeInvalidField, "No key is chosen.",
-			"Go back to the list and tick the keys that are meant."))
-	}
-	for _, k := range page.Keys {
-		page.Maker = partyName(k.CreatedBy)
-	}
-	v.show(formStatus(page.Problem), "keys_end", v.door.Profile.Word(how+"_selected"), page)
-	return nil
-}
-
-// chosen are the keys that a form names.
-func (v *visit) chosen() []string {
-	if v.r.FormValue("made_by") != "" { // parses the form
-		return nil
-	}
-	ids := slices.Clone(v.r.Form["key[]"])
-	return ids[:min(len(ids), keyring.MaxLimit+1)]
-}
-
-// endKeys ends them.
-func (v *visit) endKeys(how string) error {
-	ctx, in := v.r.Context(), keystile.RevokeKey{Reason: v.reason()}
-	maker, ids := v.r.FormValue("made_by"), v.chosen()
-	var ended keyring.Ended
-	var err error
-	switch {
-	case how == "revoke" && maker != "":
-		ended, err = v.keyring().RevokeMade(ctx, v.actor, v.workspace.ID, maker, in)
-	case how == "revoke":
-		_, err = v.keyring().RevokeKeys(ctx, v.actor, v.workspace.ID, ids, in)
-	case maker != "":
-		ended, err = v.keyring().DeleteMade(ctx, v.actor, v.workspace.ID, maker)
-	default:
-		_, err = v.keyring().DeleteKeys(ctx, v.actor, v.workspace.ID, ids)
-	}
-	if problem := v.correctable(err); problem != nil {
-		return v.askEndKeys(how, ended.Done, problem)
-	} else if err != nil {
-		return err
-	}
-	if ended.Left > 0 {
-		return v.askEndKeys(how, ended.Done, nil)
-	}
-	return v.to(v.base() + "/keys?done=" + how + "d_all")
-}
-
-func (v *visit) revokeKeysPage() error { return v.endKeysPage("revoke") }
-func (v *visit) deleteKeysPage() error { return v.endKeysPage("delete") }
-func (v *visit) revokeKeys() error     { return v.endKeys("revoke") }
-func (v *visit) deleteKeys() error     { return v.endKeys("delete") }

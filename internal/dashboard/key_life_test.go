@@ -108,7 +108,7 @@ func TestEditIP4(t *testing.T) {
 	}{
 		{[]string{"expires", "2091-01-01"}, "Nothing lengthens"},
 		{[]string{"expires", ""}, "Nothing lengthens"},
-		{[]string{"name", ""}, "A name is required"},
+		{[]string{"name", ""}, "Key Name is missing"},
 		{[]string{"narrow", "1"}, "names no permission"},
 	} {
 		p := v.post(path+"/edit", same(c.changed...)...).is(http.StatusUnprocessableEntity)
@@ -221,7 +221,7 @@ func TestDisable(t *testing.T) {
 	path := "/w/" + s.Workspace + "/keys/" + id
 	v.get(path+"/disable").is(http.StatusOK).shows("Call sync", "until it is enabled again")
 	list := v.done(path+"/disable", "other_reason", "Holidays")
-	if got := buttons(list.one("tr", "Call sync", "Disabled", "Holidays")); !slices.Equal(got, []string{"Edit", "Enable", "Revoke"}) {
+	if got := buttons(list.one("tr", "Call sync", "Disabled", "Holidays")); !slices.Equal(got, []string{"Revoke", "⋯", "Edit", "Enable"}) {
 		t.Errorf("buttons %q", got)
 	}
 	if code := decided(t, s, secret); code != keystile.CodeDisabled {
@@ -323,7 +323,7 @@ func TestRecentCallsTN5(t *testing.T) {
 	use(t, s, secret, id)
 	path := "/w/" + s.Workspace + "/keys/" + id + "/revoke"
 	p := v.get(path).shows("Recent calls", "127.0.0.1", "till/7", "valid")
-	if len(p.find("svg")) != 1 || len(p.find("rect")) != 1 {
+	if len(p.find("svg")) != 1 || len(p.find("rect")) != 2 {
 		t.Error("no chart of the last hours")
 	}
 	role, err := s.Operator.CreateRole(t.Context(), s.Workspace, keystile.CreateRole{Name: "Ender", Permissions: keystile.Permissions{"api.key.view", "api.key.delete"}})
@@ -343,7 +343,7 @@ func TestKeyPageVQ8(t *testing.T) {
 	at := "/w/" + s.Workspace + "/keys/" + id
 	v.get(at).shows("by Someone in admin", "Reporting", "calls.read", "127.0.0.1", "CRM team", "Production", "Never", "No calls yet", "Created")
 	use(t, s, secret, id)
-	p := v.get(at).shows("127.0.0.1", "by till", "valid")
+	p := v.get(at).shows("127.0.0.1", "with till", "valid")
 	for _, n := range []string{"?range=30d", "?range=90d", "?range=7y"} {
 		v.get(at+n).shows("Calls", "as a table")
 	}
@@ -374,7 +374,7 @@ func TestEndManyKeys(t *testing.T) {
 	c, cID := create(v, s, "Gamma")
 	v.get(list).one("button", "Revoke selected")
 	v.get(list+"/revoke?key[]="+aID+"&key[]="+bID).is(http.StatusOK).shows("Alpha", "Beta", "stop working").lacks("Gamma").one("button", "Revoke 2")
-	v.get(list + "/revoke").is(http.StatusUnprocessableEntity).shows("No key is chosen")
+	v.done(list + "/revoke").shows("No key was chosen")
 	foreign := s.Key(s.NewWorkspace("Other", "").ID, keystile.CreateKey{Name: "Foreign"})
 	for _, id := range []string{foreign.Key.ID, "key_x", "ws_1"} {
 		v.get(list + "/revoke?key[]=" + id).is(http.StatusNotFound).lacks("Foreign")
@@ -410,9 +410,9 @@ func TestEndAllThatSomebodyMade(t *testing.T) {
 		made = append(made, k.Secret)
 	}
 	mine, mineID := create(v, s, "Mine")
-	p := v.get(list + "?created_by=" + maker.Key.ID).shows("Only what Key “Automat” has made").lacks("Mine")
+	p := v.get(list+"?created_by="+maker.Key.ID).shows("Only what Key “Automat” has made", "210 keys").lacks("Mine")
 	ask := attribute(p.one("form", "Revoke all of them"), "action")
-	v.get(ask+"?made_by="+maker.Key.ID).is(http.StatusOK).shows("Every valid key that Key “Automat” has made", "and 110 more").one("button", "Revoke all")
+	v.get(ask+"?made_by="+maker.Key.ID).is(http.StatusOK).shows("Revoke all keys made by Key “Automat”", "has made in this workspace: 210", "and 110 more").one("button", "Revoke 210")
 	v.done(ask, "made_by", maker.Key.ID, "reason", "exposure_suspected").shows("All of them")
 	for i, secret := range made {
 		if code := decided(t, s, secret); code != keystile.CodeRevoked {
@@ -442,8 +442,8 @@ func TestEndAllGoesOn(t *testing.T) {
 	if _, err := db.ExecContext(t.Context(), `UPDATE keys SET creator_kind = 'key', creator_id = $1, creator_name = 'Automat' WHERE name LIKE 'Till%'`, maker); err != nil {
 		t.Fatal(err)
 	}
-	v.get(list + "/revoke?made_by=" + maker).is(http.StatusOK).shows("these, and 2050 more")
-	p := v.post(list+"/revoke", "made_by", maker, "reason", "unneeded").is(http.StatusOK).shows("2000 are revoked", "these, and 50 more", "go on")
+	v.get(list+"/revoke?made_by="+maker).is(http.StatusOK).shows("has made in this workspace: 2,150", "and 2,050 more")
+	p := v.post(list+"/revoke", "made_by", maker, "reason", "unneeded").is(http.StatusOK).shows("2,000 of 2,150 are revoked", "150 are left and still valid", "Go on with the 150")
 	if p.field("made_by") != maker || p.field("reason") != "unneeded" {
 		t.Error("the way on has forgotten what it was about")
 	}
@@ -454,9 +454,9 @@ func TestEndAllGoesOn(t *testing.T) {
 	}
 	customRole(t, s, s.Workspace, "ender", "*", "api.key.view", "api.key.delete")
 	ender, _ := member(t, s, s.Workspace, "Ed", "ender")
-	ender.post(list+"/revoke", "made_by", maker, "reason", "unneeded").is(http.StatusForbidden).shows("api.key.grant", "Strong").lacks("are revoked,")
+	ender.post(list+"/revoke", "made_by", maker, "reason", "unneeded").is(http.StatusForbidden).shows("api.key.grant", "Strong").lacks("are revoked")
 	v.done(list+"/revoke", "made_by", maker, "reason", "unneeded").shows("All of them")
-	v.get(list + "/revoke?made_by=" + maker).shows("No key is chosen")
+	v.get(v.get(list + "/revoke?made_by=" + maker).is(http.StatusSeeOther).to).shows("No key was chosen")
 }
 
 // VZ6: where keys are deleted and not revoked, so are many of them.
@@ -616,4 +616,31 @@ keys:
 		}
 	}
 	admin(t, s).get("/w/" + s.Workspace + "/hygiene").shows("Keys for Production are replaced every 90 days").lacks("Sandbox")
+}
+
+// While two keys of a rotation are live, the list tells them apart and offers no
+// third; the replacement may end later than the key that it replaces.
+func TestRotatedPairInList(t *testing.T) {
+	s := product(t, "voqo")
+	v := admin(t, s)
+	list := "/w/" + s.Workspace + "/keys"
+	_, id := create(v, s, "Call sync", "expires", "2090-05-01")
+	v.get(list + "/" + id + "/rotate").is(http.StatusOK).shows("Last day of the replacement")
+	v.post(list+"/"+id+"/rotate", "nonce", "a", "expires", "2001-01-01").is(http.StatusUnprocessableEntity).shows("in the past")
+	v.post(list+"/"+id+"/rotate", "nonce", "b", "expires", "2095-12-31").is(http.StatusCreated)
+	p := v.get(list).is(http.StatusOK)
+	for mark, want := range map[string][]string{"Replaced by": {"Revoke", "⋯", "Edit", "Disable"}, "Replacement of": {"Revoke", "⋯", "Edit", "Disable"}} {
+		if got := buttons(p.one("tr", mark)); !slices.Equal(got, want) {
+			t.Errorf("%s: buttons %q", mark, got)
+		}
+	}
+	all := keys(t, s)
+	i := slices.IndexFunc(all, func(k keystile.Key) bool { return k.Replaces == id })
+	if end := all[i].ExpiresAt; end == nil || end.Format(time.RFC3339) != "2096-01-01T00:00:00Z" {
+		t.Errorf("the replacement ends %v", end)
+	}
+	v.done(list + "/" + all[i].ID + "/revoke")
+	v.get(list).lacks("Replaced by", "Replacement of")
+	_, endless := create(v, s, "Without an end")
+	v.get(list + "/" + endless + "/rotate").lacks("Last day of the replacement")
 }

@@ -40,10 +40,18 @@ type accessForm struct {
 	Chosen    []string
 
 	Roles        []keystile.Role
+	Chief        keystile.Role // the one that is chosen
 	Environments []profile.Environment
-	Permissions  []profile.Permission
+	Permissions  []tick
 	Today        string
 	More         bool // the part that is folded away holds something
+}
+
+// tick is a permission that can be chosen.
+type tick struct {
+	profile.Permission
+
+	Ticked bool
 }
 
 // dayForm is how browsers send days.
@@ -61,22 +69,39 @@ func (v *visit) typed() accessForm {
 	return f
 }
 
-// complete adds what the fields can be chosen from.
-func (v *visit) complete(f *accessForm) error {
+// complete adds what the fields can be chosen from. The role that a key has may
+// be left to it by those who can't give it.
+func (v *visit) complete(f *accessForm, has ...keystile.Role) error {
 	var err error
 	if f.Roles, err = v.keyring().RolesToGive(v.r.Context(), v.actor, v.workspace.ID); err != nil {
 		return err
 	}
+	for _, r := range has {
+		if !slices.ContainsFunc(f.Roles, func(q keystile.Role) bool { return q.Name == r.Name }) && r.Name != "" {
+			f.Roles = append(f.Roles, r)
+		}
+	}
 	p := v.door.Profile
 	f.Environments, f.Today = p.Environments, time.Now().UTC().Format(dayForm)
+	for i, r := range f.Roles {
+		if i == 0 || r.Name == f.Role || (f.Role == "" && r.Default) {
+			f.Chief = r
+		}
+	}
 	for _, permission := range p.Permissions {
 		if v.actor.May(permission.Name) {
-			f.Permissions = append(f.Permissions, permission)
+			f.Permissions = append(f.Permissions, tick{Permission: permission})
 		}
 	}
 	for _, chosen := range f.Chosen { // patterns, and what pages don't offer
-		if !slices.ContainsFunc(f.Permissions, func(q profile.Permission) bool { return q.Name == chosen }) {
-			f.Permissions = append(f.Permissions, profile.Permission{Name: chosen})
+		if f.Narrow && !slices.ContainsFunc(f.Permissions, func(q tick) bool { return q.Name == chosen }) {
+			f.Permissions = append(f.Permissions, tick{Permission: profile.Permission{Name: chosen}})
+		}
+	}
+	for i, permission := range f.Permissions { // unless narrowed, what the role allows
+		f.Permissions[i].Ticked = slices.Contains(f.Chosen, permission.Name)
+		if !f.Narrow {
+			f.Permissions[i].Ticked = f.Chief.Permissions.Allow(permission.Name)
 		}
 	}
 	f.More = f.Allowlist != "" || f.Expires != "" || f.Owner != "" || f.Narrow
@@ -95,7 +120,7 @@ func endOfDay(s string) (*time.Time, error) {
 	}
 	t, err := time.Parse(dayForm, s)
 	if err != nil {
-		return nil, keystile.NewError(keystile.CodeInvalidField, "The day on which the key expires is not a day such as 2030-12-31.")
+		return nil, badDay("It is not a day such as 2030-12-31.")
 	}
 	t = t.AddDate(0, 0, 1)
 	return &t, nil

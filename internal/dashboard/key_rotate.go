@@ -11,6 +11,8 @@ import (
 type rotatePage struct {
 	keyForm
 
+	Expires  string // the end of the replacement, as typed
+	Today    string
 	Overlap  string // as chosen
 	Overlaps []overlap
 }
@@ -47,6 +49,7 @@ func (v *visit) rotateKeyPage() error {
 func (v *visit) rotateForm(k keystile.Key, problem *keystile.Error) error {
 	v.show(formStatus(problem), "key_rotate", v.door.Profile.Word("rotate_title"), rotatePage{
 		keyForm: v.keyForm(k, problem), Overlap: v.r.PostFormValue("overlap"), Overlaps: v.overlaps(),
+		Expires: v.r.PostFormValue("expires"), Today: time.Now().UTC().Format(dayForm),
 	})
 	return nil
 }
@@ -57,7 +60,12 @@ func (v *visit) rotateKey() error {
 	if err != nil {
 		return err
 	}
-	out, replayed, err := v.keyring().RotateKey(v.r.Context(), v.actor, k.ID, keystile.RotateKey{Overlap: v.r.PostFormValue("overlap")}, v.once())
+	in := keystile.RotateKey{Overlap: v.r.PostFormValue("overlap")}
+	var out keystile.CreatedKey
+	var replayed bool
+	if in.ExpiresAt, err = endOfDay(v.r.PostFormValue("expires")); err == nil {
+		out, replayed, err = v.keyring().RotateKey(v.r.Context(), v.actor, k.ID, in, v.once())
+	}
 	if problem := v.correctable(err); problem != nil {
 		return v.rotateForm(k, problem)
 	} else if err != nil {

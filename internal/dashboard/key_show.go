@@ -65,7 +65,6 @@ func (v *visit) showKey() error {
 }
 
 func (v *visit) keyPage(k keystile.Key) (page keyPage, err error) {
-	page.keyRow = v.keyRow(k, []string{"edit", "rotate", "disable", "revoke", "delete", "review"})
 	page.Ending = v.ending()
 	if page.Permissions, err = v.keyring().KeyPermissions(v.r.Context(), v.actor, k.ID); err != nil {
 		return page, err
@@ -73,10 +72,15 @@ func (v *visit) keyPage(k keystile.Key) (page keyPage, err error) {
 	if page.Pair, err = v.pair(k); err != nil {
 		return page, err
 	}
-	if p := page.Pair; p != nil && alive(p.Old) && alive(p.New) {
-		// There is no third key while two are valid.
-		page.Acts = slices.DeleteFunc(page.Acts, func(a string) bool { return a == "rotate" })
+	var known []keystile.Key
+	if p := page.Pair; p != nil {
+		known = []keystile.Key{p.Old, p.New}
 	}
+	t, err := v.twin(k, known)
+	if err != nil {
+		return page, err
+	}
+	page.keyRow = v.keyRow(k, []string{"like", "edit", "rotate", "disable", "revoke", "delete", "review"}, t)
 	if id := k.CreatedBy.ID; id != "" {
 		page.MadeBy = v.base() + "/keys?created_by=" + id
 	}
@@ -178,18 +182,19 @@ func (v *visit) support(k keystile.Key) string {
 	now := time.Now()
 	line("Product", v.door.Profile.Product)
 	line("Workspace", v.workspace.ID)
-	line("Key ID", k.ID)
-	line("Name", k.Name)
-	line("Status", string(k.Status))
-	line("Environment", k.Environment)
-	instant("Created", &k.CreatedAt)
-	instant("Disabled", k.DisabledAt)
-	instant("Revoked", k.RevokedAt)
-	instant("Expires", k.ExpiresAt)
+	word := v.door.Profile.Word
+	line(word("column_key_id"), k.ID)
+	line(word("column_name"), k.Name)
+	line(word("column_status"), word("status_"+string(k.Status)))
+	line(word("column_environment"), v.environmentTitle(k.Environment))
+	instant(word("column_created"), &k.CreatedAt)
+	instant(word("status_disabled"), k.DisabledAt)
+	instant(word("status_revoked"), k.RevokedAt)
+	instant(word("column_expires"), k.ExpiresAt)
 	if k.LastUse != nil {
-		instant("Last used", &k.LastUse.At)
+		instant(word("column_last_used"), &k.LastUse.At)
 	} else {
-		line("Last used", "never")
+		line(word("column_last_used"), "never")
 	}
 	line("Replaces", k.Replaces)
 	line("Replaced by", k.ReplacedBy)

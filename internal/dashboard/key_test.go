@@ -2,6 +2,7 @@ package dashboard_test
 
 import (
 	"net/http"
+	"net/url"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -77,7 +78,7 @@ func TestListOfEachProduct(t *testing.T) {
 	}{
 		{"voqo", "VQ2", "Developer Tools", "API keys", "No API keys yet", "Create API key", "Create API key",
 			[]string{"Usage label", "Key", "Role", "Environment", "Created", "Last used", "Status", "Actions"},
-			[]string{"Edit", "Rotate", "Disable", "Revoke"}, "vq_•"},
+			[]string{"Rotate", "Revoke", "⋯", "Edit", "Disable"}, "vq_•"},
 		{"voxum", "VX1_VX4", "API Keys", "API Keys", "No API Keys", "Create API Key", "Create API Key",
 			[]string{"Name", "Key preview", "Created", "Last used", "Status", "Actions"}, []string{"Edit", "Revoke"}, "vx_"},
 		{"ipaware", "IP2_IP3", "API Keys", "API Keys", "No API keys yet", "+ Create New Key", "+ Create New Key",
@@ -86,7 +87,7 @@ func TestListOfEachProduct(t *testing.T) {
 			[]string{"Name", "Key", "Created", "Actions"}, []string{"Copy", "Delete"}, "gw_•"},
 		{"tenant", "TN1", "API Keys", "API Keys", "No API keys yet", "Create API key", "Create API key",
 			[]string{"Name", "Key", "Environment", "Created", "Last used", "Status", "Actions"},
-			[]string{"Edit", "Rotate", "Disable", "Revoke"}, "tn_dev_"},
+			[]string{"Rotate", "Revoke", "⋯", "Edit", "Disable"}, "tn_dev_"},
 	} {
 		t.Run(c.product+"/"+c.row, func(t *testing.T) {
 			t.Parallel()
@@ -183,7 +184,7 @@ func TestNudgeVX2(t *testing.T) {
 	if name := form.find("input"); len(name) == 0 || !strings.Contains(form.body, `id="name" name="name" required`) {
 		t.Error("the name is not required")
 	}
-	v.post(path, "nonce", "n", "name", " ").is(http.StatusUnprocessableEntity).shows("A name is required")
+	v.post(path, "nonce", "n", "name", " ").is(http.StatusUnprocessableEntity).shows("Name is missing")
 	for _, c := range []struct {
 		name  string
 		nudge bool
@@ -267,8 +268,8 @@ func TestFilterKeys(t *testing.T) {
 		query string
 		want  []string
 	}{
-		{"", []string{"Delta", "Automat", "Gamma", "Beta billing", "Alpha billing"}},
-		{"?q=billing", []string{"Beta billing", "Alpha billing"}},
+		{"", []string{"Delta", "Automat", "Gamma", "Alpha billing", "Beta billing"}},
+		{"?q=billing", []string{"Alpha billing", "Beta billing"}},
 		{"?q=STRA%C3%9FE", []string{"Gamma"}},
 		{"?q=team+blue", []string{"Alpha billing"}},
 		{"?q=" + gone, []string{"Beta billing"}},
@@ -334,8 +335,78 @@ func TestPageKeys(t *testing.T) {
 		if pages > 1 {
 			p.one("a", "First page")
 		}
+		if pages == 3 { // and back, page by page
+			second := v.get(attribute(p.one("a", "Previous page"), "href")).is(http.StatusOK)
+			first := v.get(attribute(second.one("a", "Previous page"), "href")).is(http.StatusOK).lacks("Previous page")
+			if a, b := text(first.one("tbody")), text(v.get("/w/"+s.Workspace+"/keys?q=till").one("tbody")); a != b {
+				t.Errorf("the way back leads to %q instead of %q", a, b)
+			}
+		}
 	}
 	if len(seen) != 70 || pages != 3 {
 		t.Errorf("%d keys on %d pages", len(seen), pages)
+	}
+	v.get("/w/" + s.Workspace + "/keys").shows("140 keys")
+}
+
+// What is live stands before what is over, on whichever page that begins, and
+// all of it is seen.
+func TestLiveKeysFirst(t *testing.T) {
+	s := keystiletest.New(t)
+	v := admin(t, s)
+	list := "/w/" + s.Workspace + "/keys"
+	for range 35 {
+		s.Key(s.Workspace, keystile.CreateKey{Name: "Live"})
+	}
+	var over []string
+	for range 30 {
+		over = append(over, "key[]", s.Key(s.Workspace, keystile.CreateKey{Name: "Over"}).Key.ID)
+	}
+	v.done(list+"/revoke", over...).shows("65 keys")
+	var got []string
+	for path := list; path != ""; {
+		p := v.get(path).is(http.StatusOK)
+		for _, n := range p.find("th") {
+			if attribute(n, "scope") == "row" {
+				got = append(got, text(p.nameIn(n)))
+			}
+		}
+		path = ""
+		for _, n := range p.find("a", "Next page") {
+			path = attribute(n, "href")
+		}
+	}
+	if want := append(slices.Repeat([]string{"Live"}, 35), slices.Repeat([]string{"Over"}, 30)...); !slices.Equal(got, want) {
+		t.Errorf("the list is %q", got)
+	}
+	p := v.get(list + "?status=revoked").is(http.StatusOK)
+	if len(p.find("input")) != 1 { // the search: what is over can't be chosen
+		t.Errorf("%d inputs", len(p.find("input")))
+	}
+}
+
+// One key is ended from a search, and the search is there afterwards, with the
+// offer of a replacement.
+func TestRevokeKeepsSearch(t *testing.T) {
+	s := product(t, "voqo")
+	v := admin(t, s)
+	list := "/w/" + s.Workspace + "/keys"
+	_, id := create(v, s, "Alpha billing", "role", "reporting")
+	create(v, s, "Gamma")
+	back := v.get(list + "?q=billing&status=active").field("back")
+	v.get(list + "/" + id + "/revoke?" + url.Values{"back": {back}}.Encode()).is(http.StatusOK)
+	p := v.done(list+"/"+id+"/revoke", "back", back, "reason", "unneeded").lacks("Gamma").shows("Alpha billing", "Create replacement")
+	if p.field("q") != "billing" || p.field("status") != "active" {
+		t.Errorf("the search is %q, the status %q", p.field("q"), p.field("status"))
+	}
+	form := v.get(list + "/new?like=" + id).is(http.StatusOK)
+	if form.field("name") != "Alpha billing" || form.field("role") != "reporting" {
+		t.Error("the replacement is not like the key")
+	}
+	v.get(list+"/"+id).is(http.StatusOK).one("button", "Create replacement")
+	// Nothing else than the list can be named.
+	other := v.post(list+"/"+id+"/revoke", "back", "keys?//evil.example/&done=x&q=a").is(http.StatusSeeOther)
+	if !strings.HasPrefix(other.to, list+"?q=a&done=revoked") {
+		t.Errorf("leads to %q", other.to)
 	}
 }

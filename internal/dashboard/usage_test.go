@@ -33,14 +33,14 @@ func TestUsageIP11(t *testing.T) {
 	}
 	// What was counted is written after a moment, not all of it at once.
 	counted := func(p *page) bool {
-		return strings.Contains(p.words(), "Uses 4 Let in 3 Refused 1 (disabled 1)")
+		return strings.Contains(p.words(), "Uses 4 Accepted 3 Refused 1 (disabled 1)")
 	}
 	p := b.get(base + "/usage")
 	for limit := time.Now().Add(time.Minute); !counted(p) && time.Now().Before(limit); p = b.get(base + "/usage") {
 		time.Sleep(20 * time.Millisecond)
 	}
-	p.shows("Uses 4 Let in 3 Refused 1 (disabled 1)", "Busy till", "Idle till").lacks("Foreign till", foreign.Key.ID)
-	if got := text(p.one("tr", "Busy till")); got != "Busy till "+busy.Key.ID+" 3 3 0" {
+	p.shows("Uses 4 Accepted 3 Refused 1 (disabled 1)", "Busy till", "Idle till").lacks("Foreign till", foreign.Key.ID)
+	if got := text(p.one("tr", "Busy till")); got != "Busy till "+busy.Key.ID+" 3 3 0 none" {
 		t.Errorf("the busy key: %q", got)
 	}
 	if got := text(p.one("tr", "Idle till")); got != "Idle till "+idle.Key.ID+" 1 0 1 disabled 1" {
@@ -64,7 +64,7 @@ func TestUsageIP11(t *testing.T) {
 	}
 
 	p = b.get(base + "/usage?key=" + busy.Key.ID).is(http.StatusOK)
-	p.shows("Usage of Busy till", "Uses 3 Let in 3 Refused 0", "Where it was used from").lacks("Idle till")
+	p.shows("Usage of Busy till", "Uses 3 Accepted 3 Refused 0", "Where it was used from").lacks("Idle till")
 	if got := text(p.one("tr", "203.0.113.9")); !strings.Contains(got, "valid 3") {
 		t.Errorf("the source: %q", got)
 	}

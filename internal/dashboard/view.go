@@ -3,6 +3,7 @@ package dashboard
 import (
 	"bytes"
 	"embed"
+	"fmt"
 	"html/template"
 	"io/fs"
 	"net/http"
@@ -38,6 +39,10 @@ func (d *Dashboard) newPages() (pages, error) {
 		"plan":    d.planTitle,
 		"place":   d.environmentTitle,
 		"reason":  d.reasonTitle,
+		"act":     newAct,
+		"faults":  d.faults,
+		"fault":   d.fault,
+		"number":  number,
 	}).ParseFS(templates, "templates/part/*.html")
 	if err != nil {
 		return nil, err
@@ -217,6 +222,8 @@ func done(name string) string {
 		return "Rolled back: the replacement is revoked, and this key goes on."
 	case "revoked_all":
 		return "Revoked. All of them are refused from now on."
+	case "none":
+		return "No key was chosen. Tick the keys that are meant first."
 	case "deleted_all":
 		return "Deleted. All of them are refused from now on."
 	case "ended":
@@ -251,4 +258,13 @@ func done(name string) string {
 		return "Review noted."
 	}
 	return ""
+}
+
+// number writes a number that is not negative as people do: 12,345.
+func number(n any) string {
+	s := fmt.Sprint(n)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
 }

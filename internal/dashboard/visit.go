@@ -159,8 +159,15 @@ func (v *visit) clearCookie(portal bool) {
 	http.SetCookie(v.w, c)
 }
 
-// to leads the browser to another page of ours after a form.
+// to leads the browser to another page of ours after a form. A form in a dialog
+// is sent by our script, which goes there itself: if it followed a redirect,
+// the page would be made twice, and where on it to look would be lost.
 func (v *visit) to(path string) error {
+	if v.r.Header.Get("Keystile-Dialog") != "" && v.r.Method == http.MethodPost {
+		v.w.Header().Set("Location", path)
+		v.w.WriteHeader(http.StatusNoContent)
+		return nil
+	}
 	http.Redirect(v.w, v.r, path, http.StatusSeeOther)
 	return nil
 }

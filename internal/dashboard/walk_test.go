@@ -40,7 +40,8 @@ func TestWalk(t *testing.T) {
 		{"tenant", "TN1_TN2_TN3_TN4_TN5"},
 	} {
 		t.Run(c.product+"/"+c.rows, func(t *testing.T) {
-			s := keystiletest.New(t, keystiletest.Profile(filepath.Join("..", "..", "examples", c.product+".yaml")))
+			s := keystiletest.New(t, keystiletest.Profile(filepath.Join("..", "..", "examples", c.product+".yaml")),
+				keystiletest.FlushInterval(time.Second)) // pictures show what was used
 			walk(t, s, c.product+".mjs", nil)
 		})
 	}
@@ -86,6 +87,10 @@ func TestWalkReaders(t *testing.T) {
 	s := keystiletest.New(t, keystiletest.FlushInterval(time.Second))
 	walk(t, s, "reader.mjs", given{"second": s.SignInLink(s.Workspace), "third": s.SignInLink(s.Workspace)})
 }
+
+// TestWalkSecret: a secret that is shown once is not lost by accident, and a
+// form that is refused stays in its dialog.
+func TestWalkSecret(t *testing.T) { walk(t, keystiletest.New(t), "secret.mjs", nil) }
 
 // TestWalkFrame: the portal in a frame of the product's page, which is another
 // site's and reached by TLS, as it will be; and in that of one who was not asked.

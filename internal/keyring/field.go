@@ -99,17 +99,21 @@ func allowlist(field string, list []string) ([]string, error) {
 		return nil, badField(field, "It has more than "+strconv.Itoa(maxAllowlist)+" entries.")
 	}
 	var out []string
+	var wrong []keystile.FieldError // all of them, so that a long list is mended in one go
 	for i, s := range list {
 		p, err := parsePrefix(strings.TrimSpace(s))
-		at := field + "[" + strconv.Itoa(i) + "]"
-		if err != nil {
-			return nil, badField(at, entryName(s, i)+" is not an IP address such as 203.0.113.7, or a CIDR range such as 203.0.113.0/24 or 2001:db8::/32.")
-		}
+		bad := ""
 		switch {
+		case err != nil:
+			bad = " is not an IP address such as 203.0.113.7, or a CIDR range such as 203.0.113.0/24 or 2001:db8::/32."
 		case strings.Contains(s, "%"): // a prefix never has a zone: it would be lost, not kept
-			return nil, badField(at, "Write IPv6 addresses without a zone, which is what stands behind the %.")
+			bad = " has a zone, which is what stands behind the %. Write IPv6 addresses without one."
 		case p.Addr().Is4In6():
-			return nil, badField(at, entryName(s, i)+" is an IPv4 address in the form of an IPv6 address. Write it as 203.0.113.7.")
+			bad = " is an IPv4 address in the form of an IPv6 address. Write it as 203.0.113.7."
+		}
+		if bad != "" {
+			wrong = append(wrong, keystile.FieldError{Field: field + "[" + strconv.Itoa(i) + "]", Detail: entryName(s, i) + bad})
+			continue
 		}
 		tidy := p.String()
 		if p.IsSingleIP() {
@@ -118,6 +122,15 @@ func allowlist(field string, list []string) ([]string, error) {
 		if !slices.Contains(out, tidy) {
 			out = append(out, tidy)
 		}
+	}
+	if len(wrong) > 0 {
+		detail := wrong[0].Detail
+		if more := len(wrong) - 1; more > 0 {
+			detail += " " + strconv.Itoa(more) + " more of its entries can't be taken either."
+		}
+		e := keystile.NewError(keystile.CodeInvalidField, detail)
+		e.Fields = wrong
+		return nil, e
 	}
 	return out, nil
 }

@@ -257,47 +257,23 @@ type KeyQuery struct {
 	Status  string // active, disabled, revoked, expired, all; "" means all
 	Query   string // part of name, description, owner, preview or ID
 	Creator string // ID of who made them
-	// Unrevoked leaves out the revoked ones, and Live all that are over.
+	// Unrevoked leaves out the revoked ones, Live all that are over, and Over
+	// all that are not.
 	Unrevoked bool
 	Live      bool
+	Over      bool
 	Cursor    string
 	Limit     int // 1 to MaxLimit; 0 means DefaultLimit
 }
 
 // Keys lists the keys of a workspace, newest first.
 func (k *Keyring) Keys(ctx context.Context, a Actor, workspaceID string, q KeyQuery) (out keystile.List[keystile.Key], err error) {
-	if err := checkID("ws_", workspaceID); err != nil {
-		return out, err
-	}
-	f := store.KeyFilter{WorkspaceID: workspaceID, Unrevoked: q.Unrevoked, Live: q.Live, Cursor: q.Cursor, Now: k.now()}
-	if f.Query, err = text("query.q", q.Query, maxName); err != nil {
-		return out, err
-	}
-	if f.CreatorID, err = text("query.created_by", q.Creator, maxName); err != nil {
-		return out, err
-	}
-	switch q.Status {
-	case "", "all":
-	case "active", "disabled", "revoked", "expired":
-		f.Status = keystile.KeyStatus(q.Status)
-	default:
-		return out, badField("query.status", "It must be active, disabled, revoked, expired or all.")
-	}
-	if err := checkCursor("key_", q.Cursor); err != nil {
-		return out, err
-	}
 	n, err := limit(q.Limit)
 	if err != nil {
 		return out, err
 	}
-	f.Limit = n + 1
-	err = k.read(ctx, func(tx *store.Tx) error {
-		if _, err := tx.Workspace(a.scope(), workspaceID); err != nil {
-			return err
-		}
-		if err := a.need("api.key.view"); err != nil {
-			return err
-		}
+	err = k.listing(ctx, a, workspaceID, q, func(tx *store.Tx, f store.KeyFilter) error {
+		f.Limit = n + 1
 		rows, err := tx.Keys(a.scope(), f)
 		if err != nil {
 			return err
@@ -306,6 +282,51 @@ func (k *Keyring) Keys(ctx context.Context, a Actor, workspaceID string, q KeyQu
 		return err
 	})
 	return out, err
+}
+
+// CountKeys counts the keys that Keys lists, page by page, but no further than
+// most.
+func (k *Keyring) CountKeys(ctx context.Context, a Actor, workspaceID string, q KeyQuery, most int) (n int, err error) {
+	err = k.listing(ctx, a, workspaceID, q, func(tx *store.Tx, f store.KeyFilter) error {
+		f.Limit = most
+		n, err = tx.CountListed(a.scope(), f)
+		return err
+	})
+	return n, err
+}
+
+// listing runs fn with the filter that a query asks for, for those who may see
+// the workspace's keys.
+func (k *Keyring) listing(ctx context.Context, a Actor, workspaceID string, q KeyQuery, fn func(*store.Tx, store.KeyFilter) error) (err error) {
+	if err := checkID("ws_", workspaceID); err != nil {
+		return err
+	}
+	f := store.KeyFilter{WorkspaceID: workspaceID, Unrevoked: q.Unrevoked, Live: q.Live, Over: q.Over, Cursor: q.Cursor, Now: k.now()}
+	if f.Query, err = text("query.q", q.Query, maxName); err != nil {
+		return err
+	}
+	if f.CreatorID, err = text("query.created_by", q.Creator, maxName); err != nil {
+		return err
+	}
+	switch q.Status {
+	case "", "all":
+	case "active", "disabled", "revoked", "expired":
+		f.Status = keystile.KeyStatus(q.Status)
+	default:
+		return badField("query.status", "It must be active, disabled, revoked, expired or all.")
+	}
+	if err := checkCursor("key_", q.Cursor); err != nil {
+		return err
+	}
+	return k.read(ctx, func(tx *store.Tx) error {
+		if _, err := tx.Workspace(a.scope(), workspaceID); err != nil {
+			return err
+		}
+		if err := a.need("api.key.view"); err != nil {
+			return err
+		}
+		return fn(tx, f)
+	})
 }
 
 // changeKey runs fn on a key that the actor may see and has the permissions for.

@@ -14,9 +14,10 @@ import (
 const quiet = time.Hour
 
 // RotateKey makes a replacement with the same role, restrictions, environment
-// and end, and gives the old key an end if an overlap is named. While both are
-// active the old one does not count against the plan. Only a key whose own
-// predecessor has ended can be rotated, so that this never makes a third.
+// and, unless another is asked for, end; and gives the old key an end if an
+// overlap is named. While both are active the old one does not count against
+// the plan. Only a key whose own predecessor has ended can be rotated, so that
+// this never makes a third.
 func (k *Keyring) RotateKey(ctx context.Context, a Actor, id string, in keystile.RotateKey, idem Idempotency) (out keystile.CreatedKey, replayed bool, err error) {
 	if err := checkID("key_", id); err != nil {
 		return out, false, err
@@ -57,6 +58,11 @@ func (c *change) rotate(old store.Key, in keystile.RotateKey) (out keystile.Crea
 	fresh.CreatedAt, fresh.UpdatedAt, fresh.CreatedBy = c.now, c.now, c.actor.party
 	if in.Name != "" {
 		if fresh.Name, err = requiredName("body.name", in.Name); err != nil {
+			return out, err
+		}
+	}
+	if in.ExpiresAt != nil {
+		if fresh.ExpiresAt, err = end("body.expires_at", in.ExpiresAt, c.now); err != nil {
 			return out, err
 		}
 	}

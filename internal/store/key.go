@@ -156,7 +156,8 @@ type KeyFilter struct {
 	WorkspaceID string
 	Status      keystile.KeyStatus // "" for all
 	Unrevoked   bool               // leave out what was revoked
-	Live        bool               // only what is active or disabled and has not expired
+	Live        bool               // without a status: only what is active or disabled and has not expired
+	Over        bool               // without a status: only what is revoked or has expired
 	Query       string             // part of name, description, owner, preview or ID
 	CreatorID   string             // "" for all
 	Cursor      string             // ID of the last key of the page before
@@ -164,49 +165,80 @@ type KeyFilter struct {
 	Now         time.Time // decides what has expired
 }
 
-// Keys lists keys in scope, newest first.
-func (tx *Tx) Keys(s Scope, f KeyFilter) ([]Key, error) {
-	// What has expired counts as expired from that instant on, whether or not
-	// the state says so yet.
-	const alive = ` AND (k.expires_at = 0 OR k.expires_at > $5)`
+// Conditions of the states that a key can be in. What has expired counts as
+// expired from that instant on, $5, whether or not the state says so yet.
+const (
+	isAlive    = ` AND (k.expires_at = 0 OR k.expires_at > $5)`
+	hasExpired = ` AND k.state = 3`
+	isExpiring = ` AND k.state < 2 AND k.expires_at > 0 AND k.expires_at <= $5`
+)
+
+// conditions are those of which one holds for each key of the filter's status.
+func (f KeyFilter) conditions() []string {
 	switch f.Status {
 	case "":
-		return tx.keys(s, f, "")
+		// One query for many states could not be read in the order of an index.
+		switch {
+		case f.Live:
+			return []string{` AND k.state = 0` + isAlive, ` AND k.state = 1` + isAlive}
+		case f.Over:
+			return []string{` AND k.state = 2`, hasExpired, isExpiring}
+		}
+		return []string{""}
 	case keystile.StatusRevoked:
-		return tx.keys(s, f, ` AND k.state = 2`)
+		return []string{` AND k.state = 2`}
 	case keystile.StatusDisabled:
-		return tx.keys(s, f, ` AND k.state = 1`+alive)
+		return []string{` AND k.state = 1` + isAlive}
 	case keystile.StatusExpired:
-		// In one query neither of the two could be read in the order of an index.
-		stored, err := tx.keys(s, f, ` AND k.state = 3`)
-		if err != nil {
-			return nil, err
-		}
-		due, err := tx.keys(s, f, ` AND k.state < 2 AND k.expires_at > 0 AND k.expires_at <= $5`)
-		if err != nil {
-			return nil, err
-		}
-		keys := append(stored, due...)
-		slices.SortFunc(keys, func(a, b Key) int { return strings.Compare(b.ID, a.ID) })
-		return keys[:min(len(keys), f.Limit)], nil
+		return []string{hasExpired, isExpiring}
 	}
-	return tx.keys(s, f, ` AND k.state = 0`+alive)
+	return []string{` AND k.state = 0` + isAlive}
 }
 
-// keys lists the keys that a condition holds for, in which $5 is the present.
-func (tx *Tx) keys(s Scope, f KeyFilter, condition string) ([]Key, error) {
+// Keys lists keys in scope, newest first.
+func (tx *Tx) Keys(s Scope, f KeyFilter) ([]Key, error) {
+	var keys []Key
+	conditions := f.conditions()
+	for _, condition := range conditions {
+		where, args := f.where(s, condition)
+		some, err := queryAll(tx, scanKey, `SELECT `+keyColumns+keyTables+where+` ORDER BY k.id DESC LIMIT $4`, args...)
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, some...)
+	}
+	if len(conditions) > 1 {
+		slices.SortFunc(keys, func(a, b Key) int { return strings.Compare(b.ID, a.ID) })
+	}
+	return keys[:min(len(keys), f.Limit)], nil
+}
+
+// CountListed counts the keys that Keys lists, from the cursor on and as far as
+// the limit: what a person reads needs no more.
+func (tx *Tx) CountListed(s Scope, f KeyFilter) (int, error) {
+	n := 0
+	for _, condition := range f.conditions() {
+		where, args := f.where(s, condition)
+		some, err := queryOne(tx, scanInt, `SELECT COUNT(*) FROM (SELECT 1 FROM keys k`+where+` LIMIT $4) AS counted`, args...)
+		if err != nil {
+			return 0, err
+		}
+		n += int(some)
+	}
+	return min(n, f.Limit), nil
+}
+
+// where is the filter's condition, and one more in which $5 is the present,
+// with what they are held against. The limit is $4.
+func (f KeyFilter) where(s Scope, condition string) (where string, args []any) {
 	ws, all := s.args()
-	args := []any{ws, all, f.WorkspaceID, f.Limit}
-	where := ` WHERE (k.workspace_id = $1 OR $2 = 1) AND k.workspace_id = $3` + condition
+	args = []any{ws, all, f.WorkspaceID, f.Limit}
+	where = ` WHERE (k.workspace_id = $1 OR $2 = 1) AND k.workspace_id = $3` + condition
 	if strings.Contains(condition, "$5") {
 		args = append(args, millis(f.Now))
 	}
 	if f.Unrevoked {
 		where += ` AND k.state <> 2`
-	}
-	if f.Live {
-		args = append(args, millis(f.Now))
-		where += ` AND k.state < 2 AND (k.expires_at = 0 OR k.expires_at > $` + itoa(len(args)) + `)`
 	}
 	for _, c := range []struct {
 		condition string
@@ -226,7 +258,7 @@ func (tx *Tx) keys(s Scope, f KeyFilter, condition string) ([]Key, error) {
 			where += ` ESCAPE '\'`
 		}
 	}
-	return queryAll(tx, scanKey, `SELECT `+keyColumns+keyTables+where+` ORDER BY k.id DESC LIMIT $4`, args...)
+	return where, args
 }
 
 // UpdateKey writes everything that may change of a key: not its digest, its

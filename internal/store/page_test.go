@@ -116,6 +116,22 @@ type list struct {
 func lists() []list {
 	return []list{
 		{
+			"LiveKeys", func(tx *store.Tx, n int) error { return tx.InsertKey(key(acme, n)) },
+			func(tx *store.Tx, cursor string, limit int) (ids []string, err error) {
+				f := store.KeyFilter{WorkspaceID: acme, Cursor: cursor, Limit: limit, Now: noon, Live: true}
+				keys, err := tx.Keys(store.OneWorkspace(acme), f)
+				if err != nil {
+					return nil, err
+				}
+				if n, err := tx.CountListed(store.OneWorkspace(acme), f); err != nil || n != len(keys) {
+					return nil, fmt.Errorf("%d keys are listed, %d counted: %w", len(keys), n, err)
+				}
+				for _, k := range keys {
+					ids = append(ids, k.ID)
+				}
+				return ids, nil
+			},
+		}, {
 			"Keys", func(tx *store.Tx, n int) error { return tx.InsertKey(key(acme, n)) },
 			func(tx *store.Tx, cursor string, limit int) (ids []string, err error) {
 				keys, err := tx.Keys(store.OneWorkspace(acme), store.KeyFilter{WorkspaceID: acme, Cursor: cursor, Limit: limit, Now: noon})

@@ -52,6 +52,8 @@ func plannedCalls() []planned {
 				p.sorts = true // of one key
 			case "CountActiveKeys":
 				p.most, p.covered = filledRows/50, []string{"keys_active", "keys_rotating"}
+			case "CountListed":
+				p.scans = []string{"counted"} // what it has counted
 			case "CountUnseenAlerts":
 				p.scans = []string{"found"}
 			case "FailingWorkspaces": // all windows of a time
@@ -77,6 +79,9 @@ func plannedCalls() []planned {
 	keys("disabled", store.KeyFilter{Status: keystile.StatusDisabled})
 	keys("revoked", store.KeyFilter{Status: keystile.StatusRevoked})
 	keys("expired", store.KeyFilter{Status: keystile.StatusExpired})
+	calls[len(calls)-1].sorts = true // those that have expired a moment ago
+	keys("live", store.KeyFilter{Live: true})
+	keys("over", store.KeyFilter{Over: true})
 	calls[len(calls)-1].sorts = true // those that have expired a moment ago
 	keys("of a creator", store.KeyFilter{CreatorID: "x"})
 	keys("found", store.KeyFilter{Query: "x", Status: keystile.StatusActive, Cursor: keyID(5)})

@@ -43,6 +43,9 @@ func scopedMethods() []scoped {
 			l, err := tx.OldRevokedKeys(s, noon, 9)
 			return len(l), err
 		}},
+		{"CountListed", func(tx *store.Tx, s store.Scope) (int, error) {
+			return tx.CountListed(s, store.KeyFilter{WorkspaceID: acme, Limit: 9, Now: noon})
+		}},
 		{"CountMade", func(tx *store.Tx, s store.Scope) (int, error) { return tx.CountMade(s, acme, "", noon) }},
 		{"CountActiveKeys", func(tx *store.Tx, s store.Scope) (int, error) { return tx.CountActiveKeys(s, acme, noon) }},
 		{"Findings", func(tx *store.Tx, s store.Scope) (int, error) {

@@ -131,6 +131,32 @@ export class House {
     return { status: answer.status, body: text && JSON.parse(text) };
   }
 
+  // seed makes keys that look as those of a product in use, and uses them, so
+  // that pictures show what people would see. A key is as the API takes it, with
+  // the calls that are made and refused with it. It returns what was made, by name.
+  async seed(keys) {
+    const made = {};
+    for (const { calls = 0, refused = 0, from = "203.0.113.24", program = "call-sync/2.4 (node 22)", ...key } of keys) {
+      const answer = await this.api("POST", `/v1/workspaces/${given.workspace}/keys`, { body: key });
+      assert.equal(answer.status, 201, JSON.stringify(answer.body));
+      made[key.name] = answer.body;
+      const use = (more) => this.verify(answer.body.secret, { ip: from, user_agent: program, ...more });
+      for (let i = 0; i < calls; i++) assert.equal((await use()).valid, true, key.name);
+      for (let i = 0; i < refused; i++) assert.equal((await use({ permission: "api.key.delete" })).valid, false, key.name);
+    }
+    return made;
+  }
+
+  // counted waits until a key's use shows in the list.
+  async counted(name, page = this.page) {
+    await page.waitForFunction(async (key) => {
+      const text = await (await fetch(location.pathname, { headers: { Accept: "text/html" } })).text();
+      const rows = [...new DOMParser().parseFromString(text, "text/html").querySelectorAll("tbody tr")];
+      return rows.some((row) => row.textContent.includes(key) && row.querySelectorAll("td time").length > 1);
+    }, name, { polling: 500, timeout: 60_000 });
+    await page.reload();
+  }
+
   verify(key, more = {}) {
     return this.api("POST", "/v1/verify", { body: { key, ...more } }).then((a) => a.body);
   }

@@ -20,6 +20,12 @@ await walk(async (house, page) => {
   await dialog.getByRole("button", { name: "I have copied it" }).click();
   await house.row("Production Server").waitFor();
 
+  await house.seed([
+    { name: "Fraud check", calls: 21 }, { name: "Mobile App", calls: 8 }, { name: "Sign-up form", calls: 5 },
+    { name: "Reports of finance", role: "reporting" }, { name: "Staging Server", environment: "staging", calls: 2 },
+  ]);
+  await page.reload();
+
   // IP3: the columns, a green badge.
   assert.deepEqual(await house.columns(), ["Name", "Key ID", "Role", "Created", "Status", "Actions"]);
   const row = house.row("Production Server");

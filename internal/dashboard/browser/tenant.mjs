@@ -22,16 +22,24 @@ await walk(async (house, page) => {
   const dev = await create("Development", "development");
   const stage = await create("Staging", "staging");
   const prod = await create("Production", "production");
+  await house.seed([
+    { name: "Invoices", environment: "production", calls: 12 },
+    { name: "Warehouse export", environment: "production", role: "read-only", description: "Every night at two", calls: 7 },
+    { name: "Browser tests", environment: "development", calls: 3 },
+    { name: "Laptop of Maria", environment: "development" },
+  ]);
   assert.match(dev, /^tn_dev_/);
   assert.match(stage, /^tn_stage_/);
   assert.match(prod, /^tn_prod_/);
   for (const key of [dev, stage, prod]) assert.equal((await house.verify(key)).valid, true);
+  for (let i = 0; i < 20; i++) for (const key of [prod, stage]) await house.verify(key, { ip: "203.0.113.24", user_agent: "shop/5.1" });
+  await house.counted("Staging");
   await house.shoot("tenant-keys");
 
   // TN2: rotate; both are valid; both are side by side; roll back revokes the new one.
   const rotate = async () => {
     await page.goto(`${given.url}/w/${given.workspace}/keys`);
-    await house.row("Production").first().getByRole("link", { name: "Production" }).click();
+    await page.getByRole("link", { name: "Production", exact: true }).first().click();
     await page.getByRole("button", { name: "Rotate" }).click();
     const dialog = page.getByRole("dialog");
     await house.look("rotate dialog");

@@ -45,6 +45,13 @@ await walk(async (house, page) => {
   await page.goto(`${given.url}/w/${given.workspace}/keys`);
   assert.equal(await house.row("Inventory Integration").count(), 1);
 
+  await house.seed([
+    { name: "Point of sale", calls: 14 }, { name: "Warehouse scanner", calls: 9 }, { name: "Price labels", calls: 3 },
+    { name: "Accounting export", description: "Monthly" }, { name: "Supplier portal", calls: 5 },
+  ]);
+  for (let i = 0; i < 20; i++) await house.verify(secret, { ip: "203.0.113.24", user_agent: "inventory/3.0" });
+  await house.counted("Inventory Integration");
+
   // VX4: the columns.
   assert.deepEqual(await house.columns(), ["Name", "Key preview", "Created", "Last used", "Status", "Actions"]);
   assert.equal((await house.api("GET", "/v1/me", { key: null, headers: { "X-API-Key": secret } })).status, 200);

@@ -42,6 +42,11 @@ await walk(async (house, page) => {
 
   // VZ4: the columns.
   assert.deepEqual(await house.columns(), ["Name", "Key", "Created", "Actions"]);
+  await house.seed([
+    { name: "CRM bridge", description: "Contacts, both ways", calls: 6 }, { name: "Call recordings", description: "Copies to the archive", calls: 3 },
+    { name: "Analytics", calls: 9 }, { name: "Staging tests" }, { name: "Website widget", calls: 4 },
+  ]);
+  await page.reload();
   const row = house.row("Zapier Production");
   await row.getByText("For our live Zapier integration").waitFor();
   const preview = (await row.locator("code").first().innerText()).trim();

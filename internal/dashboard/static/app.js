@@ -6,6 +6,7 @@ const $$ = (query, root = document) => root.querySelectorAll(query);
 // Times: the reader's zone, with the exact instant on hover.
 const near = new Intl.RelativeTimeFormat(undefined, { numeric: "auto" });
 const whole = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+const day = new Intl.DateTimeFormat(undefined, { dateStyle: "medium" });
 const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "long" });
 
 function tellTimes(root) {
@@ -14,22 +15,23 @@ function tellTimes(root) {
     if (Number.isNaN(at.getTime())) continue;
     const minutes = (at - Date.now()) / 60000;
     if (time.dataset.form === "exact") time.textContent = whole.format(at);
+    else if (Math.abs(minutes) < 0.5) time.textContent = "just now";
     else if (Math.abs(minutes) < 60) time.textContent = near.format(Math.round(minutes), "minute");
     else if (Math.abs(minutes) < 60 * 24) time.textContent = near.format(Math.round(minutes / 60), "hour");
-    else time.textContent = whole.format(at);
+    else time.textContent = (time.dataset.form === "day" ? day : whole).format(at);
     time.title = `${exact.format(at)} · ${time.getAttribute("datetime")}`;
   }
 }
 
 // What happened, for eyes and for screen readers.
 let said;
-function say(text, where = document.body) {
+function say(text, where = document.body, kind = "done") {
   if (!said) {
     said = document.createElement("p");
     said.id = "said";
-    said.className = "done";
     said.setAttribute("role", "status");
   }
+  said.className = kind;
   where.append(said); // inside a dialog, since what is behind one is not read
   said.textContent = "";
   setTimeout(() => { said.textContent = text; }, 50);
@@ -47,11 +49,19 @@ document.addEventListener("click", async (event) => {
     await navigator.clipboard.writeText(text.trim());
   } catch {
     getSelection().selectAllChildren(from); // copied by hand then
-    say(button.dataset.failed || "The browser does not let this page copy. It is selected: copy it yourself.", button.closest("dialog") || document.body);
+    say(button.dataset.failed || "The browser does not let this page copy. It is selected: copy it yourself.", button.closest("dialog") || document.body, "problem");
     return;
   }
   button.closest("dialog")?.removeAttribute("data-uncopied");
   say(button.dataset.copied || document.body.dataset.copied || "Copied", button.closest("dialog") || document.body);
+});
+
+// By hand is as good.
+document.addEventListener("copy", () => {
+  const chosen = getSelection();
+  for (const secret of $$("dialog[data-uncopied] .secret")) {
+    if (chosen.rangeCount && chosen.getRangeAt(0).intersectsNode(secret)) secret.closest("dialog").removeAttribute("data-uncopied");
+  }
 });
 
 // A form marked data-dialog leads to a page; its main part is shown here.
@@ -72,26 +82,103 @@ document.addEventListener("submit", async (event) => {
 
 function show(main, opener) {
   const dialog = document.createElement("dialog");
-  dialog.append(...[...main.childNodes].map((node) => document.adoptNode(node)));
-  unrepeat(dialog);
-  const title = dialog.querySelector("h1");
-  if (title) { title.id ||= "dialog-title"; dialog.setAttribute("aria-labelledby", title.id); }
+  dialog.dataset.fetched = "";
+  fill(dialog, main);
   document.body.append(dialog);
-  tellTimes(dialog);
-  dialog.addEventListener("close", () => { dialog.remove(); opener?.focus(); });
+  const menu = opener?.closest("[popover]");
+  const back = menu ? document.querySelector(`[popovertarget="${menu.id}"]`) : opener;
+  dialog.addEventListener("close", () => { dialog.remove(); back?.focus(); });
   dialog.addEventListener("click", (event) => {
     const close = event.target.closest("[data-close]");
     if (close) { event.preventDefault(); dialog.close(); }
   });
   dialog.showModal();
-  (dialog.querySelector("[autofocus], input:not([type=hidden], [type=checkbox]), select, textarea, button.primary") || dialog).focus();
+  attend(dialog);
+}
+
+// fill puts the main part of a page into a dialog.
+function fill(dialog, main) {
+  dialog.replaceChildren(...[...main.childNodes].map((node) => document.adoptNode(node)));
+  unrepeat(dialog);
+  const title = dialog.querySelector("h1");
+  if (title) { title.id ||= "dialog-title"; dialog.setAttribute("aria-labelledby", title.id); }
+  prepare(dialog);
+}
+
+// attend leads to what is wrong, or else to the first thing to fill in. What
+// stands above it stays in view.
+function attend(root) {
+  root.scrollTop = 0;
+  const wrong = root.querySelector("[aria-invalid=true]");
+  const first = wrong || root.querySelector("[autofocus], input:not([type=hidden], [type=checkbox], [type=radio]), select, textarea, button.primary, button.danger");
+  (first || root).focus({ preventScroll: !wrong });
+}
+
+// prepare makes the most of what has just come into the page.
+function prepare(root) {
+  tellTimes(root);
+  document.dispatchEvent(new CustomEvent("shown", { detail: root }));
+}
+
+// A form in a dialog is sent from there. A refusal is read in the dialog, with
+// what was typed; "back" and a reload stay those of the page behind, and no
+// browser asks whether to send a form again.
+document.addEventListener("submit", async (event) => {
+  const form = event.target, dialog = form.closest("dialog[data-fetched]");
+  if (event.defaultPrevented || !dialog || form.method !== "post" || form.dataset.passkey) return;
+  event.preventDefault();
+  if (form.dataset.sent) return;
+  form.dataset.sent = "1";
+  const to = new URL(form.getAttribute("action"), location.href);
+  const body = new URLSearchParams(new FormData(form, event.submitter));
+  const answer = await fetch(to, { method: "POST", body, headers: { Accept: "text/html", "Keystile-Dialog": "1" } }).catch(() => null);
+  delete form.dataset.sent;
+  if (!answer) { say("The server was not reached. What you typed is still here: try again.", dialog, "problem"); return; }
+  const leads = answer.headers.get("Location");
+  if (leads) { go(new URL(leads, location.href)); return; }
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const main = page.querySelector("main");
+  const same = main && [...$$("form[method=post]", main)].some((f) => f.getAttribute("action") === form.getAttribute("action"));
+  if (same) { fill(dialog, main); attend(dialog); } else if (main && answer.ok) become(page, main, dialog);
+  else refused(form, main);
+});
+
+// go goes to a page, even to the one that is shown.
+function go(to) {
+  const here = to.href.split("#")[0] === location.href.split("#")[0];
+  location.assign(to);
+  if (here && to.hash) location.reload();
+}
+
+// become shows an answer in place of this page, such as a key that was just made.
+function become(page, main, dialog) {
+  dialog.remove();
+  const place = document.querySelector("main");
+  place.replaceChildren(...[...main.childNodes].map((node) => document.adoptNode(node)));
+  document.title = page.title;
+  prepare(place);
+  if (!hold(place)) place.focus();
+}
+
+// refused says above a form why it was, and leaves the form as it is.
+function refused(form, main) {
+  const note = document.createElement("div");
+  note.className = "problem";
+  note.setAttribute("role", "alert");
+  if (main) note.append(...[...main.childNodes].map((node) => document.adoptNode(node)));
+  else note.textContent = "The server did not answer as it should. Nothing is known to have been done: look before you try again.";
+  for (const title of $$("h1", note)) { const strong = document.createElement("strong"); strong.append(...title.childNodes); title.replaceWith(strong); }
+  for (const link of $$("a", note)) link.target = "_blank"; // what was typed stays
+  form.querySelector(":scope > .problem")?.remove();
+  form.prepend(note);
+  note.scrollIntoView({ block: "nearest" });
 }
 
 // unrepeat keeps the ids of a dialog apart from those of the page behind it.
 function unrepeat(dialog) {
   for (const element of $$("[id]", dialog)) {
     const id = element.id;
-    if (!document.getElementById(id)) continue;
+    if (dialog.contains(document.getElementById(id) ?? dialog)) continue;
     const other = `dialog-${id}`;
     element.id = other;
     for (const name of ["for", "aria-describedby", "aria-labelledby", "data-copy", "form", "list"]) {
@@ -100,23 +187,40 @@ function unrepeat(dialog) {
         if (ids.includes(id)) user.setAttribute(name, ids.map((i) => (i === id ? other : i)).join(" "));
       }
     }
+    for (const link of $$("a[href^='#']", dialog)) if (link.getAttribute("href") === `#${id}`) link.setAttribute("href", `#${other}`);
   }
 }
 
-// A dialog that a page comes with, such as the one that shows a new key, is
-// made modal. It is not closed by accident while the key is not copied.
-for (const dialog of $$("dialog[open]")) {
-  dialog.close();
+// A dialog that a page comes with, which shows a new key, is made modal. While
+// the key is not copied, nothing closes it, and nothing leaves the page, without
+// a question. (Only the first "cancel" of an Escape can be prevented: browsers
+// let a second one through. So Escape is caught before it becomes one.)
+function hold(root) {
+  const dialog = root.querySelector("dialog[open]");
+  if (!dialog) return false;
+  const leave = dialog.querySelector("form[method=get]");
+  dialog.removeAttribute("open");
+  dialog.setAttribute("closedby", "none");
   dialog.showModal();
-  dialog.addEventListener("cancel", (event) => {
-    event.preventDefault();
-    dialog.querySelector("form[method=get] button")?.click();
-  });
+  dialog.addEventListener("cancel", (event) => { event.preventDefault(); leave?.querySelector("button").click(); });
+  dialog.addEventListener("close", () => { if (dialog.isConnected && !dialog.open) dialog.showModal(); });
   dialog.addEventListener("submit", (event) => {
-    if (!dialog.hasAttribute("data-uncopied")) return;
-    if (!confirm(dialog.dataset.uncopied)) event.preventDefault();
+    if (!dialog.hasAttribute("data-uncopied") || event.target !== leave) return;
+    if (confirm(dialog.dataset.uncopied)) dialog.removeAttribute("data-uncopied");
+    else event.preventDefault();
   });
+  // A reload and "back" lead to where Done leads, not to the form once more.
+  if (leave && root === document) history.replaceState(null, "", leave.getAttribute("action"));
+  return true;
 }
+hold(document);
+addEventListener("keydown", (event) => {
+  const dialog = document.querySelector("dialog[closedby=none]:modal");
+  if (event.key !== "Escape" || !dialog) return;
+  event.preventDefault();
+  if (!event.repeat) dialog.querySelector("form[method=get] button")?.click();
+}, true);
+addEventListener("beforeunload", (event) => { if (document.querySelector("dialog[data-uncopied]")) event.preventDefault(); });
 
 // Nor is any secret in the page that the browser may keep for "back".
 addEventListener("pagehide", () => { for (const secret of $$(".secret, [data-secret]")) secret.textContent = ""; });
@@ -146,7 +250,8 @@ document.addEventListener("submit", (event) => {
 });
 addEventListener("pageshow", () => { for (const form of $$("form[data-sent]")) delete form.dataset.sent; });
 
-tellTimes(document);
+prepare(document);
+document.querySelector("main [aria-invalid=true]")?.focus();
 
 // Live parts are looked at again while the page is. What is ticked or unfolded
 // in them stays so, and nothing moves under the one who is in it.
@@ -158,12 +263,12 @@ if (live.length > 0) setInterval(async () => {
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
   for (const part of live) {
     const fresh = page.getElementById(part.id);
-    if (!fresh || part.contains(document.activeElement)) continue;
+    if (!fresh || !part.isConnected || part.contains(document.activeElement)) continue;
     const ticked = new Set([...$$("input:checked", part)].map((box) => box.name + box.value));
     for (const box of $$("input[type=checkbox]", fresh)) box.checked = ticked.has(box.name + box.value);
     const folds = $$("details", fresh);
     $$("details", part).forEach((fold, i) => { if (folds[i]) folds[i].open = fold.open; });
     part.replaceChildren(...[...fresh.childNodes].map((node) => document.adoptNode(node)));
-    tellTimes(part);
+    prepare(part);
   }
 }, 10_000);
