@@ -77,9 +77,3 @@ type AuthFailureCount struct {
 	KeyID  string `json:"key_id,omitempty"`
 	Count  int64  `json:"count"`
 }
-
-// AlertEvent is the data of the events whose types are those of alerts, and of
-// auth.failures_ended.
-type AlertEvent struct {
-	Alert Alert `json:"alert"`
-}

@@ -25,6 +25,7 @@ type EventData struct {
 	Role          *Role                `json:"role,omitempty"`
 	Member        *Member              `json:"member,omitempty"`
 	Endpoint      *Endpoint            `json:"endpoint,omitempty"`
+	Alert         *Alert               `json:"alert,omitempty"`
 	Subject       *EventSubject        `json:"subject,omitempty"`
 }
 
@@ -57,7 +58,7 @@ const (
 func EventTypes() []EventType {
 	const (
 		keys, members, roles     = "api.key.view", "api.member.view", "api.role.view"
-		secrets                  = "api.webhook_secret.view"
+		secrets, usage           = "api.webhook_secret.view", "api.usage.view"
 		workspaces, ends, audits = "api.workspace.view", "api.endpoint.view", "api.audit.view"
 	)
 	return []EventType{
@@ -71,6 +72,15 @@ func EventTypes() []EventType {
 		{"key.expired", "A key reached its end", keys, "key"},
 		{"key.rolled_back", "A key got its former end back when its replacement was revoked", keys, "key"},
 		{"key.deleted", "A key was deleted, by someone or by retention", keys, "key"},
+		{string(AlertKeyExposed), "A key was revoked because others may have it", keys, "alert"},
+		{string(AlertKeyExpiring), "The end of a key comes near; once for each stage, such as 30d, 7d and 1d before", keys, "alert"},
+		{string(AlertKeyRotationDue), "A key comes near the age that the profile recommends, and again when it is past", keys, "alert"},
+		{string(AlertKeyIdle), "A key was not used for as long as the profile allows", keys, "alert"},
+		{string(AlertKeyStillUsed), "A replaced key is near its end and still in use", keys, "alert"},
+		{string(AlertKeyStillTried), "A key that is revoked or expired is still being tried", keys, "alert"},
+
+		{string(AlertAuthFailures), "Far more keys than usual are refused", usage, "alert"},
+		{EventAuthFailuresEnded, "No more keys than usual are refused any more", usage, "alert"},
 
 		{"webhook_secret.created", "A webhook secret was created, or made as the replacement of another", secrets, "webhook_secret"},
 		{"webhook_secret.updated", "A webhook secret was edited", secrets, "webhook_secret"},

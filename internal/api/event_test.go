@@ -100,7 +100,7 @@ func (h *house) subscribe(ws string, b *mailbox, types ...string) keystile.Creat
 // pages, the clock and receivers do.
 func elsewhere() []string {
 	return []string{
-		"key.expired", "webhook_secret.expired", "member.joined", "member.recovered", "member.link_created", "endpoint.disabled",
+		"key.expiring", "key.expired", "key.rotation_due", "key.idle", "key.still_used", "auth.failures_ended", "webhook_secret.expired", "member.joined", "member.recovered", "member.link_created", "endpoint.disabled",
 		"session.began", "session.ended", "session.refused", "passkey.added", "passkey.renamed", "passkey.removed", "passkey.refused", "link.created",
 	}
 }
@@ -141,6 +141,15 @@ func TestEvents(t *testing.T) {
 	secret(fresh.Secret)
 	do("POST", "/v1/keys/"+fresh.Key.ID+"/revoke", fields{"reason": "r", "rollback": true})
 	do("DELETE", path, nil)
+
+	leaked := want[keystile.CreatedKey](t, do("POST", at+"/keys", fields{"name": "Leaked"}), 201)
+	secret(leaked.Secret)
+	do("POST", "/v1/keys/"+leaked.Key.ID+"/revoke", fields{"reason": "exposure_suspected"})
+	tries := make([]fields, 200)
+	for i := range tries {
+		tries[i] = fields{"key": leaked.Secret, "ip": fmt.Sprintf("2001:db8::%x:1", i%3), "user_agent": "old/1"}
+	}
+	do("POST", "/v1/verify/batch", fields{"requests": tries})
 
 	hook := want[keystile.CreatedWebhookSecret](t, do("POST", at+"/webhook-secrets", fields{"label": "C", "environment": "production", "expires_at": time.Now().Add(time.Hour)}), 201)
 	secret(hook.Secret)
@@ -257,6 +266,11 @@ func TestEventTypesAreAll(t *testing.T) {
 		t.Fatalf("only %d actions were found", len(recorded))
 	}
 	tests := []string{keystile.EventEndpointTest, keystile.EventWebhookSecretTest}
+	// Alerts are told of by one call for all of their types.
+	recorded[keystile.EventAuthFailuresEnded] = "failure.go"
+	for _, a := range keystile.AlertTypes() {
+		recorded[string(a)] = "watch.go"
+	}
 	for name, file := range recorded {
 		if _, ok := keystile.EventTypeOf(name); ok == slices.Contains(none, name) {
 			t.Errorf("%s in %s is a type of event: %t", name, file, ok)

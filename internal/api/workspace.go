@@ -77,8 +77,8 @@ type listAuditInput struct {
 	ByID
 	Paged
 	Action string    `query:"action" maxLength:"64" doc:"Such as key.revoked, or key.* for all of keys"`
-	Object string    `query:"object" maxLength:"100" doc:"ID or name of what was changed"`
-	Actor  string    `query:"actor" maxLength:"100" doc:"ID or name of who changed it"`
+	Object string    `query:"object" maxLength:"100" doc:"ID of what was changed, or a part of its name in upper or lower case"`
+	Actor  string    `query:"actor" maxLength:"100" doc:"ID of who changed it, or a part of their name in upper or lower case, or their kind: person, key, operator or system"`
 	Since  time.Time `query:"since"`
 	Until  time.Time `query:"until"`
 }

@@ -1,4 +1,4 @@
-// Package courier sends events to endpoints. It takes them from the outbox,
+// Package courier sends events to endpoints, and mails of alerts to members. It takes them from the outbox,
 // which is part of the store, so whatever was committed is sent at least once;
 // signs, sends and notes what became of each attempt. What an endpoint gets
 // and when it is stopped are rules, and stand in package keyring.
@@ -54,11 +54,14 @@ type Courier struct {
 	observe Observe
 	wake    chan struct{}
 	results chan result
+	turned  chan turned
 
 	// Only Run's goroutine touches these.
 	boxes   map[string]*box // endpoints that this node sends to, by ID
 	flying  int             // attempts under way
-	tried   []result        // outcomes that are not written yet
+	tried   []result        // outcomes that are not written yet, in the order in which they came
+	turning bool            // something is being written
+	after   time.Time       // nothing is written before, since writing failed
 	renewed time.Time
 
 	tests   sync.Mutex
@@ -72,7 +75,7 @@ func New(k *keyring.Keyring, log *slog.Logger, o Observe) *Courier {
 	}
 	return &Courier{
 		keyring: k, node: rand.Text(), log: log, observe: o,
-		wake: make(chan struct{}, 1), results: make(chan result, atOnce),
+		wake: make(chan struct{}, 1), results: make(chan result, atOnce), turned: make(chan turned, 1),
 		boxes: map[string]*box{}, testing: map[string]bool{},
 	}
 }
@@ -106,8 +109,8 @@ func (c *Courier) Run(ctx context.Context) {
 	at := make(chan struct{})
 	close(at)
 	for {
-		var now <-chan struct{} // ready when there is something to do already
-		if woken || len(c.tried) > 0 {
+		var now <-chan struct{} // ready when there is something to write already
+		if (woken || len(c.tried) > 0) && c.mayTurn() {
 			now = at
 		}
 		select {
@@ -119,11 +122,13 @@ func (c *Courier) Run(ctx context.Context) {
 			woken = true
 		case r := <-c.results:
 			c.landed(r)
+		case t := <-c.turned:
+			woken = c.settle(work, t) || woken
 		case <-look.C:
 			if !woken {
 				woken = c.waiting(work)
 			}
-			if len(c.boxes) > 0 {
+			if len(c.boxes) > 0 && !c.turning {
 				c.load(work) // what has come due meanwhile
 			}
 		}
@@ -135,8 +140,9 @@ func (c *Courier) Run(ctx context.Context) {
 				more = false
 			}
 		}
-		if woken || len(c.tried) > 0 || c.idle() || c.renewalDue() {
-			woken = c.turn(work)
+		if c.mayTurn() && (woken || len(c.tried) > 0 || c.idle() || c.renewalDue()) {
+			woken = false
+			c.turn(work)
 		}
 		c.dispatch(work)
 	}
@@ -178,43 +184,62 @@ func (c *Courier) landed(r result) {
 	c.tried = append(c.tried, r)
 }
 
-// turn writes outcomes, hands events on, claims and releases endpoints, and
-// then reads what is to be sent. It tells whether there is more to do at once.
-func (c *Courier) turn(ctx context.Context) (more bool) {
-	t := keyring.Turn{Node: c.node, Claim: len(c.boxes) < atOnce, Renew: c.renewalDue()}
-	writing := c.tried[:min(len(c.tried), writeTogether)]
+// mayTurn tells whether something can be written now.
+func (c *Courier) mayTurn() bool { return !c.turning && !time.Now().Before(c.after) }
+
+// turned is what became of a turn.
+type turned struct {
+	turn  keyring.Turn
+	begun time.Time
+	more  bool
+	err   error
+}
+
+// turn begins to write outcomes, to hand events on, and to claim and release
+// endpoints. Attempts go on meanwhile: a commit takes longer than many of them.
+func (c *Courier) turn(ctx context.Context) {
+	t := turned{turn: keyring.Turn{Node: c.node, Claim: len(c.boxes) < atOnce, Renew: c.renewalDue()}, begun: time.Now()}
 	left := map[string]int{}
-	for _, r := range writing {
-		t.Tried = append(t.Tried, r.tried)
+	for _, r := range c.tried[:min(len(c.tried), writeTogether)] {
+		t.turn.Tried = append(t.turn.Tried, r.tried)
 		left[r.tried.EndpointID]++
 	}
 	for id, b := range c.boxes {
 		if len(b.queue) == 0 && b.flying == 0 && b.unwritten == left[id] {
-			t.Done = append(t.Done, id)
+			t.turn.Done = append(t.turn.Done, id)
 		}
 	}
-	begun := time.Now()
-	more, err := c.keyring.Turn(ctx, t)
-	if err != nil {
-		c.trouble("write what became of deliveries; it is tried again", err)
-		sleep(ctx, lookEvery)
+	c.turning = true
+	go func() {
+		t.more, t.err = c.keyring.Turn(ctx, t.turn)
+		c.turned <- t
+	}()
+}
+
+// settle takes note of what a turn has written, and reads what is to be sent.
+// It tells whether there is more to do at once.
+func (c *Courier) settle(ctx context.Context, t turned) (more bool) {
+	c.turning = false
+	if t.err != nil {
+		c.trouble("write what became of deliveries; it is tried again", t.err)
+		c.after = time.Now().Add(lookEvery)
 		return true
 	}
-	if t.Renew || len(c.boxes) == 0 {
-		c.renewed = begun
+	if t.turn.Renew || len(c.boxes) == 0 {
+		c.renewed = t.begun
 	}
-	for _, r := range writing {
-		b := c.boxes[r.tried.EndpointID]
+	for _, r := range t.turn.Tried {
+		b := c.boxes[r.EndpointID]
 		b.unwritten--
-		delete(b.busy, r.tried.DeliveryID)
+		delete(b.busy, r.DeliveryID)
 	}
-	c.tried = append(c.tried[:0], c.tried[len(writing):]...)
-	for _, id := range t.Done {
+	c.tried = append(c.tried[:0], c.tried[len(t.turn.Tried):]...)
+	for _, id := range t.turn.Done {
 		c.boxes[id].close()
 		delete(c.boxes, id)
 	}
 	c.load(ctx)
-	return more
+	return t.more
 }
 
 // load reads the endpoints of this node and what is due for them.
@@ -315,8 +340,13 @@ func unsent(err error) (o outcome) {
 func (c *Courier) end(ctx context.Context, stop context.CancelFunc) {
 	cut := time.AfterFunc(Grace, stop)
 	defer cut.Stop()
-	for c.flying > 0 {
-		c.landed(<-c.results)
+	for c.flying > 0 || c.turning {
+		select {
+		case r := <-c.results:
+			c.landed(r)
+		case t := <-c.turned:
+			c.settle(ctx, t)
+		}
 	}
 	var ids []string
 	for id := range c.boxes {
@@ -344,15 +374,5 @@ func (c *Courier) end(ctx context.Context, stop context.CancelFunc) {
 func (c *Courier) trouble(doing string, err error) {
 	if !errors.Is(err, context.Canceled) {
 		c.log.Error("deliveries: "+doing, "error", err)
-	}
-}
-
-// sleep waits for d or until ctx ends.
-func sleep(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
 	}
 }

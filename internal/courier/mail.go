@@ -1,6 +1,3 @@
-// Package courier carries what happened to those who asked to know of it:
-// events to the endpoints of workspaces, and mails to their members. It knows
-// no SQL and no rule.
 package courier
 
 import (

@@ -3,11 +3,13 @@ package dashboard_test
 import (
 	"context"
 	"net/http"
+	"net/netip"
 	"testing"
 	"time"
 
 	"github.com/keystile/keystile"
 	"github.com/keystile/keystile/internal/keyring"
+	"github.com/keystile/keystile/internal/verify"
 	"github.com/keystile/keystile/keystiletest"
 )
 
@@ -63,4 +65,77 @@ func TestExposureAlertIP14(t *testing.T) {
 	other := s.NewWorkspace("Other", "").ID
 	inRole(t, s, other, "admin").post("/w/" + other + "/alerts/" + alert + "/seen").is(http.StatusNotFound)
 	v.get(base + "/alerts?state=closed").is(http.StatusOK).shows("None yet")
+}
+
+// IP10, VQ9: each alert has the one action that it needs, for who may take it;
+// the form leads back to the alerts, and what is done closes the alert.
+func TestAlertActions(t *testing.T) {
+	dir := t.TempDir()
+	s := product(t, "ipaware", keystiletest.Dir(dir))
+	v, base := admin(t, s), "/w/"+s.Workspace
+	end := time.Now().Add(5 * day)
+	old, ends := s.Key(s.Workspace, keystile.CreateKey{Name: "Old"}).Key, s.Key(s.Workspace, keystile.CreateKey{Name: "Ends", ExpiresAt: &end, Environment: "development"}).Key
+	idle := s.Key(s.Workspace, keystile.CreateKey{Name: "Idle", Environment: "development"}).Key
+	rewrite(t, dir, `UPDATE keys SET created_at = $1, look_at = 0 WHERE id = $2`, time.Now().Add(-91*day).UnixMilli(), old.ID)
+	rewrite(t, dir, `INSERT INTO key_use (key_id, at, address, user_agent) VALUES ($1, $2, '', '')`, old.ID, time.Now().UnixMilli())
+	rewrite(t, dir, `UPDATE keys SET created_at = $1, look_at = 0 WHERE id = $2`, time.Now().Add(-50*day).UnixMilli(), ends.ID)
+	rewrite(t, dir, `UPDATE keys SET created_at = $1, look_at = 0 WHERE id = $2`, time.Now().Add(-120*day).UnixMilli(), idle.ID)
+	var list *page
+	for limit := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+		if list = v.get(base + "/alerts").is(http.StatusOK); len(list.find("section", "Old")) > 0 && len(list.find("section", "Ends")) > 0 && len(list.find("section", "Idle")) > 0 {
+			break
+		}
+		if time.Now().After(limit) {
+			t.Fatalf("alerts are missing after a minute: %s", list.words())
+		}
+	}
+	for name, c := range map[string]struct{ title, button, leads string }{
+		"Old":  {"Rotation overdue: Old", "Rotate", base + "/keys/" + old.ID + "/rotate"},
+		"Ends": {"Expires soon: Ends", "Create New Key", base + "/keys/new"},
+		"Idle": {"Idle: Idle", "Revoke", base + "/keys/" + idle.ID + "/revoke"},
+	} {
+		section := list.one("section", c.title, c.button)
+		found := false
+		for n := range section.Descendants() {
+			found = found || n.Data == "form" && attribute(n, "action") == c.leads && attribute(n, "method") == "get"
+		}
+		if !found {
+			t.Errorf("%s leads not to %s", name, c.leads)
+		}
+	}
+	// A viewer reads them, and can do nothing about them.
+	for _, button := range inRole(t, s, s.Workspace, "viewer").get(base + "/alerts").is(http.StatusOK).shows("Rotation overdue: Old").find("main") {
+		for n := range button.Descendants() {
+			if n.Data == "button" {
+				t.Errorf("a viewer has the button %q", text(n))
+			}
+		}
+	}
+	p := v.get(base + "/keys/" + idle.ID + "/revoke?back=alerts").is(http.StatusOK)
+	v.done(base+"/keys/"+idle.ID+"/revoke", append(p.hidden(), "reason", "unneeded")...)
+	v.get(base+"/alerts").shows("Old", "Ends").lacks("Idle: Idle")
+	v.get(base+"/alerts?state=closed").is(http.StatusOK).shows("Idle: Idle", "Closed")
+}
+
+// IP11: the operator's people see attempts with what is no key; a tenant's do not.
+func TestAlertOfUnknownKeysIP11(t *testing.T) {
+	s := product(t, "ipaware")
+	if err := s.Keyring().FlushMisses(t.Context(), []verify.Miss{
+		{Code: keystile.CodeUnknown, Source: verify.Source(netip.MustParseAddr("2001:db8:7::1")), Count: 500, Last: time.Now()},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	v := operator(t, s)
+	for limit := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+		p := v.get("/w/ws_operator/alerts").is(http.StatusOK)
+		if len(p.find("section", "Failed authentication")) == 1 {
+			p.shows("500 refused keys since", "usual is 0 at most", "unknown 500", "2001:db8:7::/64")
+			break
+		}
+		if time.Now().After(limit) {
+			t.Fatalf("no alert after a minute: %s", p.words())
+		}
+	}
+	admin(t, s).get("/w/" + s.Workspace + "/alerts").is(http.StatusOK).shows("Nothing to see to")
+	inRole(t, s, s.Workspace, "admin").get("/w/ws_operator/alerts").is(http.StatusNotFound)
 }

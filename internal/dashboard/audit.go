@@ -30,7 +30,7 @@ type auditFilter struct {
 // auditPage is a part of the audit log.
 type auditPage struct {
 	Filter  auditFilter
-	Actions []string // that are offered
+	Actions []actionGroup // that are offered
 	Entries []auditRow
 	Next    string // address of the next page; "" on the last
 	Export  string // address of the export, without its format
@@ -41,6 +41,7 @@ type auditPage struct {
 type auditRow struct {
 	keystile.AuditEntry
 
+	Title    string // of the action
 	Who      string // name of who did it
 	ByActor  string // addresses of the log of the same actor
 	ByObject string // and of the same object
@@ -50,17 +51,6 @@ type auditRow struct {
 // fieldChange is what a change did to one field.
 type fieldChange struct {
 	Name, Before, After string
-}
-
-// auditActions are the actions that the filter offers. Any other can be typed.
-func auditActions() []string {
-	return []string{
-		"key.*", "key.created", "key.updated", "key.rotated", "key.rolled_back", "key.disabled", "key.enabled", "key.expired",
-		"key.revoked", "key.reviewed", "key.deleted", "member.*", "member.invited", "member.link_created", "member.updated", "member.removed",
-		"role.*", "role.created", "role.updated", "role.deleted",
-		"workspace.*", "workspace.created", "workspace.updated", "workspace.suspended", "workspace.resumed",
-		"link.*", "link.created", "link.used", "portal.created",
-	}
 }
 
 // auditFilter reads the filter of the address.
@@ -110,7 +100,7 @@ func (v *visit) showAudit() error {
 		query.Cursor, query.Limit = v.r.URL.Query().Get("cursor"), auditPageSize
 		list, err = v.keyring().Audit(v.r.Context(), v.actor, v.workspace.ID, query)
 	}
-	page := auditPage{Filter: f, Actions: auditActions(), Export: f.address(path+"/export", "")}
+	page := auditPage{Filter: f, Actions: actionGroups(f.Action), Export: f.address(path+"/export", "")}
 	if page.Problem = v.correctable(err); page.Problem == nil && err != nil {
 		return err
 	}
@@ -118,7 +108,7 @@ func (v *visit) showAudit() error {
 		page.Next = f.address(path, list.NextCursor)
 	}
 	for _, e := range list.Data {
-		row := auditRow{AuditEntry: e, Who: cmp.Or(e.Actor.Name, e.Actor.ID, e.Actor.Kind), Changes: changes(e)}
+		row := auditRow{AuditEntry: e, Title: actionTitle(e.Action), Who: partyName(e.Actor), Changes: changes(e)}
 		row.ByActor = auditFilter{Actor: cmp.Or(e.Actor.ID, e.Actor.Name)}.address(path, "")
 		row.ByObject = auditFilter{Object: cmp.Or(e.ObjectID, e.ObjectName)}.address(path, "")
 		page.Entries = append(page.Entries, row)

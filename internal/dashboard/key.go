@@ -229,21 +229,6 @@ func formStatus(problem *keystile.Error) int {
 	return problem.Status
 }
 
-// partyName is what people call who did something.
-func partyName(p keystile.Party) string {
-	switch {
-	case p.Kind == "system":
-		return "Keystile"
-	case p.Kind == "operator" && p.Name != "":
-		return "Operator (" + p.Name + ")"
-	case p.Kind == "operator":
-		return "Operator"
-	case p.Name != "":
-		return p.Name
-	}
-	return p.ID
-}
-
 // roleTitle is what people call a role.
 func (d *Dashboard) roleTitle(name string) string {
 	if r, ok := d.door.Profile.Role(name); ok && r.Title != "" {

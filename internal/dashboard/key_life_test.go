@@ -410,9 +410,9 @@ func TestEndAllThatSomebodyMade(t *testing.T) {
 		made = append(made, k.Secret)
 	}
 	mine, mineID := create(v, s, "Mine")
-	p := v.get(list + "?created_by=" + maker.Key.ID).shows("Only what Automat has made").lacks("Mine")
+	p := v.get(list + "?created_by=" + maker.Key.ID).shows("Only what Key “Automat” has made").lacks("Mine")
 	ask := attribute(p.one("form", "Revoke all of them"), "action")
-	v.get(ask+"?made_by="+maker.Key.ID).is(http.StatusOK).shows("Every valid key that Automat has made", "and 110 more").one("button", "Revoke all")
+	v.get(ask+"?made_by="+maker.Key.ID).is(http.StatusOK).shows("Every valid key that Key “Automat” has made", "and 110 more").one("button", "Revoke all")
 	v.done(ask, "made_by", maker.Key.ID, "reason", "exposure_suspected").shows("All of them")
 	for i, secret := range made {
 		if code := decided(t, s, secret); code != keystile.CodeRevoked {

@@ -209,9 +209,7 @@ func trailOf(e keystile.AuditEntry) trailEntry {
 	t := trailEntry{At: e.At, Who: partyName(e.Actor), Reason: e.Reason, From: e.Address}
 	_, what, _ := strings.Cut(e.Action, ".")
 	what = strings.ReplaceAll(what, "_", " ")
-	if what != "" {
-		t.What = strings.ToUpper(what[:1]) + what[1:]
-	}
+	t.What = capital(what)
 	if e.Action == "key.updated" || e.Action == "webhook_secret.updated" {
 		names := slices.Sorted(maps.Keys(e.After))
 		for name := range e.Before {

@@ -33,7 +33,9 @@ func (d *Dashboard) newPages() (pages, error) {
 		"has":     func(list []string, s string) bool { return slices.Contains(list, s) },
 		"party":   partyName,
 		"program": program,
+		"means":   d.permissionMeaning,
 		"role":    d.roleTitle,
+		"plan":    d.planTitle,
 		"place":   d.environmentTitle,
 		"reason":  d.reasonTitle,
 	}).ParseFS(templates, "templates/part/*.html")
@@ -68,9 +70,11 @@ type view struct {
 	Base         string // path of the workspace's pages
 	Path         string // of this page
 	Nav          []navItem
-	Once         bool   // whoever is signed in came by a link, and has no other way in yet
 	Embedded     bool   // in a frame of the product's page, perhaps
 	Done         string // what the form before this page has done
+	Stranded     bool   // who is signed in has no way back in
+	Places       []keyring.Seat
+	Everywhere   bool // and all the others
 	Page         any
 }
 
@@ -89,7 +93,7 @@ func (v *visit) nav() []navItem {
 	for _, item := range []struct{ name, path, needs string }{
 		{v.door.Profile.Word("menu"), "/keys", "api.key.view"},
 		{v.door.Profile.Word("menu"), "/webhook-secrets", "api.webhook_secret.view"}, // for those who see no keys
-		{v.door.Profile.Word("menu"), "/endpoints", "api.endpoint.view"}, // and no webhook secrets
+		{v.door.Profile.Word("menu"), "/endpoints", "api.endpoint.view"},             // and no webhook secrets
 		{v.door.Profile.Word("hygiene_title"), "/hygiene", "api.key.view"},
 		{v.door.Profile.Word("alerts_title"), "/alerts", "api.usage.view"},
 		{v.door.Profile.Word("usage_title"), "/usage", "api.usage.view"},
@@ -117,13 +121,20 @@ func (v *visit) nav() []navItem {
 // show writes a page.
 func (v *visit) show(status int, name, title string, page any) {
 	p := v.door.Profile
+	before := v.r.URL.Query().Get("done")
+	if status >= http.StatusBadRequest {
+		before = "" // what was done before is no part of a refusal
+	}
 	data := view{
 		Product: p.Product, Logo: p.Branding.Logo, SupportEmail: p.Branding.SupportEmail, DocsURL: p.Branding.DocsURL,
 		Title: title, Known: v.known(), Session: v.session, Workspace: v.workspace, Path: v.r.URL.Path, Nav: v.nav(),
-		Once: v.cameOnce(), Embedded: v.session.Kind == keyring.SessionPortal, Done: done(v.r.URL.Query().Get("done")), Page: page,
+		Embedded: v.session.Kind == keyring.SessionPortal, Done: done(before), Page: page,
 	}
 	if v.workspace.ID != "" {
 		data.Base = v.base()
+	}
+	if err := v.surround(&data); err != nil {
+		v.door.Log.Error("what stands around a page cannot be read", "page", name, "error", err)
 	}
 	var out bytes.Buffer // a page is whole or not there
 	if err := v.pages[name].ExecuteTemplate(&out, "layout", data); err != nil {
@@ -140,15 +151,27 @@ func (v *visit) show(status int, name, title string, page any) {
 	_, _ = out.WriteTo(v.w) // fails when the client has gone
 }
 
-// cameOnce tells whether somebody came by a link, which works once, and has no
-// passkey to come again by. Their own pages say so anyway.
-func (v *visit) cameOnce() bool {
-	if v.session.Kind != keyring.SessionLink || v.passkeys == nil || strings.HasPrefix(v.r.URL.Path, "/account") {
-		return false
+// surround adds where else the person can go, and whether they can come back.
+func (v *visit) surround(data *view) (err error) {
+	if !v.known() {
+		return nil
 	}
-	own, err := v.keyring().Passkeys(v.r.Context(), v.session)
-	return err == nil && len(own) == 0 // a page is worth more than this hint
+	if v.workspace.ID != "" {
+		if data.Places, data.Everywhere, err = v.keyring().Seats(v.r.Context(), v.session); err != nil {
+			return err
+		}
+		data.Places = data.Places[:min(len(data.Places), placesShown)]
+	}
+	if strings.HasPrefix(v.r.URL.Path, "/account") || v.r.URL.Path == "/sign-out" {
+		return nil // which say it themselves
+	}
+	data.Stranded, err = v.stranded()
+	return err
 }
+
+// placesShown is how many workspaces the switcher lists. The page of
+// workspaces has them all.
+const placesShown = 12
 
 // contentPolicy lets a page load what is ours and nothing else.
 func (v *visit) contentPolicy() string {
@@ -217,6 +240,8 @@ func done(name string) string {
 		return "It is sent again now."
 	case "replayed":
 		return "What failed is sent again now."
+	case "again":
+		return "Signed in. Go back to the tab with your form, and press Continue there."
 	case "reviewed":
 		return "Review noted."
 	}

@@ -62,7 +62,7 @@ func (v *visit) debug() error {
 	if page.Body == "" {
 		page.Body = rest
 	}
-	verdict, err := v.explain(keystile.VerifyWebhookRequest{
+	verdict, err := v.diagnose(keystile.VerifyWebhookRequest{
 		Headers: headers, Environment: page.Environment, Secret: v.r.PostFormValue("secret"), Payload: page.Body,
 	})
 	if page.Problem = v.correctable(err); page.Problem == nil && err != nil {
@@ -92,10 +92,10 @@ func (v *visit) pastedTooMuch(page debuggerPage) error {
 	return nil
 }
 
-// explain asks for the verdict. Browsers send every line break of a form as
+// diagnose asks for the verdict. Browsers send every line break of a form as
 // CRLF, whatever was pasted, so the body is taken with LF first, which nearly
 // all senders write, and then as it came.
-func (v *visit) explain(in keystile.VerifyWebhookRequest) (keystile.WebhookVerdict, error) {
+func (v *visit) diagnose(in keystile.VerifyWebhookRequest) (keystile.WebhookVerdict, error) {
 	sent := in.Payload
 	in.Payload = strings.ReplaceAll(sent, "\r\n", "\n")
 	verdict, err := v.keyring().VerifyWebhook(v.r.Context(), v.actor, v.workspace.ID, in)

@@ -17,8 +17,8 @@ const maxSources = 200
 // AuditQuery says which entries of the audit log to list.
 type AuditQuery struct {
 	Action       string // such as key.revoked, or key.* for all of keys
-	Object       string // ID or name
-	Actor        string // ID or name
+	Object       string // ID, or a part of the name in any case
+	Actor        string // ID, or a part of the name in any case, or the kind
 	Since, Until *time.Time
 	Cursor       string
 	Limit        int // 1 to MaxLimit; 0 means DefaultLimit

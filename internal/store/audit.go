@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/keystile/keystile"
 )
@@ -57,8 +58,8 @@ func (tx *Tx) InsertAudit(e keystile.AuditEntry) error {
 type AuditFilter struct {
 	WorkspaceID  string
 	Action       string    // exact, or with a last "*" a beginning; "" for all
-	Object       string    // ID or name; "" for all
-	Actor        string    // ID or name; "" for all
+	Object       string    // ID, or a part of the name in any case; "" for all
+	Actor        string    // ID, or a part of the name in any case, or the kind; "" for all
 	Since, Until time.Time // zero for open
 	Cursor       string    // ID of the last entry of the page before
 	Limit        int
@@ -80,15 +81,21 @@ func (tx *Tx) Audit(s Scope, f AuditFilter) ([]keystile.AuditEntry, error) {
 	} else if n > 0 {
 		and(`a.action = $`, f.Action)
 	}
-	// An ID is found by its index. A name is looked for in the whole log.
+	// An ID is found by its index. A part of a name is looked for in the
+	// workspace's log from its end, until the page is full.
 	for _, who := range []struct{ value, column string }{{f.Object, "object"}, {f.Actor, "actor"}} {
 		switch {
 		case who.value == "":
 		case isID(who.value):
 			and(`a.`+who.column+`_id = $`, who.value)
 		default:
-			and(`$`, who.value)
-			where += ` IN (a.` + who.column + `_id, a.` + who.column + `_name)`
+			args = append(args, who.value, loose(who.value))
+			id, name := itoa(len(args)-1), itoa(len(args))
+			where += ` AND (a.` + who.column + `_id = $` + id + ` OR LOWER(a.` + who.column + `_name) LIKE $` + name + ` ESCAPE '\'`
+			if who.column == "actor" {
+				where += ` OR a.actor_kind = LOWER($` + id + `)`
+			}
+			where += `)`
 		}
 	}
 	if !f.Since.IsZero() {
@@ -97,10 +104,61 @@ func (tx *Tx) Audit(s Scope, f AuditFilter) ([]keystile.AuditEntry, error) {
 	if !f.Until.IsZero() {
 		and(`a.at < $`, millis(f.Until))
 	}
-	if f.Cursor != "" {
-		and(`a.id < $`, f.Cursor)
+	return tx.auditPages(where, args, f)
+}
+
+// auditPages reads the entries that a condition names, and of those the ones
+// that fit the filter, until there are as many as were asked for.
+func (tx *Tx) auditPages(where string, args []any, f AuditFilter) (out []keystile.AuditEntry, err error) {
+	size := f.Limit
+	if !ascii(f.Object + f.Actor) {
+		size = max(size, 500) // many may not fit
 	}
-	return queryAll(tx, scanAudit, `SELECT `+auditColumns+` FROM audit a`+where+` ORDER BY a.id DESC LIMIT $4`, args...)
+	args[3] = size
+	for cursor := f.Cursor; ; {
+		page, args := where, args
+		if cursor != "" {
+			args = append(args[:len(args):len(args)], cursor)
+			page += ` AND a.id < $` + itoa(len(args))
+		}
+		rows, err := queryAll(tx, scanAudit, `SELECT `+auditColumns+` FROM audit a`+page+` ORDER BY a.id DESC LIMIT $4`, args...)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range rows {
+			if f.fits(e) && len(out) < f.Limit {
+				out = append(out, e)
+			}
+		}
+		if len(rows) < size || len(out) >= f.Limit {
+			return out, nil
+		}
+		cursor = rows[len(rows)-1].ID
+	}
+}
+
+// fits holds an entry against what the database could only guess: the
+// databases disagree on the case of letters beyond ASCII.
+func (f AuditFilter) fits(e keystile.AuditEntry) bool {
+	has := func(value, id, name string) bool {
+		return value == "" || value == id || strings.Contains(fold(name), fold(value))
+	}
+	return has(f.Object, e.ObjectID, e.ObjectName) && (has(f.Actor, e.Actor.ID, e.Actor.Name) || strings.EqualFold(f.Actor, e.Actor.Kind))
+}
+
+func ascii(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r > unicode.MaxASCII })
+}
+
+// loose makes a pattern that fits every text that fold would find a query in,
+// and perhaps a few more: any letter may stand for one beyond ASCII.
+func loose(query string) string {
+	return strings.Map(func(r rune) rune {
+		if r > unicode.MaxASCII {
+			return '%'
+		}
+		return r
+	}, like(query))
 }
 
 // isID tells whether a text has the form of the IDs that are made here.

@@ -245,6 +245,10 @@ func (c *carrier) tidy() error {
 	queries := []string{
 		`DELETE FROM members WHERE person_id NOT IN (SELECT id FROM people)`,
 		`DELETE FROM passkeys WHERE person_id NOT IN (SELECT id FROM people)`,
+		// The deliveries are the backup's: what the former store knew of its own
+		// says nothing about when these are due.
+		`UPDATE main.endpoints SET claimed_by = '', claimed_till = 0, due_at = COALESCE(
+			(SELECT MIN(d.next_at) FROM main.deliveries d WHERE d.endpoint_id = endpoints.id AND d.state = 0), 0)`,
 		`DROP TABLE temp.gone`, `DROP TABLE temp.touched`,
 	}
 	for _, table := range []string{"keys", "webhook_secrets"} {

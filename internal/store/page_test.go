@@ -255,7 +255,10 @@ func auditFilter(t *testing.T, f *fixture) {
 	actions := []string{"key.created", "key.revoked", "keyring.x", "k%", "workspace.updated", "key_x"}
 	for n := range 12 {
 		e := auditEntry(acme, n) // n seconds after noon
-		e.Action, e.ObjectID, e.Actor.ID = actions[n%6], keyID(n%4), keyID(n%3)
+		e.Action, e.ObjectID, e.Actor.ID, e.Actor.Name = actions[n%6], keyID(n%4), keyID(n%3), "Ada Lovelace"
+		if n%6 == 4 {
+			e.ObjectName = "New Year's Ärger"
+		}
 		entries = append(entries, e)
 	}
 	write(t, f.Store, func(tx *store.Tx) error {
@@ -295,6 +298,13 @@ func auditFilter(t *testing.T, f *fixture) {
 			Action: "key*", Object: keyID(1), Actor: keyID(2), Since: second(0), Until: second(9), Cursor: entries[9].ID,
 		}, []int{5}},
 		{"nothing", store.AuditFilter{Object: "x"}, nil},
+		{"a part of an object's name, in another case", store.AuditFilter{Object: "YEAR'S ÄR"}, []int{10, 4}},
+		{"a letter beyond ASCII", store.AuditFilter{Object: "ä", Limit: 1}, []int{10}},
+		{"a letter beyond ASCII, next page", store.AuditFilter{Object: "ä", Limit: 1, Cursor: entries[10].ID}, []int{4}},
+		{"a letter that only looks alike", store.AuditFilter{Object: "âr"}, nil},
+		{"a part of an actor's name", store.AuditFilter{Actor: "lOvElA", Object: keyID(1)}, []int{9, 5, 1}},
+		{"an actor's kind", store.AuditFilter{Actor: "Key", Object: keyID(1)}, []int{9, 5, 1}},
+		{"a percent sign is one in a name", store.AuditFilter{Actor: "%"}, nil},
 	} {
 		c.f.WorkspaceID = acme
 		if c.f.Limit == 0 {

@@ -23,7 +23,8 @@ import (
 func kept() []string {
 	return []string{
 		"settings", "workspaces", "roles", "people", "passkeys", "members", "keys", "key_use", "usage", "key_sources",
-		"audit", "events", "alerts", "alert_mails", "auth_failures", "auth_failure_sources", "endpoints", "webhook_secrets", "webhook_secret_use", "deliveries", "attempts",
+		"audit", "events", "alerts", "alert_mails", "auth_failures", "auth_failure_sources",
+		"endpoints", "webhook_secrets", "webhook_secret_use", "deliveries", "attempts",
 	}
 }
 

@@ -121,6 +121,15 @@ for (const dialog of $$("dialog[open]")) {
 // Nor is any secret in the page that the browser may keep for "back".
 addEventListener("pagehide", () => { for (const secret of $$(".secret, [data-secret]")) secret.textContent = ""; });
 
+// The switcher of workspaces closes when the reader turns elsewhere.
+const switcher = document.querySelector("details.switcher");
+document.addEventListener("click", (event) => { if (switcher?.open && !switcher.contains(event.target)) switcher.open = false; });
+switcher?.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape" || !switcher.open) return;
+  switcher.open = false;
+  switcher.querySelector("summary").focus();
+});
+
 // Choosing all rows of a table.
 document.addEventListener("change", (event) => {
   const all = event.target.closest("input[data-all]");
