@@ -159,7 +159,7 @@ func (l *leak) addHook(what, secret string) {
 	l.texts[encoded[:20]] = "the beginning of " + what
 }
 
-var ids = regexp.MustCompile(`/(ws|key|role|mem|whs)_[0-9a-z]+`)
+var ids = regexp.MustCompile(`/(ws|key|role|mem|whs|ep|dlv)_[0-9a-z]+`)
 
 func (d *drive) pattern(path string) string {
 	path, _, _ = strings.Cut(path, "?")
@@ -215,11 +215,41 @@ func (d *drive) succeed() {
 	hook, former := "/v1/webhook-secrets/"+d.hook.WebhookSecret.ID, "/v1/webhook-secrets/"+gone.WebhookSecret.ID
 	d.issueHook(former+"/rotate", admin, `{"label": "a new consumer"}`)
 
+	// An endpoint where nobody listens: its deliveries wait to be sent again.
+	endpoints := "/v1/workspaces/" + d.id + "/endpoints"
+	target := want[keystile.CreatedEndpoint](d, call(d, "POST", d.server.URL+endpoints, operator,
+		`{"url": "http://127.0.0.1:1/x", "event_types": ["*"], "allow_ranges": ["127.0.0.1"]}`), http.StatusCreated)
+	d.leak.addHook("the secret of an endpoint", target.Secret)
+	d.seen["POST "+d.pattern(endpoints)]++
+	endpoint := "/v1/endpoints/" + target.Endpoint.ID
+	d.send("PATCH", hook, admin, `{"label": "an event"}`)
+	var delivery string
+	eventually(d, "there is a delivery", func() bool {
+		list := want[keystile.List[keystile.Delivery]](d, d.send("GET", endpoint+"/deliveries", admin, nil), http.StatusOK)
+		if len(list.Data) > 0 {
+			delivery = "/v1/deliveries/" + list.Data[0].ID
+		}
+		return delivery != ""
+	})
+
 	for _, c := range []struct {
 		method, path string
 		header       http.Header
 		body         any
 	}{
+		{"GET", endpoints, admin, nil},
+		{"GET", endpoint, admin, nil},
+		{"PATCH", endpoint, admin, `{"description": "d"}`},
+		{"GET", delivery, admin, nil},
+		{"POST", delivery + "/retry", admin, nil},
+		{"POST", endpoint + "/test", admin, `{}`},
+		{"POST", endpoint + "/pause", admin, `{"reason": "r"}`},
+		{"POST", endpoint + "/resume", admin, nil},
+		{"POST", endpoint + "/replay", admin, `{"since": "2026-01-01T00:00:00Z"}`},
+		{"DELETE", endpoint, admin, nil},
+		{"POST", hook + "/test", operator, `{"url": "http://127.0.0.1:1/x", "allow_ranges": ["127.0.0.1"]}`},
+		{"GET", "/v1/event-types", admin, nil},
+		{"GET", "/v1/nodes", operator, nil},
 		{"GET", hooks, admin, nil},
 		{"GET", hook, admin, nil},
 		{"PATCH", hook, admin, `{"label": "renamed"}`},
