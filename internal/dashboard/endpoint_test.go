@@ -107,7 +107,7 @@ func TestEndpointAtThePages(t *testing.T) {
 	v.get(at + "/resume").is(http.StatusOK)
 	v.post(at + "/resume").is(http.StatusSeeOther)
 	v.post(one + "/retry").is(http.StatusSeeOther)
-	v.get(at+"/replay").is(http.StatusOK).shows("is sent again")
+	v.get(at + "/replay").is(http.StatusOK).shows("is sent again")
 	v.post(at+"/replay", "since", "x").is(http.StatusUnprocessableEntity).shows("since which day")
 	v.post(at+"/replay", "since", "2026-01-02").is(http.StatusSeeOther)
 	delivered(t, s, e.ID, "failed", 0)
@@ -116,7 +116,7 @@ func TestEndpointAtThePages(t *testing.T) {
 	// Paused, and edited meanwhile.
 	v.post(at+"/pause", "reason", "holidays").is(http.StatusSeeOther)
 	v.get(path).shows("Paused", "holidays")
-	v.get(at + "/edit").is(http.StatusOK).holds(`value="`+receiver.URL+`/hook"`, `value="endpoint.*" checked`)
+	v.get(at+"/edit").is(http.StatusOK).holds(`value="`+receiver.URL+`/hook"`, `value="endpoint.*" checked`)
 	v.post(at+"/edit", "url", e.URL, "description", "Edited", "types[]", "*", "ranges", "127.0.0.0/8\n::1").is(http.StatusSeeOther)
 	if e = theEndpoint(t, s); e.Description != "Edited" || strings.Join(e.EventTypes, " ") != "*" || e.Status != keystile.EndpointPaused {
 		t.Errorf("%+v", e)
@@ -129,7 +129,7 @@ func TestEndpointAtThePages(t *testing.T) {
 		t.Fatalf("%v, %v", secrets, err)
 	}
 	of := at + "/secrets/" + secrets.Data[0].ID
-	v.get(of+"/rotate").is(http.StatusOK).shows(secrets.Data[0].Preview)
+	v.get(of + "/rotate").is(http.StatusOK).shows(secrets.Data[0].Preview)
 	rotated := v.post(of+"/rotate", "nonce", "once").is(http.StatusCreated)
 	if fresh := text(rotated.one("output")); fresh == secret || !strings.HasPrefix(fresh, "whsec_") {
 		t.Errorf("rotated to %q", fresh)
@@ -165,7 +165,7 @@ func TestNoEndpointsAtThePages(t *testing.T) {
 	s := keystiletest.New(t, keystiletest.ProfileText("product: P\nprefix: pp\nendpoints: false\n"))
 	v := admin(t, s)
 	base := "/w/" + s.Workspace
-	v.get(base+"/keys").is(http.StatusOK).lacks(base + "/endpoints")
+	v.get(base + "/keys").is(http.StatusOK).lacks(base + "/endpoints")
 	for _, path := range []string{"/endpoints", "/endpoints/new", "/endpoints/x", "/endpoints/x/edit", "/deliveries/x"} {
 		v.get(base + path).is(http.StatusNotFound)
 	}

@@ -86,7 +86,7 @@ func (v *visit) nav() []navItem {
 	for _, item := range []struct{ name, path, needs string }{
 		{v.door.Profile.Word("menu"), "/keys", "api.key.view"},
 		{v.door.Profile.Word("menu"), "/webhook-secrets", "api.webhook_secret.view"}, // for those who see no keys
-		{v.door.Profile.Word("menu"), "/endpoints", "api.endpoint.view"}, // and no webhook secrets
+		{v.door.Profile.Word("menu"), "/endpoints", "api.endpoint.view"},             // and no webhook secrets
 		{v.door.Profile.Word("hygiene_title"), "/hygiene", "api.key.view"},
 		{v.door.Profile.Word("usage_title"), "/usage", "api.usage.view"},
 		{v.door.Profile.Word("audit_title"), "/audit", "api.audit.view"},
