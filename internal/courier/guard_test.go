@@ -31,23 +31,23 @@ func TestGuard(t *testing.T) {
 	ask := func(g guard, address string) error {
 		return g.control(network(address), net.JoinHostPort(address, "443"), nil)
 	}
-	make := func(secure bool, ranges ...string) guard {
+	open := func(secure bool, ranges ...string) guard {
 		g, err := newGuard(secure, ranges)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return g
 	}
-	open, plain := make(true), make(false)
+	secured, plain := open(true), open(false)
 	for _, a := range private {
-		for name, g := range map[string]guard{"https": open, "http": plain} {
+		for name, g := range map[string]guard{"https": secured, "http": plain} {
 			if err := ask(g, a); !errors.Is(err, errForbidden) {
 				t.Errorf("%s to %s: %v", name, a, err)
 			}
 		}
 	}
 	for _, a := range public {
-		if err := ask(open, a); err != nil {
+		if err := ask(secured, a); err != nil {
 			t.Errorf("https to %s: %v", a, err)
 		}
 		if err := ask(plain, a); !errors.Is(err, errForbidden) {
@@ -72,18 +72,18 @@ func TestGuard(t *testing.T) {
 		{[]string{"fd00::/32"}, "fd00::1", true},
 	} {
 		for _, secure := range []bool{true, false} {
-			if err := ask(make(secure, c.ranges...), c.address); (err == nil) != c.allowed {
+			if err := ask(open(secure, c.ranges...), c.address); (err == nil) != c.allowed {
 				t.Errorf("%v, https %t, to %s: %v", c.ranges, secure, c.address, err)
 			}
 		}
 	}
 	for _, wrong := range []string{"", "127.0.0.1", "localhost:80", "127.0.0.1:"} {
-		if err := open.control("tcp4", wrong, nil); err == nil {
+		if err := secured.control("tcp4", wrong, nil); err == nil {
 			t.Errorf("it would dial %q", wrong)
 		}
 	}
 	for _, n := range []string{"udp4", "unix", "tcp"} {
-		if err := open.control(n, "1.1.1.1:443", nil); err == nil {
+		if err := secured.control(n, "1.1.1.1:443", nil); err == nil {
 			t.Errorf("it would dial by %s", n)
 		}
 	}

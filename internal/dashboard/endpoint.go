@@ -132,15 +132,15 @@ func (v *visit) eventGroups(chosen []string) []eventGroup {
 func (v *visit) newEndpoint() error { return v.newEndpointForm(nil) }
 
 func (v *visit) newEndpointForm(problem *keystile.Error) error {
-	v.endpointFormPage("endpoint_create_title", endpointForm{
+	return v.endpointFormPage("endpoint_create_title", endpointForm{
 		URL: v.r.PostFormValue("url"), Description: v.r.PostFormValue("description"), Ranges: v.r.PostFormValue("ranges"), Problem: problem,
 	}, v.eventsTicked())
-	return nil
 }
 
-func (v *visit) endpointFormPage(title string, f endpointForm, chosen []string) {
+func (v *visit) endpointFormPage(title string, f endpointForm, chosen []string) error {
 	f.Groups, f.Nonce, f.MayAllow = v.eventGroups(chosen), newNonce(), v.actor.May("platform.endpoint.allow")
 	v.show(formStatus(f.Problem), "endpoint_form", v.door.Profile.Word(title), f)
+	return nil
 }
 
 // eventsTicked are the types that the form names.

@@ -94,10 +94,9 @@ func (v *visit) editEndpoint() error {
 	if err != nil {
 		return err
 	}
-	v.endpointFormPage("endpoint_edit_title", endpointForm{
+	return v.endpointFormPage("endpoint_edit_title", endpointForm{
 		Endpoint: e, URL: e.URL, Description: e.Description, Ranges: strings.Join(e.AllowRanges, "\n"),
 	}, e.EventTypes)
-	return nil
 }
 
 // saveEndpoint changes what the form says differs from the endpoint.
@@ -122,10 +121,9 @@ func (v *visit) saveEndpoint() error {
 	}
 	_, err = v.keyring().UpdateEndpoint(v.r.Context(), v.actor, e.ID, patch)
 	if problem := v.correctable(err); problem != nil {
-		v.endpointFormPage("endpoint_edit_title", endpointForm{
+		return v.endpointFormPage("endpoint_edit_title", endpointForm{
 			Endpoint: e, URL: to, Description: description, Ranges: v.r.PostFormValue("ranges"), Problem: problem,
 		}, types)
-		return nil
 	} else if err != nil {
 		return err
 	}

@@ -233,7 +233,7 @@ func TestEndDuringDelivery(t *testing.T) {
 	if n, _ := b.count(); n == len(ids) {
 		t.Log("everything was sent before the end")
 	}
-	p = serve(t, flags)
+	serve(t, flags)
 	within(t, "the rest arrived", func() bool { return b.lacks(ids) == 0 })
 	time.Sleep(500 * time.Millisecond)
 	if keys, requests := b.count(); keys != requests {

@@ -235,3 +235,49 @@ func retainDeliveries(t *testing.T, f *fixture) {
 	}
 	expect("after the endpoint", 2, 0, 0)
 }
+
+// TestRestoreDeliveries: what waited when the backup was made is due after a
+// restore, whatever the former store had sent and claimed since; an endpoint
+// that was paused since stays paused.
+func TestRestoreDeliveries(t *testing.T) {
+	t.Parallel()
+	for _, d := range databases() {
+		t.Run(d.name, func(t *testing.T) {
+			t.Parallel()
+			f := d.make(t)
+			addWorkspaces(t, f.Store)
+			write(t, f.Store, func(tx *store.Tx) error {
+				for n := 1; n <= 2; n++ {
+					if err := errors.Join(tx.InsertEndpoint(endpoint(acme, n)), tx.InsertEvent(event(acme, n)),
+						tx.InsertDeliveries([]store.Delivery{delivery(acme, n, n, n)}), tx.EndpointsDue([]string{id("ep_", n)}, noon)); err != nil {
+						return err
+					}
+				}
+				return errors.Join(tx.HandedOn([]string{id("evt_", 1), id("evt_", 2)}), tx.LogChange(store.ChangeNoop, ""))
+			})
+			path, _ := backup(t, f.Store)
+			later := noon.Add(time.Hour)
+			write(t, f.Store, func(tx *store.Tx) error {
+				if _, err := tx.ClaimEndpoints("node", later, later.Add(time.Hour), 9); err != nil {
+					return err
+				}
+				paused := endpoint(acme, 2)
+				paused.Status, paused.UpdatedAt = keystile.EndpointPaused, later
+				return errors.Join(tx.RecordTried([]store.Tried{{DeliveryID: id("dlv_", 1), EndpointID: id("ep_", 1), Number: 1, Delivered: true}}, later),
+					tx.ReleaseEndpoints("node", []string{id("ep_", 1)}), tx.UpdateEndpoint(all(), paused, time.Time{}))
+			})
+			f.restore(t, path)
+			var ids []string
+			write(t, f.Store, func(tx *store.Tx) (err error) {
+				ids, err = tx.ClaimEndpoints("another", later, later.Add(time.Hour), 9)
+				return err
+			})
+			if len(ids) != 1 || ids[0] != id("ep_", 1) {
+				t.Errorf("claimed after the restore: %v", ids)
+			}
+			if e := get(t, f.Store, func(tx *store.Tx) (store.Endpoint, error) { return tx.Endpoint(all(), id("ep_", 2)) }); e.Status != keystile.EndpointPaused {
+				t.Errorf("%+v", e)
+			}
+		})
+	}
+}
