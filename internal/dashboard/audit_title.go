@@ -18,8 +18,9 @@ type actionGroup struct {
 // of an action's code.
 func nounTitles() []choice {
 	return []choice{
-		{"key", "Key"}, {"member", "Member"}, {"role", "Role"}, {"workspace", "Workspace"}, {"session", "Session"},
+		{"key", "Key"}, {"webhook_secret", "Webhook secret"}, {"endpoint", "Endpoint"}, {"delivery", "Delivery"}, {"member", "Member"}, {"role", "Role"}, {"workspace", "Workspace"}, {"session", "Session"},
 		{"passkey", "Passkey"}, {"link", "Sign-in link"}, {"portal", "Portal link"}, {"profile", "Profile"}, {"store", "Store"},
+		{"master_key", "Master key"},
 	}
 }
 
@@ -29,12 +30,17 @@ func auditActions() []string {
 	return []string{
 		"key.created", "key.updated", "key.rotated", "key.rolled_back", "key.disabled", "key.enabled", "key.expired",
 		"key.revoked", "key.reviewed", "key.deleted",
+		"webhook_secret.created", "webhook_secret.updated", "webhook_secret.rotated", "webhook_secret.rolled_back",
+		"webhook_secret.tested", "webhook_secret.expired", "webhook_secret.revoked", "webhook_secret.deleted",
+		"endpoint.created", "endpoint.updated", "endpoint.tested", "endpoint.paused", "endpoint.resumed", "endpoint.disabled",
+		"endpoint.replayed", "endpoint.deleted", "delivery.retried",
 		"member.invited", "member.link_created", "member.joined", "member.updated", "member.recovered", "member.removed",
 		"role.created", "role.updated", "role.deleted",
 		"workspace.created", "workspace.updated", "workspace.suspended", "workspace.resumed", "workspace.deleted",
 		"session.began", "session.ended", "session.refused",
 		"passkey.added", "passkey.renamed", "passkey.removed", "passkey.refused",
 		"link.created", "portal.created", "profile.changed", "store.restored",
+		"master_key.rotated",
 	}
 }
 

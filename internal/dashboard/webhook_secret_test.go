@@ -83,6 +83,7 @@ func TestSecretShownOnceVQ3(t *testing.T) {
 	}
 	v.get(path).shows("Order service", "Staging", all[0].Preview, "Active", "Last signed", "Last verified", "Never")
 	v.get(at).shows("Support details", s.Workspace, all[0].ID, "Created", "Audit trail")
+	v.get("/w/"+s.Workspace+"/audit?action=webhook_secret.created").shows("Webhook secret: all", "Webhook secret created", "Order service")
 	v.get(path + "?environment=production").shows("Nothing found").lacks("Order service")
 	v.get(path + "?environment=staging&status=active").shows("Order service")
 	v.get(path + "?").is(http.StatusSeeOther)
