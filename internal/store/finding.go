@@ -59,11 +59,6 @@ func (tx *Tx) Findings(s Scope, f FindingFilter) ([]Key, error) {
 	where := ` WHERE (k.workspace_id = ` + bind(ws) + ` OR ` + bind(all) + ` = 1) AND k.workspace_id = ` + bind(f.WorkspaceID)
 	limit, now := bind(f.Limit), bind(millis(f.Now))
 	where += ` AND k.state < 2 AND (k.expires_at = 0 OR k.expires_at > ` + now + `)`
-	// What few keys have is found by an index of those, and not on a walk
-	// through all keys in the order of the list.
-	among := func(condition string) {
-		where += ` AND k.id IN (SELECT c.id FROM keys c WHERE c.workspace_id = ` + bind(f.WorkspaceID) + ` AND ` + condition + `)`
-	}
 	replaced := `(rk.state IS NOT NULL AND rk.state = 0 AND (rk.expires_at = 0 OR rk.expires_at > ` + now + `))`
 	switch f.Kind {
 	case FindingAge:
@@ -82,18 +77,16 @@ func (tx *Tx) Findings(s Scope, f FindingFilter) ([]Key, error) {
 		}
 		where += ` AND NOT ` + replaced + ` AND (` + strings.Join(either, " OR ") + `)`
 	case FindingReplaced:
-		among(`c.replaced_by <> ''`)
-		where += ` AND ` + replaced
+		where += ` AND k.replaced_by <> '' AND ` + replaced
 	case FindingIdle:
 		where += ` AND k.state = 0 AND COALESCE(u.at, k.created_at) < ` + bind(millis(f.Before))
 	case FindingExpiring:
-		among(`c.state < 2 AND c.expires_at > 0 AND c.expires_at <= ` + bind(millis(f.Before)))
-		where += ` AND NOT ` + replaced
+		where += ` AND k.expires_at > 0 AND k.expires_at <= ` + bind(millis(f.Before)) + ` AND NOT ` + replaced
 	case FindingReview:
 		where += ` AND CASE WHEN k.reviewed_at > 0 THEN k.reviewed_at ELSE k.created_at END <= ` + bind(millis(f.Before))
 	case FindingWide:
-		among(`c.state < 2 AND c.role_id IN ` + list(f.RoleIDs))
-		where += ` AND (k.permissions = '[]' OR k.permissions LIKE '%"api.%' OR k.permissions LIKE '%"platform.%')`
+		where += ` AND k.role_id IN ` + list(f.RoleIDs) +
+			` AND (k.permissions = '[]' OR k.permissions LIKE '%"api.%' OR k.permissions LIKE '%"platform.%')`
 	default:
 		return nil, nil
 	}

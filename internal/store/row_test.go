@@ -287,48 +287,50 @@ func usageSums(t *testing.T, f *fixture) {
 			use(2, keystile.CodeValid, noon), use(3, keystile.CodeValid, noon), use(3, keystile.CodeValid, ago(2*day)),
 		})
 	})
-	week := store.UsageFilter{WorkspaceID: acme, Since: ago(7 * day), Until: noon.Add(day)}
-	steps := func(filter store.UsageFilter, step time.Duration) (totals []int64) {
-		var last time.Time
-		for _, s := range get(t, f.Store, func(tx *store.Tx) ([]store.UsageStep, error) { return tx.UsageOverTime(all(), filter, step) }) {
-			if !s.At.After(last) || s.At != s.At.Truncate(step) {
-				t.Errorf("step %v after %v", s.At, last)
+	for _, end := range []time.Time{noon.Add(day), noon.Truncate(day).Add(day)} {
+		week := store.UsageFilter{WorkspaceID: acme, Since: end.Add(-8 * day), Until: end}
+		steps := func(filter store.UsageFilter, step time.Duration) (totals []int64) {
+			var last time.Time
+			for _, s := range get(t, f.Store, func(tx *store.Tx) ([]store.UsageStep, error) { return tx.UsageOverTime(all(), filter, step) }) {
+				if !s.At.After(last) || s.At != s.At.Truncate(step) {
+					t.Errorf("step %v after %v", s.At, last)
+				}
+				last = s.At
+				totals = append(totals, s.Total)
 			}
-			last = s.At
-			totals = append(totals, s.Total)
+			return totals
 		}
-		return totals
-	}
-	one := week
-	one.KeyID = keyID(1)
-	for _, c := range []struct {
-		name      string
-		got, want []int64
-	}{
-		{"by hour", steps(week, time.Hour), []int64{3, 3, 12}},
-		{"by day", steps(week, day), []int64{3, 15}},
-		{"of one key", steps(one, time.Hour), []int64{3, 6}},
-	} {
-		if !reflect.DeepEqual(c.got, c.want) {
-			t.Errorf("%s: %v, want %v", c.name, c.got, c.want)
+		one := week
+		one.KeyID = keyID(1)
+		for _, c := range []struct {
+			name      string
+			got, want []int64
+		}{
+			{"by hour", steps(week, time.Hour), []int64{3, 3, 12}},
+			{"by day", steps(week, day), []int64{3, 15}},
+			{"of one key", steps(one, time.Hour), []int64{3, 6}},
+		} {
+			if !reflect.DeepEqual(c.got, c.want) {
+				t.Errorf("%s: %v, want %v", c.name, c.got, c.want)
+			}
 		}
-	}
-	keys := func(filter store.UsageFilter, below int64) []store.KeyUsage {
-		return get(t, f.Store, func(tx *store.Tx) ([]store.KeyUsage, error) { return tx.UsageByKey(all(), filter, below) })
-	}
-	week.Limit = 2
-	first := keys(week, 0)
-	if len(first) != 2 || first[0].KeyID != keyID(1) || first[0].Total != 9 || first[0].Name == "" ||
-		first[0].Codes[keystile.CodeExpired] != 3 || first[1].KeyID != keyID(3) || first[1].Total != 6 {
-		t.Fatalf("the first page: %+v", first)
-	}
-	week.CursorKey = first[1].KeyID
-	if second := keys(week, first[1].Total); len(second) != 1 || second[0].KeyID != keyID(2) || second[0].Total != 3 {
-		t.Errorf("the second page: %+v", second)
-	}
-	day1 := store.UsageFilter{WorkspaceID: acme, Since: ago(day), Until: noon.Add(day), Limit: 9, CursorKey: keyID(2)}
-	if rest := keys(day1, 3); len(rest) != 1 || rest[0].KeyID != keyID(3) {
-		t.Errorf("after a key of the same total: %+v", rest)
+		keys := func(filter store.UsageFilter, below int64) []store.KeyUsage {
+			return get(t, f.Store, func(tx *store.Tx) ([]store.KeyUsage, error) { return tx.UsageByKey(all(), filter, below) })
+		}
+		week.Limit = 2
+		first := keys(week, 0)
+		if len(first) != 2 || first[0].KeyID != keyID(1) || first[0].Total != 9 || first[0].Name == "" ||
+			first[0].Codes[keystile.CodeExpired] != 3 || first[1].KeyID != keyID(3) || first[1].Total != 6 {
+			t.Fatalf("the first page: %+v", first)
+		}
+		week.CursorKey = first[1].KeyID
+		if second := keys(week, first[1].Total); len(second) != 1 || second[0].KeyID != keyID(2) || second[0].Total != 3 {
+			t.Errorf("the second page: %+v", second)
+		}
+		day1 := store.UsageFilter{WorkspaceID: acme, Since: end.Add(-2 * day), Until: end, Limit: 9, CursorKey: keyID(2)}
+		if rest := keys(day1, 3); len(rest) != 1 || rest[0].KeyID != keyID(3) {
+			t.Errorf("after a key of the same total: %+v", rest)
+		}
 	}
 }
 

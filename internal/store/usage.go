@@ -124,17 +124,18 @@ func (tx *Tx) UsageOverTime(s Scope, f UsageFilter, step time.Duration) ([]Usage
 		n    int64
 	}
 	args := []any{step.Milliseconds(), ws, all, f.WorkspaceID, millis(f.Since), millis(f.Until)}
-	one := ""
+	inside := ` AND u.workspace_id = $4`
 	if f.KeyID != "" {
 		args = append(args, f.KeyID)
-		one = ` AND u.key_id = $7`
+		// What is no column is not looked up: the key's own rows are, which are few.
+		inside = ` AND u.workspace_id || '' = $4 AND u.key_id = $7`
 	}
 	rows, err := queryAll(tx, func(r scanner) (row, error) {
 		var v row
 		err := r.Scan(&v.at, &v.code, &v.n)
 		return v, err
 	}, `SELECT u.hour - u.hour % $1 AS at, u.code, CAST(SUM(u.count) AS BIGINT) FROM usage u
-		WHERE (u.workspace_id = $2 OR $3 = 1) AND u.workspace_id = $4 AND u.hour >= $5 AND u.hour < $6`+one+`
+		WHERE (u.workspace_id = $2 OR $3 = 1) AND u.hour >= $5 AND u.hour < $6`+inside+`
 		GROUP BY 1, u.code ORDER BY 1, u.code`, args...)
 	if err != nil {
 		return nil, err
