@@ -108,7 +108,7 @@ await walk(async (house, boss) => {
   await back.getByText("You have no passkey yet").waitFor();
   await add(back, "Laptop");
   await boss.goto(`${base}/audit?actor=Ada+Byron`);
-  for (const action of ["member.joined", "member.recovered", "passkey.added", "session.began", "session.ended"]) await boss.getByText(action, { exact: true }).first().waitFor();
+  for (const action of ["Member joined", "Member's access recovered", "Passkey added", "Signed in", "Signed out"]) await boss.getByRole("row").filter({ hasText: action }).first().waitFor();
   await boss.goto(`${base}/audit?action=member.link_created`);
   await house.row("Ada Byron", boss).first().waitFor();
   await house.look("the audit log", boss);
@@ -118,7 +118,7 @@ await walk(async (house, boss) => {
   await device(other, await laptop.keys());
   await signIn(other);
   await back.goto(`${given.url}/account`);
-  await back.getByText("This one").waitFor();
+  await back.getByText("This session").waitFor();
   await house.look("two sessions", back);
   await back.getByRole("button", { name: "End", exact: true }).click();
   await back.getByText("Ended.").waitFor();
