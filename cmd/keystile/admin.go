@@ -119,7 +119,7 @@ func (c *adminKeyCmd) Run(ctx context.Context, a *app) (err error) {
 type adminLinkCmd struct {
 	storeFlags
 	Workspace string `help:"Workspace to sign in to, as an administrator of that alone; without it as the operator, who reaches all." placeholder:"ID"`
-	PublicURL string `help:"How people reach the server; ${default} without it." default:"http://127.0.0.1:8080" env:"KEYSTILE_PUBLIC_URL" placeholder:"URL"`
+	PublicURL string `help:"How people reach the server; ${default} without it." default:"http://localhost:8080" env:"KEYSTILE_PUBLIC_URL" placeholder:"URL"`
 }
 
 // Run prints the link and nothing else.

@@ -50,7 +50,7 @@ func (c *serveCmd) Run(ctx context.Context, a *app) error {
 		return usage(err)
 	}
 	s, err := server.Open(ctx, server.Config{
-		ProfilePath: c.Config, Dir: c.Data, DatabaseURL: c.Database, Listen: c.Listen, PublicURL: c.PublicURL,
+		ProfilePath: c.Config, Dir: c.Data, DatabaseURL: c.Database, Listen: c.Listen, PublicURL: c.PublicURL, Named: true,
 		Trusted: c.TrustedProxy, TLSCert: c.TLSCert, TLSKey: c.TLSKey, MetricsListen: c.MetricsListen,
 		MasterKey: c.source(a), VerifySocket: c.VerifySocket, FlushInterval: c.FlushInterval, Log: log, Mail: mail,
 		OpenID: dashboard.OpenID{Issuer: c.OIDCIssuer, ClientID: c.OIDCClientID, Secret: a.env("KEYSTILE_OIDC_CLIENT_SECRET")},

@@ -14,6 +14,7 @@ type accountPage struct {
 	Current  string // ID of this session
 	Keeps    bool   // may have passkeys
 	Possible bool   // passkeys work at this address
+	Near     bool   // the reader is likely to be who runs the server
 	Problem  *keystile.Error
 }
 
@@ -21,7 +22,7 @@ func (v *visit) account() error { return v.accountPage(nil) }
 
 func (v *visit) accountPage(problem *keystile.Error) error {
 	page := accountPage{
-		Current: v.session.ID, Keeps: v.session.Kind != keyring.SessionPortal, Possible: v.passkeys != nil, Problem: problem,
+		Current: v.session.ID, Keeps: v.session.Kind != keyring.SessionPortal, Possible: v.passkeys != nil, Near: v.near(), Problem: problem,
 	}
 	var err error
 	if page.Keeps {

@@ -41,7 +41,7 @@ func TestAuditLogIP5_IP11(t *testing.T) {
 
 	p := bea.get(base + "/audit").is(http.StatusOK)
 	p.shows("Workspace updated", "ip allowlist 127.0.0.0/8", "name Default → Renamed", "Member's role changed", "role developer → admin",
-		"Key revoked Reason: Exposure suspected", "status active → revoked", "127.0.0.1 Go-http-client/1.1", "Operator (keystiletest)")
+		"Key revoked Reason: Exposure suspected", "status active → revoked", "127.0.0.1 Go client Go-http-client/1.1", "Operator (keystiletest)")
 	if _, err := time.Parse(time.RFC3339, attribute(p.find("time")[0], "datetime")); err != nil {
 		t.Error(err)
 	}

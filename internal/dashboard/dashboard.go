@@ -7,8 +7,10 @@ package dashboard
 
 import (
 	"fmt"
+	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"strings"
 
 	"github.com/go-webauthn/webauthn/webauthn"
@@ -77,5 +79,26 @@ func New(door *entry.Door, url string, openID OpenID, post *courier.Courier, unk
 	return d, nil
 }
 
-// ServeHTTP implements http.Handler for every path that is not the API's.
-func (d *Dashboard) ServeHTTP(w http.ResponseWriter, r *http.Request) { d.mux.ServeHTTP(w, r) }
+// ServeHTTP implements http.Handler for every path that is not the API's. Who
+// comes by the number of this machine's own address, where it has a name, is
+// led to the name: cookies and passkeys belong to one of the two.
+func (d *Dashboard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if to := d.named(r); to != "" {
+		http.Redirect(w, r, to, http.StatusSeeOther)
+		return
+	}
+	d.mux.ServeHTTP(w, r)
+}
+
+// named is the address by name of a page that was asked for by number; "" for none.
+func (d *Dashboard) named(r *http.Request) string {
+	own, err := url.Parse(d.url)
+	if err != nil || own.Hostname() != "localhost" || r.Method != http.MethodGet || !strings.Contains(r.Header.Get("Accept"), "text/html") {
+		return ""
+	}
+	asked := url.URL{Host: r.Host}
+	if ip := net.ParseIP(asked.Hostname()); ip == nil || !ip.IsLoopback() || asked.Port() != own.Port() {
+		return ""
+	}
+	return d.url + r.URL.RequestURI()
+}

@@ -70,7 +70,7 @@ func (v *visit) saveKey() error {
 	}
 	patch, err := patchOf(asForm(k), f)
 	if err == nil && reaches(patch) && !v.keyring().Fresh(v.session) {
-		return v.editForm(k, f, v.door.Problem(v.r.Context(), v.signInAgain()))
+		return v.signInAgain()
 	}
 	if err == nil {
 		_, err = v.keyring().UpdateKey(v.r.Context(), v.actor, k.ID, patch)

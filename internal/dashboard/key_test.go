@@ -297,7 +297,7 @@ func TestFilterKeys(t *testing.T) {
 		query  string
 		status int
 	}{{"?status=king", 422}, {"?cursor=x", 422}, {"?q=" + strings.Repeat("x", 101), 422}} {
-		v.get(list + c.query).is(c.status).shows("Go back")
+		v.get(list + c.query).is(c.status).shows("Go to API keys")
 	}
 }
 

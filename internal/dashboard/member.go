@@ -1,6 +1,7 @@
 package dashboard
 
 import (
+	"errors"
 	"net/http"
 	"time"
 
@@ -58,18 +59,25 @@ type newMemberPage struct {
 	In      keystile.CreateMember
 	Roles   []keystile.Role
 	Nonce   string
+	Same    []keystile.Member // who have the e-mail address already
 	Problem *keystile.Error
 }
 
-func (v *visit) newMember() error { return v.memberForm(keystile.CreateMember{}, nil) }
+// Called is how a member is called.
+func (newMemberPage) Called(m keystile.Member) string { return called(m) }
 
-func (v *visit) memberForm(in keystile.CreateMember, problem *keystile.Error) error {
-	roles, err := v.givableRoles()
-	if err != nil {
+func (v *visit) newMember() error { return v.memberForm(newMemberPage{}) }
+
+func (v *visit) memberForm(page newMemberPage) (err error) {
+	if page.Roles, err = v.givableRoles(); err != nil {
 		return err
 	}
-	v.show(statusOf(problem), "member_new", v.door.Profile.Word("invite_button"),
-		newMemberPage{In: in, Roles: roles, Nonce: newNonce(), Problem: problem})
+	page.Nonce = newNonce()
+	status := statusOf(page.Problem)
+	if len(page.Same) > 0 {
+		status = http.StatusConflict
+	}
+	v.show(status, "member_new", v.door.Profile.Word("invite_button"), page)
 	return nil
 }
 
@@ -78,11 +86,22 @@ func (v *visit) createMember() error {
 	form := v.r.PostFormValue
 	in := keystile.CreateMember{Person: keystile.Person{Name: form("name"), Email: form("email")}, Role: form("role")}
 	if in.Role == "" { // the default role is one for keys
-		return v.memberForm(in, keystile.NewError(keystile.CodeInvalidField, "Choose a role: it says what they may do here."))
+		return v.memberForm(newMemberPage{In: in, Problem: keystile.NewError(keystile.CodeInvalidField, "Choose a role: it says what they may do here.")})
 	}
-	m, replayed, err := v.keyring().CreateMember(v.r.Context(), v.actor, v.workspace.ID, in, v.once())
+	create := v.keyring().CreateOnlyMember
+	if v.r.PostFormValue("confirm") == "namesake" {
+		create = v.keyring().CreateMember
+	}
+	m, replayed, err := create(v.r.Context(), v.actor, v.workspace.ID, in, v.once())
+	if errors.Is(err, keyring.ErrNamesake) {
+		same, err := v.keyring().Namesakes(v.r.Context(), v.actor, v.workspace.ID, in.Person.Email)
+		if err != nil {
+			return err
+		}
+		return v.memberForm(newMemberPage{In: in, Same: same})
+	}
 	if problem := v.correctable(err); problem != nil {
-		return v.memberForm(in, problem)
+		return v.memberForm(newMemberPage{In: in, Problem: problem})
 	} else if err != nil {
 		return err
 	}
@@ -94,9 +113,10 @@ func (v *visit) createMember() error {
 
 // invitationPage shows a link that lets a member in: this once.
 type invitationPage struct {
-	Member keystile.Member
-	URL    string
-	Until  time.Time
+	Member  keystile.Member
+	URL     string
+	Until   time.Time
+	Passkey bool // they can add a passkey
 }
 
 // Who is how the member is called.
@@ -118,7 +138,7 @@ func (v *visit) invite(m keystile.Member) error {
 		return err
 	}
 	v.show(http.StatusCreated, "member_link", "Invitation link",
-		invitationPage{Member: m, URL: v.url + "/link/" + token, Until: link.ExpiresAt})
+		invitationPage{Member: m, URL: v.url + "/link/" + token, Until: link.ExpiresAt, Passkey: v.passkeys != nil})
 	return nil
 }
 

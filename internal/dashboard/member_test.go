@@ -20,7 +20,7 @@ func TestInviteMemberIP13(t *testing.T) {
 
 	p := admin.get(base + "/members/new").is(http.StatusOK).shows("Invite member")
 	in := []string{"nonce", p.field("nonce"), "name", "Bea", "email", "bea@example.com", "role", "viewer"}
-	shown := admin.post(base+"/members", in...).is(http.StatusCreated).shows("Invitation link", "Bea", "viewer")
+	shown := admin.post(base+"/members", in...).is(http.StatusCreated).shows("Invitation link", "Bea", "Viewer")
 	link := text(shown.one("output"))
 	token, ok := strings.CutPrefix(link, s.URL+"/link/")
 	if !ok || len(token) != 43 {
@@ -34,7 +34,7 @@ func TestInviteMemberIP13(t *testing.T) {
 
 	bea := newBrowser(t, s).enter(token)
 	bea.get(base+"/members").is(http.StatusOK).shows("Bea (you)").lacks("Remove</button>", "Invite member")
-	admin.get(base + "/members").shows("Bea bea@example.com viewer Active")
+	admin.get(base + "/members").shows("Bea bea@example.com Viewer Active")
 	newBrowser(t, s).get("/link/" + token).shows("not good any more")
 
 	for _, c := range []struct {
@@ -93,7 +93,7 @@ func TestChangeRoleIP6(t *testing.T) {
 	host, own := member(t, s, s.Workspace, "Hal", "host")
 
 	bea.get(base + "/keys/new").is(http.StatusForbidden)
-	admin.done(base+"/members/"+m.ID+"/role", "role", "developer").shows("Saved.", "Bea bea@example.com developer")
+	admin.done(base+"/members/"+m.ID+"/role", "role", "developer").shows("Saved.", "Bea bea@example.com Developer")
 	bea.get(base + "/keys/new").is(http.StatusOK)
 
 	// The picker holds what the host may give, and the rule holds without it.
@@ -106,7 +106,7 @@ func TestChangeRoleIP6(t *testing.T) {
 	host.post(base+"/members", "name", "Eve", "role", "admin").is(http.StatusForbidden).shows("Your role in this workspace lacks")
 	host.post(base+"/members/"+own.ID+"/role", "role", "admin").is(http.StatusForbidden)
 	host.post(base+"/members/"+m.ID+"/link", "nonce", "x").is(http.StatusForbidden)
-	host.get(base+"/members").shows("Bea bea@example.com developer", "Hal (you) hal@example.com host").lacks("Eve")
+	host.get(base+"/members").shows("Bea bea@example.com Developer", "Hal (you) hal@example.com host").lacks("Eve")
 }
 
 // Whoever is removed is asked about: what happens to their keys is chosen.
@@ -126,7 +126,7 @@ func TestRemoveMember(t *testing.T) {
 			theirs := s.Key(s.Workspace, keystile.CreateKey{Name: "Not hers"})
 
 			path := base + "/members/" + m.ID + "/remove"
-			admin.get(path).is(http.StatusOK).shows("Remove Bea", "Bea's first", "Bea's second", "What shall happen").lacks("Not hers")
+			admin.get(path).is(http.StatusOK).shows("Remove Bea", "Bea's first", "Bea's second", "What should happen").lacks("Not hers")
 			admin.post(path).is(http.StatusUnprocessableEntity).shows("Nobody was removed")
 			admin.get(base + "/members").shows("Bea")
 

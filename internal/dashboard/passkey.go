@@ -62,8 +62,11 @@ func (v *visit) noPasskeys() error {
 	if v.passkeys != nil {
 		return nil
 	}
-	return keystile.NewError(keystile.CodeConflict, "Passkeys work only where this server is reached by a host name, with TLS.",
-		"Have the operator set --public-url to its address, such as https://keys.example.com.")
+	fix := "Ask the operator of this service for such an address."
+	if v.near() {
+		fix = "If you run this server, open it at such an address, or name one with --public-url."
+	}
+	return keystile.NewError(keystile.CodeConflict, "Passkeys don’t work at this address: browsers want a host name with TLS, or localhost.", fix)
 }
 
 // begin notes a ceremony under way in the browser's cookie.
@@ -251,6 +254,7 @@ type making struct {
 // newPasskeyPage is the form of a new passkey.
 type newPasskeyPage struct {
 	Possible bool
+	Near     bool // the reader is likely to be who runs the server
 	Stranger bool // who came by the operator's link and has no name here yet
 	Home     string
 	Person   string
@@ -262,7 +266,7 @@ func (v *visit) newPasskey() error { return v.passkeyForm(nil) }
 
 func (v *visit) passkeyForm(problem *keystile.Error) error {
 	page := newPasskeyPage{
-		Possible: v.passkeys != nil, Stranger: v.session.Person.ID == "", Home: v.session.Workspace,
+		Possible: v.passkeys != nil, Near: v.near(), Stranger: v.session.Person.ID == "", Home: v.session.Workspace,
 		Person: v.r.PostFormValue("person"), Name: v.r.PostFormValue("name"), Problem: problem,
 	}
 	status := http.StatusOK

@@ -63,7 +63,7 @@ func (v *visit) showPlans() error {
 	if err != nil {
 		return err
 	}
-	page := plansPage{PlanMatrix: matrix, Current: v.workspace.Plan, Title: v.planTitle(), Support: v.door.Profile.Branding.SupportEmail}
+	page := plansPage{PlanMatrix: matrix, Current: v.workspace.Plan, Title: v.planTitle(v.workspace.Plan), Support: v.door.Profile.Branding.SupportEmail}
 	for _, limit := range limitNames() {
 		row := limitRow{Name: limit.Name}
 		if n, ok := use[limit.Value]; ok {

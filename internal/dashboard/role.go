@@ -43,7 +43,7 @@ func (v *visit) role() (keystile.Role, error) {
 		return r, err
 	}
 	if r.BuiltIn {
-		return r, keystile.NewError(keystile.CodeConflict, "The role "+r.Name+" is built in, so it can't be changed or deleted here.",
+		return r, keystile.NewError(keystile.CodeConflict, "The role "+v.roleTitle(r.Name)+" is built in, so it can't be changed or deleted here.",
 			"Create a role of the workspace's own with the permissions that you want.")
 	}
 	if r.WorkspaceID != v.workspace.ID { // an operator sees them all
@@ -120,9 +120,28 @@ func (v *visit) permissionGroups(chosen keystile.Permissions) []permissionGroup 
 	return groups
 }
 
+// permissionMeaning says what a permission with a star lets one do, in words;
+// "" for one without.
+func (d *Dashboard) permissionMeaning(name string) string {
+	switch branch, star := strings.CutSuffix(name, "*"); {
+	case !star:
+		return ""
+	case branch == "":
+		return "everything in " + d.door.Profile.Product
+	case branch == keystile.ManagementPrefix:
+		return "all management of the workspace"
+	case strings.HasPrefix(branch, keystile.ManagementPrefix):
+		return "all of " + d.managed(strings.TrimSuffix(strings.TrimPrefix(branch, keystile.ManagementPrefix), "."))
+	case branch == "platform.":
+		return "everything that the operator may"
+	default:
+		return "all that begins with " + branch
+	}
+}
+
 // managed is what pages call a noun of the management permissions.
-func (v *visit) managed(noun string) string {
-	word := v.door.Profile.Word
+func (d *Dashboard) managed(noun string) string {
+	word := d.door.Profile.Word
 	names := map[string]string{
 		"key": word("keys_title"), "webhook_secret": word("secrets_title"), "endpoint": "Endpoints", "role": word("roles_title"),
 		"member": word("members_title"), "workspace": word("settings_title"), "audit": word("audit_title"), "usage": word("usage_title"),

@@ -533,6 +533,10 @@ func (w *roleWalk) hidden(who string, p *page) {
 func (w *roleWalk) leaks(who string, p *page) {
 	w.Helper()
 	all := p.body + fmt.Sprint(p.header)
+	if begin, rest, ok := strings.Cut(all, `id="sent-form"`); ok { // what the walker has sent is given back
+		_, end, _ := strings.Cut(rest, "</form>")
+		all = begin + end
+	}
 	for mark, in := range map[string]string{
 		theirs: "foreigner link operator", ours: "admin developer viewer service portal link operator",
 	} {
@@ -672,7 +676,7 @@ func TestEveryRouteWithAnOldSession(t *testing.T) {
 	if p.field("ip_allowlist") != "127.0.0.0/8" {
 		t.Error("what was typed is gone")
 	}
-	p.one("a", "Sign in again")
+	p.one("button", "Continue")
 	if after := w.audit(w.ours); !slices.Equal(before, after) {
 		t.Errorf("something was done with an old session: %v, before %v", after, before)
 	}

@@ -268,7 +268,7 @@ func TestSessionIsNotFixed(t *testing.T) {
 	if g.token() == first {
 		t.Error("the token stays the same over a sign-in")
 	}
-	if n := len(regexp.MustCompile(`This one`).FindAllString(g.get("/account").body, -1)); n != 1 {
+	if n := len(regexp.MustCompile(`This session`).FindAllString(g.get("/account").body, -1)); n != 1 {
 		t.Errorf("%d sessions are this one", n)
 	}
 

@@ -2,8 +2,11 @@ package dashboard
 
 import (
 	"errors"
+	"maps"
+	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/keystile/keystile"
@@ -52,34 +55,110 @@ type signInPage struct {
 	OpenID    string // path of the way through the provider; "" for none
 	Portal    bool   // came from the product
 	ReturnURL string
+	Near      bool      // the reader is likely to be who runs the server
+	Form      *sentForm // that waits for the proof; nil for none
 }
 
 // signIn shows the ways in, and those back in for someone whose proof is old.
 func (v *visit) signIn() error {
 	q := v.r.URL.Query()
-	page := signInPage{
-		Next: local(q.Get("next")), Again: v.known() && q.Get("again") != "",
-		Passkey: v.passkeys != nil,
-		Portal:  v.session.Kind == keyring.SessionPortal, ReturnURL: v.session.ReturnURL,
+	next, again := local(q.Get("next")), v.known() && q.Get("again") != ""
+	if v.known() && !again {
+		return v.to(next)
 	}
-	if v.known() && !page.Again {
-		return v.to(page.Next)
+	page, err := v.waysIn(next, again)
+	if err != nil {
+		return err
+	}
+	title := "Sign in"
+	if again {
+		title = "Sign in again"
+	}
+	v.show(http.StatusOK, "sign_in", title, page)
+	return nil
+}
+
+// waysIn are the ways to sign in, or to prove again who is signed in.
+func (v *visit) waysIn(next string, again bool) (signInPage, error) {
+	page := signInPage{
+		Next: next, Again: again, Passkey: v.passkeys != nil, Near: v.near(),
+		Portal: v.session.Kind == keyring.SessionPortal, ReturnURL: v.session.ReturnURL,
 	}
 	onward := url.Values{"next": {page.Next}}
-	title := "Sign in"
-	if page.Again {
-		title = "Sign in again"
+	if again {
 		onward.Set("again", "1")
 		own, err := v.keyring().Passkeys(v.r.Context(), v.session)
 		if err != nil {
-			return err
+			return page, err
 		}
 		page.Passkey = page.Passkey && len(own) > 0 && !page.Portal
 	}
-	if v.provider != nil && (!page.Again || v.session.Person.Subject != "" && !page.Portal) {
+	if v.provider != nil && (!again || v.session.Person.Subject != "" && !page.Portal) {
 		page.OpenID = "/sign-in/openid?" + onward.Encode()
 	}
-	v.show(http.StatusOK, "sign_in", title, page)
+	return page, nil
+}
+
+// near tells whether people reach the server by an address of its own machine:
+// then they are likely to be who runs it, and commands are of use to them.
+func (d *Dashboard) near() bool {
+	u, err := url.Parse(d.url)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(u.Hostname())
+	return u.Hostname() == "localhost" || strings.HasSuffix(u.Hostname(), ".localhost") || ip != nil && ip.IsLoopback()
+}
+
+// sentForm is a form that came without a fresh proof of who sent it. It stays
+// in the page, to be sent again after the proof, and is kept nowhere else.
+type sentForm struct {
+	Action string
+	Fields []sentField
+	Why    string
+	Back   string // where it was filled in
+}
+
+type sentField struct{ Name, Value string }
+
+// maxSentForm bounds a form that is sent back in a page, in bytes. It is more
+// than people type.
+const maxSentForm = 8 << 10
+
+// repeats tells whether the request is a form that can be sent again after a
+// sign-in: one of a workspace, or that makes one.
+func (v *visit) repeats() bool {
+	return v.r.Method == http.MethodPost && (strings.HasPrefix(v.r.URL.Path, "/w/") || v.r.URL.Path == "/workspaces")
+}
+
+// askProof shows the ways to sign in beside what was typed.
+func (v *visit) askProof(p *keystile.Error) error {
+	_ = v.r.ParseForm() //nolint:errcheck // what can be read of it is given back
+	form := &sentForm{Action: v.r.URL.RequestURI(), Why: p.Detail, Back: "/"}
+	size := 0
+	for _, name := range slices.Sorted(maps.Keys(v.r.PostForm)) { //nolint:forbidigo // all of its fields
+		for _, value := range v.r.PostForm[name] { //nolint:forbidigo // as above
+			form.Fields = append(form.Fields, sentField{name, value})
+			size += len(name) + len(value)
+		}
+	}
+	if from, err := url.Parse(v.r.Referer()); err == nil && from.Host == v.r.Host && from.Path != "" {
+		form.Back = from.RequestURI()
+	}
+	if size > maxSentForm {
+		form.Fields, form.Action = nil, ""
+	}
+	again := v.known()
+	next := "/account?done=again" // in another tab: the form waits in this one
+	if form.Action == "" {
+		next = form.Back
+	}
+	page, err := v.waysIn(next, again)
+	if err != nil {
+		return err
+	}
+	page.Form = form
+	v.show(p.Status, "sign_in", "Sign in again", page)
 	return nil
 }
 
@@ -95,8 +174,9 @@ func local(next string) string {
 type linkPage struct {
 	keyring.LinkInfo
 
-	OpenID string // path by which an invitation is accepted at the provider; "" for none
-	As     string // who is signed in and would join
+	OpenID  string // path by which an invitation is accepted at the provider; "" for none
+	Passkey bool   // they can add a passkey
+	As      string // who is signed in and would join
 }
 
 // showLink shows a link's page. Opening does not spend it: mail programs and
@@ -107,7 +187,7 @@ func (v *visit) showLink() error {
 	if err != nil {
 		return v.badLink(err)
 	}
-	page := linkPage{LinkInfo: link}
+	page := linkPage{LinkInfo: link, Passkey: v.passkeys != nil && link.Purpose == keyring.LinkInvite}
 	if link.Purpose == keyring.LinkInvite && link.Joins {
 		if v.provider != nil {
 			page.OpenID = "/link/" + token + "/openid"
@@ -144,13 +224,45 @@ func (v *visit) badLink(err error) error {
 	if err := v.attempt(); err != nil {
 		return err
 	}
-	return keystile.NewError(keystile.CodeSessionEnded,
-		"This link is not good any more: it was used, its time is over, or it was not copied whole.",
-		"Ask whoever sent it for a new one. The operator makes one with: keystile admin link")
+	fixes := []string{"Ask whoever sent it for a new one."}
+	if support := v.door.Profile.Branding.SupportEmail; support != "" {
+		fixes = append(fixes, "Or write to "+support+".")
+	}
+	if v.near() {
+		fixes = append(fixes, "If you run this server, make one with: keystile admin link")
+	}
+	e := keystile.NewError(keystile.CodeSessionEnded,
+		"This link is not good any more: it was used, its time is over, or it was not copied whole.", fixes...)
+	e.Title = "This link does not work"
+	return e
 }
 
 // signOut ends the session.
 func (v *visit) signOut() error {
+	stranded, err := v.stranded()
+	if err != nil {
+		return err
+	}
+	if stranded && v.r.PostFormValue("confirm") != "stranded" {
+		v.show(http.StatusConflict, "sign_out", "You would not get back in", nil)
+		return nil
+	}
+	return v.endOwn()
+}
+
+// stranded tells whether somebody came by an invitation and has no other way
+// in than another one, though they could have: once their session ends they
+// are shut out.
+func (v *visit) stranded() (bool, error) {
+	if v.session.Kind != keyring.SessionLink || v.session.Person.ID == "" || v.session.Person.Subject != "" || v.passkeys == nil {
+		return false, nil
+	}
+	own, err := v.keyring().Passkeys(v.r.Context(), v.session)
+	return err == nil && len(own) == 0, err
+}
+
+// endOwn ends the session.
+func (v *visit) endOwn() error {
 	if err := v.keyring().EndSession(v.r.Context(), v.session); err != nil {
 		return err
 	}

@@ -33,8 +33,10 @@ func (d *Dashboard) newPages() (pages, error) {
 		"join":    strings.Join,
 		"has":     func(list []string, s string) bool { return slices.Contains(list, s) },
 		"party":   partyName,
+		"means":   d.permissionMeaning,
 		"program": program,
 		"role":    d.roleTitle,
+		"plan":    d.planTitle,
 		"place":   d.environmentTitle,
 		"reason":  d.reasonTitle,
 		"act":     newAct,
@@ -76,6 +78,8 @@ type view struct {
 	Once         bool   // whoever is signed in came by a link, and has no other way in yet
 	Embedded     bool   // in a frame of the product's page, perhaps
 	Done         string // what the form before this page has done
+	Places       []keyring.Seat
+	Everywhere   bool // and all the others
 	Page         any
 }
 
@@ -122,13 +126,20 @@ func (v *visit) nav() []navItem {
 // show writes a page.
 func (v *visit) show(status int, name, title string, page any) {
 	p := v.door.Profile
+	before := v.r.URL.Query().Get("done")
+	if status >= http.StatusBadRequest {
+		before = "" // what was done before is no part of a refusal
+	}
 	data := view{
 		Product: p.Product, Logo: p.Branding.Logo, SupportEmail: p.Branding.SupportEmail, DocsURL: p.Branding.DocsURL,
 		Title: title, Known: v.known(), Session: v.session, Workspace: v.workspace, Path: v.r.URL.Path, Nav: v.nav(),
-		Once: v.cameOnce(), Embedded: v.session.Kind == keyring.SessionPortal, Done: done(v.r.URL.Query().Get("done")), Page: page,
+		Once: v.cameOnce(), Embedded: v.session.Kind == keyring.SessionPortal, Done: done(before), Page: page,
 	}
 	if v.workspace.ID != "" {
 		data.Base = v.base()
+	}
+	if err := v.surround(&data); err != nil {
+		v.door.Log.Error("what stands around a page cannot be read", "page", name, "error", err)
 	}
 	var out bytes.Buffer // a page is whole or not there
 	if err := v.pages[name].ExecuteTemplate(&out, "layout", data); err != nil {
@@ -145,10 +156,27 @@ func (v *visit) show(status int, name, title string, page any) {
 	_, _ = out.WriteTo(v.w) // fails when the client has gone
 }
 
+// surround adds where else the person can go.
+func (v *visit) surround(data *view) (err error) {
+	if v.workspace.ID == "" {
+		return nil
+	}
+	if data.Places, data.Everywhere, err = v.keyring().Seats(v.r.Context(), v.session); err != nil {
+		return err
+	}
+	data.Places = data.Places[:min(len(data.Places), placesShown)]
+	return nil
+}
+
+// placesShown is how many workspaces the switcher lists. The page of
+// workspaces has them all.
+const placesShown = 12
+
 // cameOnce tells whether somebody came by a link, which works once, and has no
 // passkey to come again by. Their own pages say so anyway.
 func (v *visit) cameOnce() bool {
-	if v.session.Kind != keyring.SessionLink || v.passkeys == nil || strings.HasPrefix(v.r.URL.Path, "/account") {
+	if v.session.Kind != keyring.SessionLink || v.passkeys == nil || strings.HasPrefix(v.r.URL.Path, "/account") ||
+		v.r.URL.Path == "/sign-out" || v.session.Person.Subject != "" {
 		return false
 	}
 	own, err := v.keyring().Passkeys(v.r.Context(), v.session)
@@ -224,6 +252,8 @@ func done(name string) string {
 		return "It is sent again now."
 	case "replayed":
 		return "What failed is sent again now."
+	case "again":
+		return "Signed in. Go back to the tab with your form, and press Continue there."
 	case "reviewed":
 		return "Review noted."
 	}

@@ -114,7 +114,7 @@ func (v *visit) showSettings() error {
 
 func (v *visit) settings(name, list string, problem *keystile.Error) error {
 	page := settingsPage{
-		Name: name, Allowlist: list, Address: v.address(), Plan: v.planTitle(), Problem: problem,
+		Name: name, Allowlist: list, Address: v.address(), Plan: v.planTitle(v.workspace.Plan), Problem: problem,
 		MayEdit:    v.actor.May("api.workspace.update") || v.actor.May("platform.workspace.update"),
 		MayPlan:    v.actor.May("platform.workspace.update") && !v.workspace.Operator,
 		MaySuspend: v.actor.May("platform.workspace.suspend") && !v.workspace.Operator,
@@ -123,30 +123,50 @@ func (v *visit) settings(name, list string, problem *keystile.Error) error {
 	return nil
 }
 
-func (v *visit) planTitle() string {
-	if p, ok := v.door.Profile.Plan(v.workspace.Plan); ok {
+// planTitle is what people call a plan.
+func (d *Dashboard) planTitle(name string) string {
+	if p, ok := d.door.Profile.Plan(name); ok {
 		return p.Title
 	}
-	return v.workspace.Plan
+	return name
 }
 
-// lockoutPage warns somebody who is about to lock themselves out.
+// lockoutPage warns of what a list of addresses would refuse: the one who
+// makes it, or those who use keys.
 type lockoutPage struct {
 	Name, Allowlist, Address string
+
+	Out     bool   // the reader would be locked out
+	With    string // the list with the reader's own address; "" where that is of no use
+	Callers []keyring.Caller
+	More    bool // there are more callers than are shown
 }
 
+// callersShown is how many addresses the warning lists.
+const callersShown = 20
+
 // updateSettings saves the settings. A list of addresses that would lock its
-// author out takes a second confirmation.
+// author out, or those who use keys, takes a second confirmation.
 func (v *visit) updateSettings() error {
 	name, list := v.r.PostFormValue("name"), v.r.PostFormValue("ip_allowlist")
-	entries := splitList(list)
-	if !slices.Equal(entries, v.workspace.IPAllowlist) && !v.keyring().Fresh(v.session) {
-		return v.settings(name, list, v.door.Problem(v.r.Context(), v.signInAgain()))
+	if v.r.PostFormValue("back") != "" { // from the warning, to type on
+		return v.settings(name, list, nil)
 	}
-	out, err := v.keyring().LocksOut(v.actor, v.workspace.ID, entries)
-	if err == nil && out && v.r.PostFormValue("confirm") != "lockout" {
-		v.show(http.StatusConflict, "settings_lockout", "You would lock yourself out",
-			lockoutPage{Name: name, Allowlist: list, Address: v.address()})
+	entries := splitList(list)
+	changed := !slices.Equal(entries, v.workspace.IPAllowlist)
+	if changed && !v.keyring().Fresh(v.session) {
+		return v.signInAgain()
+	}
+	page, err := lockoutPage{Name: name, Allowlist: list, Address: v.address()}, error(nil)
+	if changed {
+		err = v.warnings(&page, entries)
+	}
+	if err == nil && (page.Out || len(page.Callers) > 0) && v.r.PostFormValue("confirm") != "lockout" {
+		title := "Some callers would be refused"
+		if page.Out {
+			title = "You would lock yourself out"
+		}
+		v.show(http.StatusConflict, "settings_lockout", title, page)
 		return nil
 	}
 	if err == nil {
@@ -158,6 +178,20 @@ func (v *visit) updateSettings() error {
 		return err
 	}
 	return v.to(v.base() + "/settings?done=saved")
+}
+
+// warnings finds whom a list of addresses would refuse.
+func (v *visit) warnings(page *lockoutPage, entries []string) (err error) {
+	if page.Out, err = v.keyring().LocksOut(v.actor, v.workspace.ID, entries); err != nil {
+		return err
+	}
+	if len(entries) > 0 && v.actor.May("api.usage.view") {
+		page.Callers, page.More, err = v.keyring().CallersOutside(v.r.Context(), v.actor, v.workspace.ID, entries, callersShown)
+	}
+	if page.Out && page.Address != "" {
+		page.With = strings.Join(append(slices.Clone(entries), page.Address), "\n")
+	}
+	return err
 }
 
 // splitList reads entries that stand on lines of their own, or between commas

@@ -207,7 +207,7 @@ func (c *change) withinKeyLimit(ws keystile.Workspace, before int) error {
 		return err
 	}
 	if n > most && n > before {
-		return planLimit(c.k.planOf(ws).Name, "active keys", most, "Revoke keys that are no longer used.",
+		return planLimit(c.k.planOf(ws), "active key", most, "Revoke keys that are no longer used.",
 			"Let applications share a key where they may.")
 	}
 	return nil

@@ -77,7 +77,19 @@ func (k *Keyring) Member(ctx context.Context, a Actor, id string) (out keystile.
 }
 
 // CreateMember invites a person into a workspace.
-func (k *Keyring) CreateMember(ctx context.Context, a Actor, workspaceID string, in keystile.CreateMember, idem Idempotency) (out keystile.Member, replayed bool, err error) {
+func (k *Keyring) CreateMember(ctx context.Context, a Actor, workspaceID string, in keystile.CreateMember, idem Idempotency) (keystile.Member, bool, error) {
+	return k.newMember(ctx, a, workspaceID, in, idem, (*change).createMember)
+}
+
+// CreateOnlyMember is CreateMember for those who may have invited the person
+// before: it fails with ErrNamesake when a member has the e-mail address.
+func (k *Keyring) CreateOnlyMember(ctx context.Context, a Actor, workspaceID string, in keystile.CreateMember, idem Idempotency) (keystile.Member, bool, error) {
+	return k.newMember(ctx, a, workspaceID, in, idem, (*change).createOnlyMember)
+}
+
+func (k *Keyring) newMember(ctx context.Context, a Actor, workspaceID string, in keystile.CreateMember, idem Idempotency,
+	create func(*change, keystile.Workspace, keystile.CreateMember) (keystile.Member, error),
+) (out keystile.Member, replayed bool, err error) {
 	if err := checkID("ws_", workspaceID); err != nil {
 		return out, false, err
 	}
@@ -90,7 +102,7 @@ func (k *Keyring) CreateMember(ctx context.Context, a Actor, workspaceID string,
 			return err
 		}
 		same := func(m keystile.Member) keystile.Member { return m }
-		out, replayed, err = once(c, idem, in, same, func() (keystile.Member, error) { return c.createMember(ws, in) })
+		out, replayed, err = once(c, idem, in, same, func() (keystile.Member, error) { return create(c, ws, in) })
 		return err
 	})
 	if err != nil {
@@ -136,7 +148,7 @@ func (c *change) room(ws keystile.Workspace) error {
 	}
 	n, err := c.CountMembers(store.OneWorkspace(ws.ID), ws.ID)
 	if err == nil && n >= most {
-		return planLimit(c.k.planOf(ws).Name, "members", most, "Remove members who no longer need access.")
+		return planLimit(c.k.planOf(ws), "member", most, "Remove members who no longer need access.")
 	}
 	return err
 }
@@ -218,7 +230,11 @@ func (k *Keyring) UpdateMember(ctx context.Context, a Actor, id string, in keyst
 		if err != nil {
 			return err
 		}
-		return c.giveRole(m, role)
+		held := m.RoleID
+		if err := c.giveRole(m, role); err != nil {
+			return err
+		}
+		return c.unmanaged(m, held, role)
 	})
 }
 
@@ -254,9 +270,18 @@ func (c *change) giveRole(m *store.Member, role keystile.Role) error {
 // DeleteMember takes a person out of a workspace. The keys that they made stay.
 func (k *Keyring) DeleteMember(ctx context.Context, a Actor, id string) error {
 	_, err := k.changeMember(ctx, a, id, "api.member.delete", func(c *change, m *store.Member) error {
-		return c.deleteMember(m)
+		return c.removeMember(m)
 	})
 	return err
+}
+
+// removeMember is deleteMember, unless it is the last who manages the others.
+func (c *change) removeMember(m *store.Member) error {
+	held := m.RoleID
+	if err := c.deleteMember(m); err != nil {
+		return err
+	}
+	return c.unmanaged(m, held, keystile.Role{})
 }
 
 // DeleteMemberWithKeys takes a person out of a workspace and revokes all keys
@@ -267,7 +292,7 @@ func (k *Keyring) DeleteMemberWithKeys(ctx context.Context, a Actor, id, reason 
 		if err != nil {
 			return err
 		}
-		if err := c.deleteMember(m); err != nil {
+		if err := c.removeMember(m); err != nil {
 			return err
 		}
 		return c.revokeMade(m, reason)

@@ -249,7 +249,7 @@ func (c *change) createRole(ws keystile.Workspace, in keystile.CreateRole) (r ke
 			return r, err
 		}
 		if n >= most {
-			return r, planLimit(c.k.planOf(ws).Name, "custom roles", most, "Delete roles that are no longer used.")
+			return r, planLimit(c.k.planOf(ws), "custom role", most, "Delete roles that are no longer used.")
 		}
 	}
 	if err := c.InsertRole(r); err != nil {
@@ -376,6 +376,11 @@ func (k *Keyring) UpdateRole(ctx context.Context, a Actor, id string, in keystil
 		r.UpdatedAt = &c.now
 		if err := c.Tx.UpdateRole(a.scope(), *r); err != nil {
 			return nameTaken(err)
+		}
+		if before.Permissions.Allow(managing) && !r.Permissions.Allow(managing) {
+			if err := c.stillManaged(r.WorkspaceID); err != nil {
+				return err
+			}
 		}
 		return c.record(entry{workspaceID: r.WorkspaceID, action: "role.updated", kind: store.ChangeRole,
 			objectID: r.ID, objectName: r.Name, before: before, after: *r})

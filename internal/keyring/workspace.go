@@ -1,6 +1,7 @@
 package keyring
 
 import (
+	"cmp"
 	"context"
 	"strconv"
 
@@ -42,9 +43,12 @@ func (k *Keyring) noPlan() error {
 	return badField("body.plan", "There is no plan of this name. There is: "+names(known)+".")
 }
 
-func planLimit(plan, noun string, most int, fixes ...string) error {
+func planLimit(plan profile.Plan, noun string, most int, fixes ...string) error {
+	if most != 1 {
+		noun += "s"
+	}
 	return keystile.NewError(keystile.CodePlanLimit,
-		"The plan "+plan+" allows "+strconv.Itoa(most)+" "+noun+" in a workspace.",
+		"The plan "+cmp.Or(plan.Title, plan.Name)+" allows "+strconv.Itoa(most)+" "+noun+" in a workspace.",
 		append(fixes, "Upgrade to a plan with a higher limit.")...)
 }
 

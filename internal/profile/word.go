@@ -16,7 +16,7 @@ func followers() map[string]string {
 
 		"secret_create_title":   "secret_create_button",
 		"endpoint_create_title": "endpoint_create_button",
-		"secret_revoke_title": "secret_revoke_confirm",
+		"secret_revoke_title":   "secret_revoke_confirm",
 	}
 }
 

@@ -34,10 +34,13 @@ type Config struct {
 	Dir         string // data directory of the embedded database
 	DatabaseURL string // PostgreSQL instead
 	Listen      string
-	PublicURL   string   // how people and clients reach it; "" for the listener's address
-	Trusted     []string // proxies whose forwarding headers count, addresses or CIDR ranges
-	TLSCert     string
-	TLSKey      string
+	PublicURL   string // how people and clients reach it; "" for the listener's address
+	// Named has people on this machine reach a listener that is open to it alone
+	// as localhost: browsers keep passkeys for names only.
+	Named   bool
+	Trusted []string // proxies whose forwarding headers count, addresses or CIDR ranges
+	TLSCert string
+	TLSKey  string
 	// MetricsListen serves /metrics without a key on a listener of its own; "" for none.
 	MetricsListen string
 	// VerifySocket is the path of a unix socket on which verify needs no key

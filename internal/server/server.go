@@ -322,6 +322,10 @@ func (s *Server) URL() string {
 	if s.config.PublicURL != "" {
 		return s.config.PublicURL
 	}
+	host, port, _ := net.SplitHostPort(s.Address())
+	if ip := net.ParseIP(host); s.config.Named && !s.listeners[0].tls && ip != nil && ip.IsLoopback() {
+		return "http://" + net.JoinHostPort("localhost", port)
+	}
 	return s.LocalURL()
 }
 

@@ -2,6 +2,7 @@ package store
 
 import (
 	"encoding/json"
+	"strings"
 
 	"github.com/keystile/keystile"
 )
@@ -70,6 +71,33 @@ func (tx *Tx) Members(s Scope, workspaceID, cursor string, limit int) ([]Member,
 	}
 	return queryAll(tx, scanMember, `SELECT `+memberColumns+` FROM members m JOIN people p ON p.id = m.person_id`+where+`
 		ORDER BY m.id DESC LIMIT $4`, args...)
+}
+
+// MembersInRoles lists the members of a workspace who have come in and have one
+// of these roles, the oldest first, at most limit.
+func (tx *Tx) MembersInRoles(s Scope, workspaceID string, roleIDs []string, limit int) ([]Member, error) {
+	if len(roleIDs) == 0 {
+		return nil, nil
+	}
+	ws, all := s.args()
+	args := []any{workspaceID, ws, all, limit}
+	in := make([]string, len(roleIDs))
+	for i, id := range roleIDs {
+		args = append(args, id)
+		in[i] = `$` + itoa(len(args))
+	}
+	return queryAll(tx, scanMember, `SELECT `+memberColumns+` FROM members m JOIN people p ON p.id = m.person_id
+		WHERE m.workspace_id = $1 AND (m.workspace_id = $2 OR $3 = 1) AND m.status = 'active' AND m.role_id IN (`+
+		strings.Join(in, `, `)+`) ORDER BY m.id LIMIT $4`, args...)
+}
+
+// MembersByEmail lists the members of a workspace with an e-mail address, in
+// any case of its letters, the oldest first, at most limit.
+func (tx *Tx) MembersByEmail(s Scope, workspaceID, email string, limit int) ([]Member, error) {
+	ws, all := s.args()
+	return queryAll(tx, scanMember, `SELECT `+memberColumns+` FROM members m JOIN people p ON p.id = m.person_id
+		WHERE m.workspace_id = $1 AND (m.workspace_id = $2 OR $3 = 1) AND LOWER(m.email) = LOWER($4)
+		ORDER BY m.id LIMIT $5`, workspaceID, ws, all, email, limit)
 }
 
 // UpdateMemberRole gives a member another role.

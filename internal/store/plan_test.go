@@ -60,8 +60,10 @@ func plannedCalls() []planned {
 				p.sorts = true
 			case "FailureWindows", "FailureSources", "TriedSources": // of one workspace, of one key
 				p.sorts = true
-			case "CountMembers":
-				p.most = filledRows
+			case "CountMembers", "MembersByEmail", "MembersInRoles": // a look at each member
+				p.most, p.sorts = filledRows, m.name == "MembersInRoles"
+			case "Callers": // sums of all keys of a workspace
+				p.sorts, p.most = true, filledRows
 			case "DeleteWorkspace":
 				p.most = filledRows
 			}

@@ -116,6 +116,18 @@ func scopedMethods() []scoped {
 			n, err := tx.RequeueFailed(s, id("ep_", 1), ago(day), noon, 9)
 			return int(n), err
 		}},
+		{"MembersInRoles", func(tx *store.Tx, s store.Scope) (int, error) {
+			l, err := tx.MembersInRoles(s, acme, []string{"role_x", "role_writer"}, 9)
+			return len(l), err
+		}},
+		{"MembersByEmail", func(tx *store.Tx, s store.Scope) (int, error) {
+			l, err := tx.MembersByEmail(s, acme, "ANN@Example.org", 9)
+			return len(l), err
+		}},
+		{"Callers", func(tx *store.Tx, s store.Scope) (int, error) {
+			l, err := tx.Callers(s, acme, ago(day), 9)
+			return len(l), err
+		}},
 		{"Workspace", func(tx *store.Tx, s store.Scope) (int, error) { _, err := tx.Workspace(s, acme); return count(err) }},
 		{"Workspaces", func(tx *store.Tx, s store.Scope) (int, error) {
 			l, err := tx.Workspaces(s, "acme", "", 9)

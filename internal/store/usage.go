@@ -238,3 +238,29 @@ func (tx *Tx) Sources(s Scope, keyID string, limit int) ([]keystile.KeySource, e
 		WHERE s.key_id = $1 AND (k.workspace_id = $2 OR $3 = 1)
 		ORDER BY s.last_at DESC LIMIT $4`, keyID, ws, all, limit)
 }
+
+// Caller is an address that keys were used from.
+type Caller struct {
+	Address string
+	Keys    int // how many keys
+	Calls   int64
+	LastAt  time.Time
+}
+
+// Callers lists the addresses from which valid keys of a workspace were used
+// since a time, latest first, at most limit. The calls are all that are known
+// of such a key from there, those before that time too.
+func (tx *Tx) Callers(s Scope, workspaceID string, since time.Time, limit int) ([]Caller, error) {
+	ws, all := s.args()
+	return queryAll(tx, func(r scanner) (Caller, error) {
+		var v Caller
+		var keys, last int64
+		err := r.Scan(&v.Address, &keys, &v.Calls, &last)
+		v.Keys, v.LastAt = int(keys), fromMillis(last)
+		return v, err
+	}, `SELECT s.address, COUNT(*), CAST(SUM(s.count) AS BIGINT), MAX(s.last_at)
+		FROM key_sources s JOIN keys k ON k.id = s.key_id
+		WHERE k.workspace_id = $1 AND (k.workspace_id = $2 OR $3 = 1) AND k.state = 0
+			AND s.code = 'valid' AND s.last_at >= $4
+		GROUP BY s.address ORDER BY MAX(s.last_at) DESC, s.address LIMIT $5`, workspaceID, ws, all, millis(since), limit)
+}

@@ -136,6 +136,8 @@ document.addEventListener("submit", async (event) => {
   if (!answer) { say("The server was not reached. What you typed is still here: try again.", dialog, "problem"); return; }
   const leads = answer.headers.get("Location");
   if (leads) { go(new URL(leads, location.href)); return; }
+  // A page asks for a fresh sign-in and keeps the form meanwhile. Nothing was done yet.
+  if (answer.status === 401) { form.submit(); return; }
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
   const main = page.querySelector("main");
   const same = main && [...$$("form[method=post]", main)].some((f) => f.getAttribute("action") === form.getAttribute("action"));
@@ -224,6 +226,15 @@ addEventListener("beforeunload", (event) => { if (document.querySelector("dialog
 
 // Nor is any secret in the page that the browser may keep for "back".
 addEventListener("pagehide", () => { for (const secret of $$(".secret, [data-secret]")) secret.textContent = ""; });
+
+// The switcher of workspaces closes when the reader turns elsewhere.
+const switcher = document.querySelector("details.switcher");
+document.addEventListener("click", (event) => { if (switcher?.open && !switcher.contains(event.target)) switcher.open = false; });
+switcher?.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape" || !switcher.open) return;
+  switcher.open = false;
+  switcher.querySelector("summary").focus();
+});
 
 // Choosing all rows of a table.
 document.addEventListener("change", (event) => {

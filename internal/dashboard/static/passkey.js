@@ -28,6 +28,13 @@ function written(credential) {
     clientExtensionResults: credential.getClientExtensionResults() });
 }
 
+// prove signs in without leaving the page, and sends the form that has waited.
+async function prove(form) {
+  const answer = await fetch(form.action, { method: 'POST', body: new URLSearchParams(new FormData(form)), redirect: 'manual' });
+  if (answer.type !== 'opaqueredirect') throw new Error(`the server answered ${answer.status}`);
+  document.getElementById(form.dataset.then).requestSubmit();
+}
+
 for (const form of document.querySelectorAll('form[data-passkey]')) {
   const failed = form.querySelector('[data-failed]');
   const button = form.querySelector('button');
@@ -37,7 +44,8 @@ for (const form of document.querySelectorAll('form[data-passkey]')) {
     button.disabled = true;
     try {
       form.elements.credential.value = written(await ask(form));
-      form.submit(); // which asks nobody again
+      if (form.dataset.then) await prove(form);
+      else form.submit(); // which asks nobody again
     } catch {
       failed.hidden = false;
       button.disabled = false;
