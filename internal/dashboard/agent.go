@@ -28,9 +28,10 @@ func program(agent string) string {
 		}
 		return name
 	}
-	browser := firstOf(agent, "Edg", "Edge", "OPR/", "Opera", "Firefox/", "Firefox", "FxiOS/", "Firefox", "SamsungBrowser/", "Samsung Internet",
-		"Chrome/", "Chrome", "CriOS/", "Chrome", "Safari/", "Safari")
-	system := firstOf(agent, "Windows", "Windows", "Android", "Android", "iPhone", "iOS", "iPad", "iOS", "Mac OS X", "macOS", "CrOS", "ChromeOS", "Linux", "Linux")
+	browser := firstOf(agent, []mark{{"Edg", "Edge"}, {"OPR/", "Opera"}, {"Firefox/", "Firefox"}, {"FxiOS/", "Firefox"},
+		{"SamsungBrowser/", "Samsung Internet"}, {"Chrome/", "Chrome"}, {"CriOS/", "Chrome"}, {"Safari/", "Safari"}})
+	system := firstOf(agent, []mark{{"Windows", "Windows"}, {"Android", "Android"}, {"iPhone", "iOS"}, {"iPad", "iOS"},
+		{"Mac OS X", "macOS"}, {"CrOS", "ChromeOS"}, {"Linux", "Linux"}})
 	switch {
 	case browser == "":
 		return "A browser"
@@ -40,12 +41,14 @@ func program(agent string) string {
 	return browser + " on " + system
 }
 
-// firstOf returns the name of the first mark that the text has, of pairs of
-// mark and name.
-func firstOf(text string, pairs ...string) string {
-	for i := 0; i < len(pairs); i += 2 {
-		if strings.Contains(text, pairs[i]) {
-			return pairs[i+1]
+// mark is a part of a user agent, and what it tells.
+type mark struct{ part, tells string }
+
+// firstOf returns what the first of the marks that the text has tells.
+func firstOf(text string, marks []mark) string {
+	for _, m := range marks {
+		if strings.Contains(text, m.part) {
+			return m.tells
 		}
 	}
 	return ""

@@ -102,8 +102,7 @@ func (v *visit) checks() (list []string) {
 		text  string
 		every time.Duration
 	}{
-		{"Keys are replaced every ", p.Keys.RotateEvery}, {"Keys that are not used any more are ended: none is idle for longer than ", p.Keys.IdleAfter},
-		{"Keys are reviewed every ", p.Keys.ReviewEvery},
+		{"Keys are replaced every ", p.Keys.RotateEvery}, {"Keys count as idle when unused for ", p.Keys.IdleAfter}, {"Keys are reviewed every ", p.Keys.ReviewEvery},
 	} {
 		if c.every > 0 {
 			list = append(list, c.text+days(c.every)+".")

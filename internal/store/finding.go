@@ -77,7 +77,7 @@ func (tx *Tx) Findings(s Scope, f FindingFilter) ([]Key, error) {
 		}
 		where += ` AND NOT ` + replaced + ` AND (` + strings.Join(either, " OR ") + `)`
 	case FindingReplaced:
-		where += ` AND ` + replaced
+		where += ` AND k.replaced_by <> '' AND ` + replaced
 	case FindingIdle:
 		where += ` AND k.state = 0 AND COALESCE(u.at, k.created_at) < ` + bind(millis(f.Before))
 	case FindingExpiring:
