@@ -37,7 +37,7 @@ func (v *visit) refuse(err error) {
 		page.Detail = "There is nothing here, or it belongs to a workspace that you are not a member of."
 		page.Fixes = []string{"Check the address.", "Choose another workspace, or sign in as someone who is a member."}
 	case p.Permission != "" && v.workspace.ID != "" && p.Code == keystile.CodeInsufficientPermission:
-		v.explain(p, &page)
+		v.explainLack(p, &page)
 	case p.Code == keystile.CodePlanLimit && v.workspace.ID != "" && v.actor.May("api.workspace.view"):
 		page.Plans = v.base() + "/plans"
 	case p.Status >= http.StatusInternalServerError:
@@ -69,9 +69,9 @@ func (v *visit) back() navItem {
 // administratorsNamed is how many a refusal names.
 const administratorsNamed = 3
 
-// explain says in the words of the pages what somebody may not do, and who
+// explainLack says in the words of the pages what somebody may not do, and who
 // can help.
-func (v *visit) explain(p *keystile.Error, page *problemPage) {
+func (v *visit) explainLack(p *keystile.Error, page *problemPage) {
 	rest, managed := strings.CutPrefix(p.Permission, keystile.ManagementPrefix)
 	if !managed {
 		page.Title = "Only for the operator"

@@ -149,12 +149,12 @@ export class House {
 
   // counted waits until a key's use shows in the list.
   async counted(name, page = this.page) {
-    await page.waitForFunction(async (key) => {
-      const text = await (await fetch(location.pathname, { headers: { Accept: "text/html" } })).text();
-      const rows = [...new DOMParser().parseFromString(text, "text/html").querySelectorAll("tbody tr")];
-      return rows.some((row) => row.textContent.includes(key) && row.querySelectorAll("td time").length > 1);
-    }, name, { polling: 500, timeout: 60_000 });
-    await page.reload();
+    const used = () => this.row(name, page).first().locator("td time").count().then((n) => n > 1);
+    for (let i = 0; i < 60 && !(await used()); i++) {
+      await page.waitForTimeout(500);
+      await page.reload();
+    }
+    assert.ok(await used(), `the use of ${name} does not show`);
   }
 
   verify(key, more = {}) {

@@ -20,8 +20,9 @@ await walk(async (house, page) => {
   await dialog.getByRole("button", { name: "I have copied it" }).click();
   await house.row("Production Server").waitFor();
 
+  await house.api("PATCH", `/v1/workspaces/${given.workspace}`, { body: { plan: "enterprise" } }); // the free one has room for few
   await house.seed([
-    { name: "Fraud check", calls: 21 }, { name: "Mobile App", calls: 8 }, { name: "Sign-up form", calls: 5 },
+    { name: "Fraud check", calls: 21 }, { name: "Checkout page", calls: 8 }, { name: "Sign-up form", calls: 5 },
     { name: "Reports of finance", role: "reporting" }, { name: "Staging Server", environment: "staging", calls: 2 },
   ]);
   await page.reload();

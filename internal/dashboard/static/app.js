@@ -136,6 +136,8 @@ document.addEventListener("submit", async (event) => {
   if (!answer) { say("The server was not reached. What you typed is still here: try again.", dialog, "problem"); return; }
   const leads = answer.headers.get("Location");
   if (leads) { go(new URL(leads, location.href)); return; }
+  // A page asks for a fresh sign-in and keeps the form meanwhile. Nothing was done yet.
+  if (answer.status === 401) { form.submit(); return; }
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
   const main = page.querySelector("main");
   const same = main && [...$$("form[method=post]", main)].some((f) => f.getAttribute("action") === form.getAttribute("action"));
