@@ -199,7 +199,7 @@ func (l letter) text(t testing.TB) (mail.Header, string) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, l.raw)
 	}
-	r := io.Reader(m.Body)
+	r := m.Body
 	switch m.Header.Get("Content-Transfer-Encoding") {
 	case "quoted-printable":
 		r = quotedprintable.NewReader(r)

@@ -590,24 +590,3 @@ func (k *Keyring) DeleteKey(ctx context.Context, a Actor, id string) error {
 	})
 	return err
 }
-
-// Self is what the holder of a valid key may know about it, whatever its role
-// permits. When the database is away it is what memory holds: the names are
-// missing then.
-func (k *Keyring) Self(ctx context.Context, a Actor, d keystile.Decision) (keystile.Self, error) {
-	self := keystile.Self{Decision: d}
-	err := k.read(ctx, func(tx *store.Tx) error {
-		own := store.OneWorkspace(a.workspace)
-		key, err := tx.Key(own, a.party.ID)
-		if err != nil {
-			return err
-		}
-		ws, err := tx.Workspace(own, a.workspace)
-		self.Name, self.Preview, self.WorkspaceName = key.Name, key.Preview, ws.Name
-		return err
-	})
-	if errors.Is(err, keystile.CodeUnavailable) || errors.Is(err, keystile.CodeNotFound) {
-		return self, nil
-	}
-	return self, err
-}
