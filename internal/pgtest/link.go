@@ -1,6 +1,7 @@
 package pgtest
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -76,7 +77,7 @@ func (l *Link) join(near net.Conn) {
 		_ = near.Close()
 		return
 	}
-	far, err := net.Dial("tcp", l.target)
+	far, err := new(net.Dialer).DialContext(context.Background(), "tcp", l.target)
 	if err != nil {
 		_ = near.Close()
 		return
@@ -95,7 +96,7 @@ func (l *Link) copy(to, from net.Conn, age int) {
 		if l.pass(age) != Up || err != nil && !errors.Is(err, io.EOF) {
 			break
 		}
-		time.Sleep(time.Duration(l.delay.Load()))
+		<-time.After(time.Duration(l.delay.Load()))
 		if _, failed := to.Write(part[:n]); failed != nil || err != nil {
 			break
 		}

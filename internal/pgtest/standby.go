@@ -107,7 +107,7 @@ func (s *Server) Promote(t testing.TB) {
 	if err := execute(s.URL("postgres"), "SELECT pg_promote(true, 60)"); err != nil {
 		t.Fatalf("promoting the standby: %v", err)
 	}
-	for end := time.Now().Add(startTimeout); ; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(startTimeout); ; <-time.After(20 * time.Millisecond) {
 		err := execute(s.URL("postgres"), "CREATE TEMPORARY TABLE promoted ()")
 		if err == nil {
 			return

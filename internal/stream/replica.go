@@ -31,8 +31,8 @@ const (
 	askLimit   = 2 * time.Second  // for the answer
 	silence    = 30 * time.Second // without any frame the server is given up
 	countEvery = 10 * time.Second // uses are sent
-	retryMin   = 100 * time.Millisecond
-	retryMax   = 5 * time.Second
+	retryFirst = 100 * time.Millisecond
+	retryMost  = 5 * time.Second
 	// maxGrant is the longest lease that is believed, whatever a server says.
 	maxGrant = 12 * time.Second
 	// maxAnswer is what is read of an answer that is no stream, in bytes.
@@ -258,14 +258,14 @@ func (r *Replica) run(ctx context.Context, fatal chan<- error) {
 			}
 		}
 	}()
-	pause := retryMin
+	pause := retryFirst
 	for try := 0; ctx.Err() == nil; try++ {
 		worked, err := r.attend(ctx, r.options.URLs[try%len(r.options.URLs)])
 		if ctx.Err() != nil {
 			return
 		}
 		if worked {
-			pause = retryMin
+			pause = retryFirst
 		}
 		if p, ok := errors.AsType[refused](err); ok {
 			select {
@@ -286,7 +286,7 @@ func (r *Replica) run(ctx context.Context, fatal chan<- error) {
 		case <-timer.C:
 		}
 		timer.Stop()
-		pause = min(2*pause, retryMax)
+		pause = min(2*pause, retryMost)
 	}
 }
 
