@@ -3,6 +3,7 @@ package courier_test
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -30,7 +31,10 @@ func BenchmarkOutbox(b *testing.B) {
 		options func() []keystiletest.Option
 	}{
 		{"sqlite", func() []keystiletest.Option { return nil }},
-		{"postgres", func() []keystiletest.Option { return []keystiletest.Option{keystiletest.Database(pgtest.New(b))} }},
+		{"postgres", func() []keystiletest.Option {
+			key := base64.StdEncoding.EncodeToString([]byte("thirty-two bytes, a master's key"))
+			return []keystiletest.Option{keystiletest.Database(pgtest.New(b)), keystiletest.MasterKey(key)}
+		}},
 	} {
 		for _, e := range []struct {
 			name      string

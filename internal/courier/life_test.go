@@ -93,32 +93,53 @@ func TestRetry(t *testing.T) {
 func TestOrder(t *testing.T) {
 	t.Parallel()
 	s := keystiletest.New(t)
-	r := newReceiver(t, nil)
+	for tries := 1; !inOrder(t, s); tries++ {
+		if tries == 5 {
+			t.Fatal("the slow answer took longer than one is waited for, each time")
+		}
+	}
+}
+
+// inOrder tries it once. It is false when the machine was so slow that the
+// attempt which is to be slow was given up.
+func inOrder(t *testing.T, s *keystiletest.Server) bool {
+	t.Helper()
+	const each = 10
 	slow := newKey(t, s, "Slow")
 	others := []keystile.CreatedKey{newKey(t, s, "One"), newKey(t, s, "Two")}
 	release := make(chan struct{})
-	var once atomic.Bool
-	r.then(func(http.ResponseWriter, *http.Request) {
-		if once.CompareAndSwap(false, true) {
-			<-release
+	var first, cut atomic.Bool
+	r := newReceiver(t, nil)
+	r.then(func(_ http.ResponseWriter, q *http.Request) {
+		if first.CompareAndSwap(false, true) {
+			select {
+			case <-release:
+			case <-q.Context().Done():
+				cut.Store(true)
+			}
 		}
 	})
-	made := endpoint(t, s, r.URL, "key.*")
-	name := func(i int) *string { n := fmt.Sprintf("n%03d", i); return &n }
+	made := endpoint(t, s, r.URL, "key.updated")
+	if _, err := s.Operator.PauseEndpoint(t.Context(), made.Endpoint.ID, keystile.PauseEndpoint{}); err != nil {
+		t.Fatal(err)
+	}
 	edit := func(id string, i int) {
 		t.Helper()
-		if _, err := s.Operator.UpdateKey(t.Context(), id, keystile.KeyPatch{Name: name(i)}); err != nil {
+		name := fmt.Sprintf("n%03d", i)
+		if _, err := s.Operator.UpdateKey(t.Context(), id, keystile.KeyPatch{Name: &name}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	edit(slow.Key.ID, 0)
-	r.wait("the slow one's first", func(r received) bool { return r.event.Data.Key.ID == slow.Key.ID })
-	const each = 30
+	edit(slow.Key.ID, 0) // the oldest, and so the first to be sent
 	for i := 1; i <= each; i++ {
 		edit(slow.Key.ID, i)
 		for _, k := range others {
 			edit(k.Key.ID, i)
 		}
+	}
+	settled(t, s, made.Endpoint.ID, "pending", 3*each+1)
+	if _, err := s.Operator.ResumeEndpoint(t.Context(), made.Endpoint.ID); err != nil {
+		t.Fatal(err)
 	}
 	count := func(id string) (n int) {
 		for _, one := range r.all() {
@@ -131,11 +152,15 @@ func TestOrder(t *testing.T) {
 	for _, k := range others {
 		eventually(t, "the others arrive", func() bool { return count(k.Key.ID) == each })
 	}
-	if n := count(slow.Key.ID); n != 1 {
-		t.Errorf("%d events of the slow key were sent while the first was under way", n)
-	}
+	sent := count(slow.Key.ID)
 	close(release)
-	eventually(t, "the slow ones arrive", func() bool { return count(slow.Key.ID) == each+1 })
+	settled(t, s, made.Endpoint.ID, "delivered", 3*each+1)
+	if cut.Load() {
+		return false
+	}
+	if sent != 1 {
+		t.Errorf("%d events of the slow key were sent while the first was under way", sent)
+	}
 	last := map[string]string{}
 	for _, one := range r.all() {
 		k := one.event.Data.Key
@@ -144,7 +169,7 @@ func TestOrder(t *testing.T) {
 		}
 		last[k.ID] = k.Name
 	}
-	settled(t, s, made.Endpoint.ID, "delivered", 3*each+1)
+	return true
 }
 
 // TestPause: while an endpoint is paused nothing is sent and nothing is lost.
