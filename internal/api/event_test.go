@@ -340,7 +340,7 @@ func TestSubscribing(t *testing.T) {
 		{"api.endpoint.create api.member.view", []string{"member.*"}, ""},
 		{"api.endpoint.create api.key.view", []string{"session.*"}, "api.audit.view"},
 		{"api.endpoint.create api.key.view", []string{"webhook_secret.rotated"}, "api.webhook_secret.view"},
-		{"api.endpoint.create api.key.view api.webhook_secret.view api.workspace.view api.role.view api.endpoint.view api.audit.view", []string{"*"}, "api.member.view"},
+		{"api.endpoint.create api.key.view api.webhook_secret.view api.workspace.view api.role.view api.endpoint.view api.audit.view api.usage.view", []string{"*"}, "api.member.view"},
 		{"api.*", []string{"*"}, ""},
 	} {
 		a := call(t, h.Server, h.actor(ws, strings.Fields("* "+c.permissions)...), "POST", at, body(c.types...))
