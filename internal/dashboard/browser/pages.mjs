@@ -22,6 +22,17 @@ await walk(async (house, page) => {
   const fresh = (await api("POST", `/v1/keys/${old}/rotate`, { overlap: "24h" })).key.id;
   const member = (await api("POST", `${inside}/members`, { person: { name: "Ada Byron", email: "ada@example.com" }, role: "developer" })).id;
   const role = (await api("POST", `${inside}/roles`, { name: "Auditor", permissions: ["api.key.view", "api.audit.view"] })).id;
+  const secret = (await api("POST", `${inside}/webhook-secrets`, { label: "Orders", environment: "production" })).webhook_secret.id;
+  // Nobody listens there, so that a delivery has attempts that failed.
+  const endpoint = await api("POST", `${inside}/endpoints`, { url: "https://127.0.0.1:9/events", event_types: ["key.*"], allow_ranges: ["127.0.0.1/32"] });
+  await api("POST", `/v1/keys/${await newKey("Leaked")}/revoke`, { reason: "exposure_suspected" });
+  let delivery;
+  for (let tries = 0; !delivery; tries++) {
+    const list = await api("GET", `/v1/endpoints/${endpoint.endpoint.id}/deliveries`);
+    delivery = list.data.find((d) => d.attempts > 0)?.id;
+    assert.ok(tries < 300, `no delivery was tried: ${JSON.stringify(list)}`);
+    if (!delivery) await new Promise((next) => { setTimeout(next, 100); });
+  }
   await device(page);
   await page.goto(`${given.url}/account/passkeys/new`);
   await page.getByLabel("Your name").fill("Walker");
@@ -34,6 +45,10 @@ await walk(async (house, page) => {
     key: () => key,
     member: () => member,
     role: () => role,
+    secret: () => secret,
+    endpoint: () => endpoint.endpoint.id,
+    signer: () => endpoint.webhook_secret.id,
+    delivery: () => delivery,
     token: async () => given.links.pop(),
     id: () => passkey,
   };
@@ -114,6 +129,11 @@ await walk(async (house, page) => {
   await send(`${w}/roles/${role}/edit`, 422, { name: "" });
   await send(`${w}/roles/${role}/delete`, 303);
   await send(`${w}/settings`, 422, { ip_allowlist: "home" });
+  await send(`${w}/webhook-secrets/new`, 422, { label: "" });
+  await send(`${w}/webhook-secrets/new`, 201, { label: "Shown once", environment: "production" });
+  await send(`${w}/webhook-secrets/${secret}/rotate`, 201);
+  await send(`${w}/endpoints/new`, 422, { url: "nowhere" });
+  await send(`${w}/endpoints/${endpoint.endpoint.id}/test`, 200);
   await send("/workspaces/new", 422, { name: "" });
   await send(`${w}/keys/${await newKey()}/rotate`, 201);
   await send(`${w}/keys/${await newKey()}/revoke`, 303);
