@@ -65,6 +65,7 @@ type member struct {
 }
 
 func (m *member) process() *process { m.mu.Lock(); defer m.mu.Unlock(); return m.now }
+func (m *member) at() string        { m.mu.Lock(); defer m.mu.Unlock(); return m.url }
 
 // subject is a key under observation.
 type subject struct {
@@ -120,8 +121,8 @@ func newFleet(t *testing.T, binary string, servers, agents int) *fleet {
 func (f *fleet) launch(m *member) {
 	f.t.Helper()
 	listen := "127.0.0.1:0"
-	if m.url != "" {
-		listen = strings.TrimPrefix(m.url, "http://")
+	if at := m.at(); at != "" {
+		listen = strings.TrimPrefix(at, "http://")
 	}
 	words := []string{"serve", "--listen", listen, "--flush-interval", "1s"}
 	if m.agent {
@@ -149,7 +150,7 @@ func (f *fleet) launch(m *member) {
 // relaunch starts a member that has ended, as soon as that is possible.
 func (f *fleet) relaunch(m *member) {
 	for {
-		listen := strings.TrimPrefix(m.url, "http://")
+		listen := strings.TrimPrefix(m.at(), "http://")
 		if l, err := net.Listen("tcp", listen); err == nil {
 			_ = l.Close()
 			break
@@ -162,7 +163,7 @@ func (f *fleet) relaunch(m *member) {
 // ask asks one member about one key and notes what it says.
 func (f *fleet) ask(m *member, s *subject) {
 	from := f.at()
-	r, err := tryCall(quick, "GET", m.url+"/v1/forward-auth", bearer(s.secret), nil)
+	r, err := tryCall(quick, "GET", m.at()+"/v1/forward-auth", bearer(s.secret), nil)
 	to := f.at()
 	if err != nil {
 		return // it has ended, or stands still
@@ -219,9 +220,9 @@ func (f *fleet) insist(random *rand.Rand, method, path string, body any) (r repl
 	for {
 		m := f.via[random.IntN(len(f.via))]
 		if random.IntN(8) == 0 {
-			go func() { _, _ = tryCall(slow, method, m.url+path, bearer(f.operator), body) }()
+			go func() { _, _ = tryCall(slow, method, m.at()+path, bearer(f.operator), body) }()
 		}
-		r, err := tryCall(slow, method, m.url+path, bearer(f.operator), body)
+		r, err := tryCall(slow, method, m.at()+path, bearer(f.operator), body)
 		if err == nil && r.status < 300 {
 			return r, from, f.at(), true
 		}
@@ -241,13 +242,16 @@ var slow = &http.Client{Timeout: 20 * time.Second} //nolint:gochecknoglobals // 
 
 // worker makes keys and takes them away, in every way there is.
 func (f *fleet) worker(random *rand.Rand) {
-	for {
+	for !f.over() {
 		made, ok := f.create(random)
 		if !ok {
 			return
 		}
 		wait := func(most time.Duration) { time.Sleep(rand.N(most)) } //nolint:gosec // no secret
 		change := func(begins, ends act, method, path string, body any) bool {
+			if f.over() {
+				return false
+			}
 			_, from, to, ok := f.insist(random, method, path, body)
 			made.add(begins, from, to)
 			if ends == openEnds && ok {
@@ -288,6 +292,16 @@ func (f *fleet) worker(random *rand.Rand) {
 	}
 }
 
+// over tells whether the end has come.
+func (f *fleet) over() bool {
+	select {
+	case <-f.done:
+		return true
+	default:
+		return false
+	}
+}
+
 // create makes a key.
 func (f *fleet) create(random *rand.Rand) (*subject, bool) {
 	r, _, _, ok := f.insist(random, "POST", "/v1/workspaces/"+f.tenant+"/keys", `{"name": "Key"}`)
@@ -319,6 +333,7 @@ func (f *fleet) harm(random *rand.Rand) {
 		span += 14 * time.Second // past any lease
 	}
 	what := random.IntN(7)
+	delay := time.Duration(random.Int64N(int64(300 * time.Millisecond)))
 	names := [...]string{"kill -9", "SIGSTOP", "stop", "network cut", "network stalled", "network silent", "network slow"}
 	f.t.Logf("%7.3f %s: %s for %s", f.at().Seconds(), m.name, names[what], span.Round(time.Millisecond))
 	f.work.Go(func() {
@@ -358,7 +373,7 @@ func (f *fleet) harm(random *rand.Rand) {
 			network(pgtest.Up)
 		case 6:
 			for _, l := range m.links {
-				l.Slow(time.Duration(random.Int64N(int64(300 * time.Millisecond))))
+				l.Slow(delay)
 			}
 			rest()
 			for _, l := range m.links {
