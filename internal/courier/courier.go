@@ -34,8 +34,6 @@ const (
 	// must end before another node takes over (45 s after the last sign).
 	renewEvery = 10 * time.Second
 	silentFor  = 20 * time.Second
-	// secretsFor is for how long opened secrets are used.
-	secretsFor = time.Second
 	// Grace is for how long attempts may go on when the server ends.
 	Grace = 10 * time.Second
 	// testsAtOnce bounds test deliveries, each of which a request waits for.
@@ -275,42 +273,34 @@ func (c *Courier) dispatch(ctx context.Context) {
 	if time.Since(c.renewed) > silentFor && len(c.boxes) > 0 {
 		return // another node may be about to take over
 	}
-	for id, b := range c.boxes {
+	for _, b := range c.boxes {
 		for c.flying < atOnce {
 			p, ok := b.next()
 			if !ok {
 				break
 			}
-			secrets, err := c.secrets(ctx, id, b)
 			c.flying++
 			b.flying++
 			b.objects[p.ObjectID] = true
-			go c.attempt(ctx, id, b.line, b.round.URL, p, secrets, err)
+			go c.attempt(ctx, b.round, b.line, b.lineError, p)
 		}
 	}
 }
 
-// secrets opens what signs for an endpoint.
-func (c *Courier) secrets(ctx context.Context, id string, b *box) ([]keystile.WebhookSecret, error) {
-	if time.Since(b.opened) > secretsFor {
-		b.secrets, b.secretsError = c.keyring.SecretsOfEndpoint(ctx, b.round.WorkspaceID, id, "")
-		b.opened = time.Now()
+// attempt tries one delivery. What signs it is read for this attempt alone, so
+// that a secret signs nothing any more once its revoke was answered. One that
+// nothing can sign has failed: nothing is ever sent unsigned.
+func (c *Courier) attempt(ctx context.Context, to keyring.Round, l *line, unfit error, p keyring.Parcel) {
+	var secrets []keystile.WebhookSecret
+	if unfit == nil {
+		secrets, unfit = c.keyring.SecretsOfEndpoint(ctx, to.WorkspaceID, to.ID, "")
 	}
-	if b.lineError != nil {
-		return nil, b.lineError
-	}
-	return b.secrets, b.secretsError
-}
-
-// attempt tries one delivery. One that nothing can sign has failed: nothing
-// is ever sent unsigned.
-func (c *Courier) attempt(ctx context.Context, endpoint string, l *line, to string, p keyring.Parcel, secrets []keystile.WebhookSecret, unfit error) {
 	o := unsent(unfit)
 	if unfit == nil {
-		o = l.post(ctx, to, p.EventID, p.Payload, secrets)
+		o = l.post(ctx, to.URL, p.EventID, p.Payload, secrets)
 	}
 	r := result{void: ctx.Err() != nil && !o.delivered}
-	r.tried.DeliveryID, r.tried.EndpointID, r.tried.Number = p.DeliveryID, endpoint, p.Attempts+1
+	r.tried.DeliveryID, r.tried.EndpointID, r.tried.Number = p.DeliveryID, to.ID, p.Attempts+1
 	r.tried.Attempt, r.tried.Delivered, r.tried.Gone = o.Attempt, o.delivered, o.gone
 	last := o.gone
 	if !o.delivered && !o.gone {
