@@ -20,11 +20,12 @@ const (
 	// lookEvery is how soon this node finds what another one has left for it:
 	// events of a node that ended, deliveries whose time has come.
 	lookEvery = time.Second
-	// perEndpoint and atOnce bound attempts at the same time, to one endpoint
-	// and in all, so that receivers that hang hold up nobody else. An endpoint
-	// that is failing has one at a time.
-	perEndpoint = 8
-	atOnce      = 256
+	// perEndpoint, perWorkspace and atOnce bound attempts at the same time, to
+	// one endpoint, of one workspace and in all, so that receivers that hang hold
+	// up nobody else. An endpoint that is failing has one at a time.
+	perEndpoint  = 8
+	perWorkspace = 64
+	atOnce       = 256
 	// queued is how many deliveries to one endpoint are held in memory.
 	queued = 64
 	// writeTogether is how many outcomes are written in one transaction.
@@ -57,6 +58,7 @@ type Courier struct {
 	// Only Run's goroutine touches these.
 	boxes   map[string]*box // endpoints that this node sends to, by ID
 	flying  int             // attempts under way
+	of      map[string]int  // and those of each workspace
 	tried   []result        // outcomes that are not written yet, in the order in which they came
 	turning bool            // something is being written
 	after   time.Time       // nothing is written before, since writing failed
@@ -74,7 +76,7 @@ func New(k *keyring.Keyring, log *slog.Logger, o Observe) *Courier {
 	return &Courier{
 		keyring: k, node: rand.Text(), log: log, observe: o,
 		wake: make(chan struct{}, 1), results: make(chan result, atOnce), turned: make(chan turned, 1),
-		boxes: map[string]*box{}, testing: map[string]bool{},
+		boxes: map[string]*box{}, of: map[string]int{}, testing: map[string]bool{},
 	}
 }
 
@@ -173,6 +175,9 @@ func (c *Courier) landed(r result) {
 	c.flying--
 	b := c.boxes[r.tried.EndpointID]
 	b.flying--
+	if c.of[b.round.WorkspaceID]--; c.of[b.round.WorkspaceID] == 0 {
+		delete(c.of, b.round.WorkspaceID)
+	}
 	delete(b.objects, b.busy[r.tried.DeliveryID])
 	if r.void {
 		delete(b.busy, r.tried.DeliveryID)
@@ -274,12 +279,13 @@ func (c *Courier) dispatch(ctx context.Context) {
 		return // another node may be about to take over
 	}
 	for _, b := range c.boxes {
-		for c.flying < atOnce {
+		for c.flying < atOnce && c.of[b.round.WorkspaceID] < perWorkspace {
 			p, ok := b.next()
 			if !ok {
 				break
 			}
 			c.flying++
+			c.of[b.round.WorkspaceID]++
 			b.flying++
 			b.objects[p.ObjectID] = true
 			go c.attempt(ctx, b.round, b.line, b.lineError, p)

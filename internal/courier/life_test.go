@@ -271,6 +271,39 @@ func TestGone(t *testing.T) {
 	})
 }
 
+// TestOneWorkspaceHangs: a workspace whose receivers all hang leaves attempts
+// to the others, however many endpoints it has.
+func TestOneWorkspaceHangs(t *testing.T) {
+	t.Parallel()
+	s := keystiletest.New(t)
+	hanging := make(chan struct{})
+	var now, most atomic.Int64
+	bad := newReceiver(t, func(http.ResponseWriter, *http.Request) {
+		n := now.Add(1)
+		defer now.Add(-1)
+		for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+		}
+		<-hanging
+	})
+	defer close(hanging)
+	for range 20 {
+		endpoint(t, s, bad.URL, "key.created")
+	}
+	for range 8 {
+		newKey(t, s, "Hangs")
+	}
+	eventually(t, "as many as may hang do", func() bool { return most.Load() >= 64 })
+	good, other := newReceiver(t, nil), s.NewWorkspace("Other", "").ID
+	if _, err := s.Operator.CreateEndpoint(t.Context(), other, keystile.CreateEndpoint{URL: good.URL, EventTypes: []string{"key.created"}, AllowRanges: loopback()}); err != nil {
+		t.Fatal(err)
+	}
+	s.Key(other, keystile.CreateKey{Name: "Goes on"})
+	good.wait("the other workspace's event", ofType("key.created"))
+	if n := most.Load(); n != 64 {
+		t.Errorf("%d attempts of one workspace at a time", n)
+	}
+}
+
 // TestRevokedSecretSignsNoMore: what is sent after a secret's revoke was
 // answered is not signed with it, also where deliveries are under way that were.
 func TestRevokedSecretSignsNoMore(t *testing.T) {
