@@ -353,7 +353,7 @@ func (r *Replica) attend(ctx context.Context, base string) (worked bool, err err
 			}
 			return false, err
 		}
-		if !c.expects(f, from != nil && before != nil) {
+		if !f.fits(c.whole, from != nil && before != nil) { // nothing that a server says may end the caller's program
 			return false, errors.New("the server says what does not come now")
 		}
 		switch f.Kind {
@@ -435,22 +435,6 @@ type conversation struct {
 type pending struct {
 	head int64
 	end  time.Time
-}
-
-// expects tells whether a frame is one that may come now. This process is
-// somebody's program, which nothing that a server says may end.
-func (c *conversation) expects(f Frame, resumable bool) bool {
-	switch f.Kind {
-	case KindResumed:
-		return !c.whole && resumable
-	case KindLoad:
-		return !c.whole && f.Batch != nil
-	case KindLoaded:
-		return !c.whole
-	case KindChange:
-		return c.whole && f.Batch != nil
-	}
-	return true
 }
 
 func (c *conversation) nudge() {
