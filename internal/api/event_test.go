@@ -471,3 +471,30 @@ func TestEndpointIdempotency(t *testing.T) {
 		t.Errorf("%+v, then %+v", first.Endpoint, second)
 	}
 }
+
+// TestPastEventsOfAnEndpoint: deliveries wait, and can be sent again, so where
+// they go is changed by nobody who may not see all that the endpoint ever got,
+// whatever it is subscribed to by then.
+func TestPastEventsOfAnEndpoint(t *testing.T) {
+	t.Parallel()
+	s := keystiletest.New(t)
+	holding := func(permissions ...string) string {
+		return s.Key(s.Workspace, keystile.CreateKey{Name: "Integrator", Role: "admin", Permissions: permissions}).Secret
+	}
+	some := holding("api.endpoint.view", "api.endpoint.update", "api.key.view")
+	all := holding("api.*")
+	type m = map[string]any
+	made := want[keystile.CreatedEndpoint](t, call(t, s, all, "POST", "/v1/workspaces/"+s.Workspace+"/endpoints",
+		m{"url": "https://ours.invalid/", "event_types": []string{"key.*", "member.*"}}), 201)
+	at := "/v1/endpoints/" + made.Endpoint.ID
+	want[keystile.Endpoint](t, call(t, s, all, "POST", at+"/pause", nil), 200)
+	want[keystile.Endpoint](t, call(t, s, some, "PATCH", at, m{"event_types": []string{"key.*"}}), 200)
+	for _, patch := range []m{{"url": "https://theirs.invalid/"}, {"url": "https://theirs.invalid/", "event_types": []string{"key.created"}}} {
+		if p := wantProblem(t, call(t, s, some, "PATCH", at, patch), 403, keystile.CodeInsufficientPermission); p.Permission != "api.member.view" {
+			t.Errorf("%+v", p)
+		}
+	}
+	if e := want[keystile.Endpoint](t, call(t, s, all, "PATCH", at, m{"url": "https://other.invalid/"}), 200); len(e.EventTypes) != 1 {
+		t.Errorf("%+v", e)
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"github.com/keystile/keystile"
 	"github.com/keystile/keystile/internal/cluster"
 	"github.com/keystile/keystile/internal/entry"
+	"github.com/keystile/keystile/internal/keyring"
 	"github.com/keystile/keystile/internal/stream"
 	"github.com/keystile/keystile/internal/verify"
 )
@@ -223,6 +224,11 @@ func cleanUses(uses []verify.Use) []verify.Use {
 	var clean []verify.Use
 	for _, u := range uses {
 		if u.Count <= 0 || u.Count > 1<<40 || !decides(u.Code) || u.First.IsZero() || u.Last.Before(u.First) || u.Last.After(time.Now().Add(time.Minute)) {
+			continue
+		}
+		// A text that the database takes for none would keep all uses from being
+		// written, again and again.
+		if _, ok := verify.DecodeID("ws_", u.WorkspaceID); !ok && u.KeyID != "" && u.WorkspaceID != keyring.OperatorWorkspace {
 			continue
 		}
 		u.UserAgent = entry.CleanUserAgent(u.UserAgent)

@@ -113,13 +113,18 @@ func AdminBarrier(s *store.Store, running func() bool) func(context.Context, int
 
 func adminBarrier(s *store.Store, t times, running func() bool) func(context.Context, int64, bool) (bool, error) {
 	return func(ctx context.Context, seq int64, narrows bool) (bool, error) {
-		o := others{times: t, note: s.NoteTimeline, list: func(ctx context.Context) (store.Roster, error) {
-			if !running() {
-				return store.Roster{Seq: seq}, nil
+		listed := false
+		o := others{times: t, note: s.NoteTimeline, list: func(ctx context.Context) (r store.Roster, err error) {
+			if r.Seq = seq; running() {
+				r, err = s.Roster(ctx)
 			}
-			return s.Roster(ctx)
+			listed = len(r.Nodes) > 0
+			return r, err
 		}}
 		behind, err := o.wait(ctx, seq, narrows)
+		if err == nil && narrows && !listed && !s.Postgres() {
+			return false, outliveChildren(ctx, s, t)
+		}
 		if behind && err == nil && narrows && !s.Postgres() {
 			// The server that holds a directory needs no lease, so that time
 			// alone proves nothing.
@@ -127,4 +132,17 @@ func adminBarrier(s *store.Store, t times, running func() bool) func(context.Con
 		}
 		return behind && (!narrows || err != nil), err
 	}
+}
+
+// outliveChildren waits until no child of a server that was killed can have a
+// lease any more. On PostgreSQL the server's row stays as long.
+func outliveChildren(ctx context.Context, s *store.Store, t times) error {
+	had, err := hadChildren(ctx, s)
+	if err != nil || !had {
+		return err
+	}
+	if sleep(ctx, t.wait); ctx.Err() != nil {
+		return errBehind
+	}
+	return nil
 }

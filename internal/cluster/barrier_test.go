@@ -348,3 +348,41 @@ func TestAdminBesideServers(t *testing.T) {
 		})
 	}
 }
+
+// TestAdminAndChildrenOfTheDead: what an admin verb takes away is not accepted
+// by a replica either whose server was killed, and is not there again or just is.
+func TestAdminAndChildrenOfTheDead(t *testing.T) {
+	t.Parallel()
+	o := store.Options{Dir: t.TempDir(), Serve: true}
+	s := start(t, o, fast)
+	isRunning := true
+	k := admin(t, o, fast, func() bool { return isRunning })
+	revoke := func(made keystile.CreatedKey) {
+		t.Helper()
+		if _, err := k.RevokeKey(t.Context(), operator(), made.Key.ID, keystile.RevokeKey{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	one, two, three := s.create("One"), s.create("Two"), s.create("Three")
+	begin := time.Now()
+	if revoke(one); time.Since(begin) > cluster.Wait(fast) {
+		t.Logf("a revoke without children took %s", time.Since(begin))
+	}
+	if _, err := s.node.Attach(); err != nil {
+		t.Fatal(err)
+	}
+	isRunning = false // as if it was killed now
+	begin = time.Now()
+	if revoke(two); time.Since(begin) < cluster.Wait(fast) {
+		t.Errorf("the revoke took %s, in which a replica may accept the key", time.Since(begin))
+	}
+	s.leave()
+	isRunning = true
+	exec(t, beside(t, o), `UPDATE settings SET value = '1' WHERE name = 'replicas_attached'`) // it did not leave in order
+	begin = time.Now()
+	start(t, o, fast)
+	time.Sleep(cluster.Wait(fast) / 4) // the admin's wait ends after the server's
+	if revoke(three); time.Since(begin) < cluster.Wait(fast) {
+		t.Errorf("the revoke took %s after the start, in which a replica may accept the key", time.Since(begin))
+	}
+}

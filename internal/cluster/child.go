@@ -15,16 +15,43 @@ import (
 // from an index of its own, under a lease that ends no later than this node's.
 //
 // The node says of no change that it is applied before every child that may
-// hold a lease has said so. So whoever waits for the node waits for them.
+// hold a lease from before has said so. So whoever waits for the node waits for
+// them.
 type child struct {
 	history int   // of the node, when the child came
 	acked   int64 // how far it has said that its index shows the changes
 	// until is when its last lease is over for certain, whatever its clock: 1.25
 	// times the lease, on this node's monotonic clock.
 	until time.Time
-	timer *time.Timer
-	part  int64 // of the uses that were taken from it last
+	held  []held      // leases that may not be over, oldest first: later ones have later heads and ends
+	timer *time.Timer // fires when the oldest of them is over
+	part  int64       // of the uses that were taken from it last
 	gone  chan struct{}
+}
+
+// held is a lease that a child may have: it answers under it once its index
+// shows head.
+type held struct {
+	head  int64
+	until time.Time
+}
+
+// shows is the position that whatever the child answers shows at least: what
+// it has acknowledged, or what its oldest lease takes. A child that asks for
+// leases and acknowledges nothing is not waited for any longer than for its
+// leases of before.
+func (c *child) shows() int64 {
+	if len(c.held) == 0 {
+		return c.acked
+	}
+	return max(c.acked, c.held[0].head)
+}
+
+// lapse forgets the leases that are over.
+func (c *child) lapse(now time.Time) {
+	for len(c.held) > 0 && !now.Before(c.held[0].until) {
+		c.held = c.held[1:]
+	}
 }
 
 // step is a piece of the change log as it was applied: changes from first to
@@ -114,20 +141,28 @@ const childrenSetting = "replicas_attached"
 // orphans makes narrowing changes wait until the leases of children that a
 // killed predecessor had are over.
 func (n *Node) orphans(ctx context.Context) error {
-	var had bool
-	if err := n.store.Follow(ctx, func(tx *store.Tx) error {
+	had, err := hadChildren(ctx, n.store)
+	if err != nil || !had {
+		return err
+	}
+	n.noted = true
+	n.orphaned = time.Now().Add(n.times.wait)
+	time.AfterFunc(n.times.wait, n.review)
+	return nil
+}
+
+// hadChildren tells whether a server that is there, or did not end in order,
+// has had children.
+func hadChildren(ctx context.Context, s *store.Store) (had bool, err error) {
+	err = s.Follow(ctx, func(tx *store.Tx) error {
 		value, err := tx.Setting(childrenSetting)
 		had = value == "1"
 		if errors.Is(err, store.ErrNotFound) {
 			return nil
 		}
 		return err
-	}); err != nil || !had {
-		return err
-	}
-	n.noted = true
-	n.orphaned = time.Now().Add(n.times.wait)
-	return nil
+	})
+	return had, err
 }
 
 // Resume makes the conversation go on where the child stands, or fails with
@@ -260,10 +295,13 @@ func (n *Node) Grant(id string, seq, part int64) (head int64, lease time.Duratio
 		hold := lease * holdNum / holdDen
 		if until := time.Now().Add(hold); until.After(c.until) {
 			c.until = until
+			if last := len(c.held) - 1; last >= 0 && c.held[last].head == n.applied {
+				c.held[last].until = until
+			} else {
+				c.held = append(c.held, held{n.applied, until})
+			}
 			if c.timer == nil {
 				c.timer = time.AfterFunc(hold, n.review)
-			} else {
-				c.timer.Reset(hold)
 			}
 		}
 	}
@@ -343,13 +381,16 @@ func (n *Node) forget(id string, c *child) {
 	delete(n.children, id)
 }
 
-// review removes children whose leases are over.
+// review removes leases that are over, and children that have none any more.
 func (n *Node) review() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	now := time.Now()
 	for id, c := range n.children {
-		if !c.until.IsZero() && !now.Before(c.until) {
+		switch c.lapse(now); {
+		case len(c.held) > 0:
+			c.timer.Reset(c.held[0].until.Sub(now))
+		case !c.until.IsZero():
 			n.forget(id, c)
 		}
 	}
@@ -357,12 +398,15 @@ func (n *Node) review() {
 }
 
 // report raises what this node says to have applied: what it shows itself and
-// every child with a lease has said to show. The caller holds mu.
+// every child with a lease shows. The caller holds mu.
 func (n *Node) report() {
+	if n.reported >= 0 && time.Now().Before(n.orphaned) {
+		return // who shows what of a killed predecessor's children is not known
+	}
 	low := n.applied
 	for _, c := range n.children {
 		if !c.until.IsZero() {
-			low = min(low, c.acked)
+			low = min(low, c.shows())
 		}
 	}
 	seq, token := n.reported, n.reportedToken

@@ -107,6 +107,61 @@ func TestLeaseOfANodeThatIsAlwaysBehind(t *testing.T) {
 	})
 }
 
+// TestChildThatAcknowledgesNothing: a child that asks for leases again and again
+// and never says that it has come further is waited for until the leases from
+// before the change are over, and no longer: later ones take the change.
+func TestChildThatAcknowledgesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		end := time.Now()
+		n := &Node{
+			alone: true, noted: true, times: protocol(), moved: make(chan struct{}),
+			children: map[string]*child{}, leave: make(chan struct{}),
+		}
+		n.usableTo.Store(&end)
+		n.reached(1, [16]byte{1}, nil)
+		a, err := n.Attach()
+		if err != nil {
+			t.Fatal(err)
+		}
+		ask := func() int64 {
+			head, lease, _, err := n.Grant(a.ID, 1, 0)
+			if err != nil || lease != n.times.lease {
+				t.Fatalf("%s, %v", lease, err)
+			}
+			return head
+		}
+		for range 10 {
+			ask()
+			time.Sleep(n.times.renewEvery)
+		}
+		ask()
+		last := time.Now()
+		n.reached(2, [16]byte{2}, &step{first: 2, last: 2, token: [16]byte{2}})
+		done := make(chan error, 1)
+		go func() {
+			_, err := n.waitChildren(t.Context(), 2, true)
+			done <- err
+		}()
+		over := n.times.lease * holdNum / holdDen
+		for {
+			time.Sleep(n.times.renewEvery)
+			synctest.Wait()
+			select {
+			case err := <-done:
+				if took := time.Since(last); err != nil || took < over || took > over+n.times.renewEvery {
+					t.Errorf("waited for %s: %v", took, err)
+				}
+				n.Release(a.ID)
+				return
+			default:
+			}
+			if head := ask(); head != 2 {
+				t.Fatalf("a lease for %d", head)
+			}
+		}
+	})
+}
+
 // TestChangeOfALogThatIsNoMore: when the log is replaced while a change waits,
 // its number may come to mean another change, so that reaching it proves nothing.
 func TestChangeOfALogThatIsNoMore(t *testing.T) {

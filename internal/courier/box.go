@@ -1,11 +1,6 @@
 package courier
 
-import (
-	"time"
-
-	"github.com/keystile/keystile"
-	"github.com/keystile/keystile/internal/keyring"
-)
+import "github.com/keystile/keystile/internal/keyring"
 
 // box is an endpoint that this node sends to, and what is to be sent.
 type box struct {
@@ -19,10 +14,6 @@ type box struct {
 	objects   map[string]bool
 	flying    int
 	unwritten int
-
-	secrets      []keystile.WebhookSecret
-	secretsError error
-	opened       time.Time
 }
 
 func newBox() *box {

@@ -20,11 +20,12 @@ const (
 	// lookEvery is how soon this node finds what another one has left for it:
 	// events of a node that ended, deliveries whose time has come.
 	lookEvery = time.Second
-	// perEndpoint and atOnce bound attempts at the same time, to one endpoint
-	// and in all, so that receivers that hang hold up nobody else. An endpoint
-	// that is failing has one at a time.
-	perEndpoint = 8
-	atOnce      = 256
+	// perEndpoint, perWorkspace and atOnce bound attempts at the same time, to
+	// one endpoint, of one workspace and in all, so that receivers that hang hold
+	// up nobody else. An endpoint that is failing has one at a time.
+	perEndpoint  = 8
+	perWorkspace = 64
+	atOnce       = 256
 	// queued is how many deliveries to one endpoint are held in memory.
 	queued = 64
 	// writeTogether is how many outcomes are written in one transaction.
@@ -34,8 +35,6 @@ const (
 	// must end before another node takes over (45 s after the last sign).
 	renewEvery = 10 * time.Second
 	silentFor  = 20 * time.Second
-	// secretsFor is for how long opened secrets are used.
-	secretsFor = time.Second
 	// Grace is for how long attempts may go on when the server ends.
 	Grace = 10 * time.Second
 	// testsAtOnce bounds test deliveries, each of which a request waits for.
@@ -59,6 +58,7 @@ type Courier struct {
 	// Only Run's goroutine touches these.
 	boxes   map[string]*box // endpoints that this node sends to, by ID
 	flying  int             // attempts under way
+	of      map[string]int  // and those of each workspace
 	tried   []result        // outcomes that are not written yet, in the order in which they came
 	turning bool            // something is being written
 	after   time.Time       // nothing is written before, since writing failed
@@ -76,7 +76,7 @@ func New(k *keyring.Keyring, log *slog.Logger, o Observe) *Courier {
 	return &Courier{
 		keyring: k, node: rand.Text(), log: log, observe: o,
 		wake: make(chan struct{}, 1), results: make(chan result, atOnce), turned: make(chan turned, 1),
-		boxes: map[string]*box{}, testing: map[string]bool{},
+		boxes: map[string]*box{}, of: map[string]int{}, testing: map[string]bool{},
 	}
 }
 
@@ -175,6 +175,9 @@ func (c *Courier) landed(r result) {
 	c.flying--
 	b := c.boxes[r.tried.EndpointID]
 	b.flying--
+	if c.of[b.round.WorkspaceID]--; c.of[b.round.WorkspaceID] == 0 {
+		delete(c.of, b.round.WorkspaceID)
+	}
 	delete(b.objects, b.busy[r.tried.DeliveryID])
 	if r.void {
 		delete(b.busy, r.tried.DeliveryID)
@@ -275,42 +278,35 @@ func (c *Courier) dispatch(ctx context.Context) {
 	if time.Since(c.renewed) > silentFor && len(c.boxes) > 0 {
 		return // another node may be about to take over
 	}
-	for id, b := range c.boxes {
-		for c.flying < atOnce {
+	for _, b := range c.boxes {
+		for c.flying < atOnce && c.of[b.round.WorkspaceID] < perWorkspace {
 			p, ok := b.next()
 			if !ok {
 				break
 			}
-			secrets, err := c.secrets(ctx, id, b)
 			c.flying++
+			c.of[b.round.WorkspaceID]++
 			b.flying++
 			b.objects[p.ObjectID] = true
-			go c.attempt(ctx, id, b.line, b.round.URL, p, secrets, err)
+			go c.attempt(ctx, b.round, b.line, b.lineError, p)
 		}
 	}
 }
 
-// secrets opens what signs for an endpoint.
-func (c *Courier) secrets(ctx context.Context, id string, b *box) ([]keystile.WebhookSecret, error) {
-	if time.Since(b.opened) > secretsFor {
-		b.secrets, b.secretsError = c.keyring.SecretsOfEndpoint(ctx, b.round.WorkspaceID, id, "")
-		b.opened = time.Now()
+// attempt tries one delivery. What signs it is read for this attempt alone, so
+// that a secret signs nothing any more once its revoke was answered. One that
+// nothing can sign has failed: nothing is ever sent unsigned.
+func (c *Courier) attempt(ctx context.Context, to keyring.Round, l *line, unfit error, p keyring.Parcel) {
+	var secrets []keystile.WebhookSecret
+	if unfit == nil {
+		secrets, unfit = c.keyring.SecretsOfEndpoint(ctx, to.WorkspaceID, to.ID, "")
 	}
-	if b.lineError != nil {
-		return nil, b.lineError
-	}
-	return b.secrets, b.secretsError
-}
-
-// attempt tries one delivery. One that nothing can sign has failed: nothing
-// is ever sent unsigned.
-func (c *Courier) attempt(ctx context.Context, endpoint string, l *line, to string, p keyring.Parcel, secrets []keystile.WebhookSecret, unfit error) {
 	o := unsent(unfit)
 	if unfit == nil {
-		o = l.post(ctx, to, p.EventID, p.Payload, secrets)
+		o = l.post(ctx, to.URL, p.EventID, p.Payload, secrets)
 	}
 	r := result{void: ctx.Err() != nil && !o.delivered}
-	r.tried.DeliveryID, r.tried.EndpointID, r.tried.Number = p.DeliveryID, endpoint, p.Attempts+1
+	r.tried.DeliveryID, r.tried.EndpointID, r.tried.Number = p.DeliveryID, to.ID, p.Attempts+1
 	r.tried.Attempt, r.tried.Delivered, r.tried.Gone = o.Attempt, o.delivered, o.gone
 	last := o.gone
 	if !o.delivered && !o.gone {

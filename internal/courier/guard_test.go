@@ -3,7 +3,10 @@ package courier
 import (
 	"errors"
 	"net"
+	"strings"
 	"testing"
+
+	"github.com/keystile/keystile"
 )
 
 // TestGuard: nothing is dialled but addresses of the internet, and what an
@@ -89,5 +92,22 @@ func TestGuard(t *testing.T) {
 	}
 	if _, err := newGuard(true, []string{"nonsense"}); err == nil {
 		t.Error("a range that is none was taken")
+	}
+}
+
+// TestForbiddenIsNotNamed: whoever names a host that only the server's own
+// network knows does not learn its address.
+func TestForbiddenIsNotNamed(t *testing.T) {
+	t.Parallel()
+	const to = "https://127.0.0.1:9/"
+	l, err := newLine(to, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.close()
+	secret, _ := keystile.NewWebhookSecret()
+	o := l.post(t.Context(), to, "evt_1", []byte("{}"), []keystile.WebhookSecret{secret})
+	if o.delivered || !strings.Contains(o.Error, "not dialled") || strings.Contains(o.Error, "127.0.0.1") || o.Address != "" {
+		t.Errorf("%q, dialled %q", o.Error, o.Address)
 	}
 }

@@ -83,7 +83,9 @@ func (l *line) post(ctx context.Context, to, id string, payload []byte, secrets 
 	var dialled address
 	err := l.exchange(httptrace.WithClientTrace(ctx, dialled.trace()), cancel, to, id, payload, secrets, &o)
 	o.DurationMS = time.Since(begun).Milliseconds()
-	o.Address = dialled.last()
+	if !errors.Is(err, errForbidden) { // what a name means inside is nobody's business outside
+		o.Address = dialled.last()
+	}
 	o.delivered = o.Status >= 200 && o.Status <= 299
 	o.gone = o.Status == http.StatusGone
 	switch {
@@ -177,7 +179,7 @@ func explain(err error) string {
 	dialling := errors.As(err, &op) && op.Op == "dial"
 	switch {
 	case errors.Is(err, errForbidden):
-		return "The address was not dialled: " + forbidden(err) + ". Endpoints are on the internet; an operator can allow another range for one of them."
+		return "The address was not dialled: " + errForbidden.Error() + ". Endpoints are on the internet; an operator can allow another range for one of them."
 	case errors.As(err, &dns) && dns.IsNotFound:
 		return "The name of the host is not known."
 	case errors.As(err, &dns):
@@ -196,15 +198,6 @@ func explain(err error) string {
 		return "The receiver closed the connection before its answer was whole."
 	}
 	return "The connection failed: " + clip(err.Error()) + "."
-}
-
-// forbidden is the reason alone, without what the network library puts around it.
-func forbidden(err error) string {
-	s := err.Error()
-	if i := strings.Index(s, errForbidden.Error()); i >= 0 {
-		return s[i:]
-	}
-	return errForbidden.Error()
 }
 
 // clip bounds a text that may repeat what a receiver sent.

@@ -72,6 +72,8 @@ func TestFormWaitsForSignIn(t *testing.T) {
 	}
 	// What is too long for a page is not repeated, and nothing is of a sign-in.
 	newBrowser(t, s).post(base+"/keys", "name", strings.Repeat("x", 9<<10)).is(http.StatusUnauthorized).shows("fill in the form again").lacks("xxxx", "Continue")
+	newBrowser(t, s).post(base+"/webhook-debugger", "headers", "webhook-id: m", "body", "{}", "secret", "whsec_secretive").
+		is(http.StatusUnauthorized).shows("Continue").lacks("secretive")
 	newBrowser(t, s).post("/account/passkeys", "credential", "secretive").is(http.StatusUnauthorized).lacks("secretive")
 }
 

@@ -137,6 +137,9 @@ func (v *visit) askProof(p *keystile.Error) error {
 	form := &sentForm{Action: v.r.URL.RequestURI(), Why: p.Detail, Back: "/"}
 	size := 0
 	for _, name := range slices.Sorted(maps.Keys(v.r.PostForm)) { //nolint:forbidigo // all of its fields
+		if name == "secret" && strings.HasSuffix(v.r.URL.Path, "/webhook-debugger") {
+			continue // the receiver's, which stands in no page: it is to be typed again
+		}
 		for _, value := range v.r.PostForm[name] { //nolint:forbidigo // as above
 			form.Fields = append(form.Fields, sentField{name, value})
 			size += len(name) + len(value)

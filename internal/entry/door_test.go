@@ -37,3 +37,17 @@ func TestAbortedAnswerIsBroken(t *testing.T) {
 		}
 	}
 }
+
+// What a program calls itself stands in mails, pages and logs: it can't turn
+// around what is read beside it.
+func TestUserAgentStaysInItsPlace(t *testing.T) {
+	for said, kept := range map[string]string{
+		"curl/8.5.0":                       "curl/8.5.0",
+		"a\u202eb\u2066c\u200fd\u061ce":    "abcde",
+		"line\u2028other\x1b[31m\u0085end": "lineother[31mend",
+	} {
+		if got := entry.CleanUserAgent(said); got != kept {
+			t.Errorf("%q is %q, not %q", said, got, kept)
+		}
+	}
+}

@@ -157,7 +157,9 @@ func (c *change) recordEndpoint(action, reason string, before, after *store.Endp
 	return c.record(en)
 }
 
-// subscribe sets what an endpoint gets. The actor needs to see all of it.
+// subscribe sets what an endpoint gets. The actor needs to see all of it. What
+// was asked for before is remembered: events that came under it may wait still,
+// and can be sent again.
 func (c *change) subscribe(e *store.Endpoint, patterns []string) error {
 	if len(patterns) == 0 {
 		return badField("body.event_types", "It names no type. Name at least one, or * for all.")
@@ -165,7 +167,7 @@ func (c *change) subscribe(e *store.Endpoint, patterns []string) error {
 	if len(patterns) > maxEventTypes {
 		return badField("body.event_types", "It has more than "+strconv.Itoa(maxEventTypes)+" entries.")
 	}
-	e.EventTypes, e.Sees = nil, nil
+	e.EventTypes, e.Sees = nil, slices.Clone(e.Sees)
 	for i, p := range patterns {
 		known := false
 		for _, t := range keystile.EventTypes() {
@@ -173,10 +175,10 @@ func (c *change) subscribe(e *store.Endpoint, patterns []string) error {
 				continue
 			}
 			known = true
+			if err := c.actor.need(t.Permission); err != nil {
+				return err
+			}
 			if !slices.Contains(e.Sees, t.Permission) {
-				if err := c.actor.need(t.Permission); err != nil {
-					return err
-				}
 				e.Sees = append(e.Sees, t.Permission)
 			}
 		}
@@ -311,8 +313,8 @@ func (c *change) saveEndpoint(action, reason string, before store.Endpoint, e *s
 	return c.recordEndpoint(action, reason, &before, e)
 }
 
-// UpdateEndpoint edits an endpoint. Whoever changes where it leads, or what it
-// gets, can see all of what it gets afterwards.
+// UpdateEndpoint edits an endpoint. Whoever changes what it gets can see all of
+// that, and whoever changes where it leads also what it has got so far.
 func (k *Keyring) UpdateEndpoint(ctx context.Context, a Actor, id string, in keystile.EndpointPatch) (keystile.Endpoint, error) {
 	return k.changeEndpoint(ctx, a, id, "api.endpoint.update", func(c *change, e *store.Endpoint) (err error) {
 		if in == (keystile.EndpointPatch{}) {
@@ -341,6 +343,12 @@ func (k *Keyring) UpdateEndpoint(ctx context.Context, a Actor, id string, in key
 				return keystile.NewError(keystile.CodeExceedsAuthority,
 					"The operator allowed this URL to lead into the own network, and another one may lead elsewhere in there.",
 					"Create another endpoint for the new URL.", "Ask the operator to change the URL.")
+			}
+		}
+		if e.URL != before.URL {
+			// What the endpoint got so far could be sent to the new URL.
+			if err := a.need(before.Sees...); err != nil {
+				return err
 			}
 		}
 		if in.EventTypes != nil || e.URL != before.URL {

@@ -12,6 +12,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"runtime"
 	"time"
 
 	"github.com/keystile/keystile"
@@ -39,11 +40,17 @@ type Keyring struct {
 	vault   *vault
 	uses    *secretUses
 	mails   bool // alerts are mailed
+	// diagnoses holds as many as explain a webhook at the same time. Each may
+	// take a processor for most of a second, which checking keys needs too.
+	diagnoses chan struct{}
 }
 
 // New returns the keyring of a store.
 func New(s *store.Store, p *profile.Profile, b Barrier) *Keyring {
-	return &Keyring{store: s, profile: p, barrier: b, ids: &idSource{}, now: time.Now, vault: &vault{}, uses: &secretUses{}}
+	return &Keyring{
+		store: s, profile: p, barrier: b, ids: &idSource{}, now: time.Now, vault: &vault{}, uses: &secretUses{},
+		diagnoses: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
+	}
 }
 
 // Profile is the configuration of the product.

@@ -252,6 +252,11 @@ func (k *Keyring) WebhookSecrets(ctx context.Context, a Actor, workspaceID strin
 	if err := checkID("ws_", workspaceID); err != nil {
 		return out, err
 	}
+	if q.Endpoint != "" {
+		if err := checkID("ep_", q.Endpoint); err != nil {
+			return out, err
+		}
+	}
 	f := store.SecretFilter{WorkspaceID: workspaceID, EndpointID: q.Endpoint, Cursor: q.Cursor, Now: k.now()}
 	if f.Environment, err = text("query.environment", q.Environment, maxName); err != nil {
 		return out, err

@@ -11,7 +11,8 @@ import (
 // about what it gets.
 type Endpoint struct {
 	keystile.Endpoint
-	// Sees are the permissions that its subscription was checked against.
+	// Sees are the permissions that its subscriptions were checked against, also
+	// those that it no longer has.
 	Sees keystile.Permissions
 }
 

@@ -52,6 +52,22 @@ type Frame struct {
 	Token Token
 }
 
+// fits tells whether a frame may come now: to a replica whose index has
+// everything, or to one that could go on with the index of before.
+func (f Frame) fits(whole, resumable bool) bool {
+	switch f.Kind {
+	case KindResumed:
+		return !whole && resumable
+	case KindLoad:
+		return !whole && f.Batch != nil
+	case KindLoaded:
+		return !whole
+	case KindChange:
+		return whole && f.Batch != nil
+	}
+	return true
+}
+
 // Hello is what a replica must know of the server.
 type Hello struct {
 	Attachment  string // names this conversation

@@ -35,6 +35,9 @@ const (
 	retryMost  = 5 * time.Second
 	// maxGrant is the longest lease that is believed, whatever a server says.
 	maxGrant = 12 * time.Second
+	// believed is for how many keys room is made because a server says so; more
+	// make room for themselves.
+	believed = 1 << 25
 	// maxAnswer is what is read of an answer that is no stream, in bytes.
 	maxAnswer = 64 << 10
 )
@@ -326,7 +329,7 @@ func (r *Replica) attend(ctx context.Context, base string) (worked bool, err err
 		return false, err
 	}
 	c := &conversation{
-		replica: r, at: base + "/v1/replica/" + first.Hello.Attachment, index: verify.New(format, first.Hello.Keys),
+		replica: r, at: base + "/v1/replica/" + first.Hello.Attachment, index: verify.New(format, min(first.Hello.Keys, believed)),
 		wake: make(chan struct{}, 1),
 	}
 	c.index.Apply(verify.Batch{Roles: first.Hello.Roles})
@@ -350,6 +353,9 @@ func (r *Replica) attend(ctx context.Context, base string) (worked bool, err err
 			}
 			return false, err
 		}
+		if !f.fits(c.whole, from != nil && before != nil) { // nothing that a server says may end the caller's program
+			return false, errors.New("the server says what does not come now")
+		}
 		switch f.Kind {
 		case KindResumed:
 			r.mu.Lock()
@@ -359,14 +365,14 @@ func (r *Replica) attend(ctx context.Context, base string) (worked bool, err err
 				r.mu.Unlock()
 				return false, errReset
 			}
-			c.index, c.applied = r.index, from.Seq
+			c.index, c.applied, c.whole = r.index, from.Seq, true
 			r.mu.Unlock()
 			asking.Go(func() { c.ask(ctx) })
 		case KindLoad:
 			c.index.Apply(f.Batch.Batch())
 		case KindLoaded:
 			r.mu.Lock()
-			c.applied, r.index, r.latest = f.Seq, c.index, &f
+			c.applied, c.whole, r.index, r.latest = f.Seq, true, c.index, &f
 			r.mu.Unlock()
 			asking.Go(func() { c.ask(ctx) })
 		case KindChange:
@@ -416,6 +422,7 @@ type conversation struct {
 	index   *verify.Index
 	wake    chan struct{}
 
+	whole   bool // the index has everything, and goes on by changes
 	applied int64
 	grants  []pending
 	end     time.Time // of the lease that this conversation gave
