@@ -367,9 +367,15 @@ func TestSubscribing(t *testing.T) {
 			t.Errorf("%v: %+v", patch, e)
 		}
 	}
-	// Taking over what it gets for what one can see oneself is no way to see more.
-	taken := want[keystile.Endpoint](t, call(t, h.Server, editor, "PATCH", path, fields{"url": "https://elsewhere.example.com/", "event_types": []string{"key.*"}}), 200)
+	// One may have it get what one can see oneself. That leads it nowhere else: what
+	// it got before could be sent again.
+	taken := want[keystile.Endpoint](t, call(t, h.Server, editor, "PATCH", path, fields{"event_types": []string{"key.*"}}), 200)
 	same(t, "types", taken.EventTypes, []string{"key.*"})
+	for _, patch := range []fields{{"url": "https://elsewhere.example.com/"}, {"url": "https://elsewhere.example.com/", "event_types": []string{"key.*"}}} {
+		if e := wantProblem(t, call(t, h.Server, editor, "PATCH", path, patch), 403, keystile.CodeInsufficientPermission); e.Permission != "api.member.view" {
+			t.Errorf("%v: %+v", patch, e)
+		}
+	}
 
 	// What was sent is shown to who may see it.
 	d := h.delivery(ws)
