@@ -74,11 +74,13 @@ export class House {
     await page.goto(given.url + "/");
   }
 
-  // look checks what is on the screen now.
-  async look(name, page = this.page) {
+  // look checks what is on the screen now. Rules, where they are given, are the
+  // only ones: those that theme and width bear on, for a page that was looked at
+  // before.
+  async look(name, page = this.page, rules = null) {
     this.#checked++;
     if (!(await page.evaluate(() => "axe" in globalThis))) await page.evaluate(axe + "\n;0");
-    const found = await page.evaluate(() => globalThis.axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"] }));
+    const found = await page.evaluate((only) => globalThis.axe.run(document, { runOnly: only ?? ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"] }), rules);
     for (const v of found.violations) {
       this.faults.push(`${name} (${new URL(page.url()).pathname}): ${v.id}: ${v.help}: ${v.nodes.slice(0, 3).map((n) => n.html.slice(0, 160)).join(" | ")}`);
     }
@@ -92,6 +94,8 @@ export class House {
     const before = page.viewportSize();
     for (const theme of ["light", "dark"]) {
       for (const [kind, width, height] of [["wide", 1280, 800], ["narrow", 360, 740]]) {
+        // Both themes and both widths in two looks; the pictures take all four.
+        if (!given.screenshots && (theme === "light") !== (kind === "wide")) continue;
         await page.emulateMedia({ colorScheme: theme });
         await page.setViewportSize({ width, height });
         await this.look(`${name} ${theme} ${kind}`, page);

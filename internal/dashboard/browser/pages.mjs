@@ -76,7 +76,7 @@ await walk(async (house, page) => {
     await house.look(`${name}, light and wide`, on);
     await on.emulateMedia({ colorScheme: "dark" });
     await on.setViewportSize({ width: 360, height: 740 });
-    await house.look(`${name}, dark and narrow`, on);
+    await house.look(`${name}, dark and narrow`, on, ["color-contrast", "target-size", "link-in-text-block", "scrollable-region-focusable"]);
     await on.emulateMedia({ colorScheme: null });
     await on.setViewportSize(size);
   };
