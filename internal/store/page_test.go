@@ -114,16 +114,24 @@ type list struct {
 }
 
 func lists() []list {
+	third := id("ws_", 3)
 	return []list{
 		{
-			"LiveKeys", func(tx *store.Tx, n int) error { return tx.InsertKey(key(acme, n)) },
+			"LiveKeys", func(tx *store.Tx, n int) error {
+				if _, err := tx.Workspace(all(), third); errors.Is(err, store.ErrNotFound) {
+					if err := tx.InsertWorkspace(workspace(third)); err != nil {
+						return err
+					}
+				}
+				return tx.InsertKey(key(third, n+2e6))
+			},
 			func(tx *store.Tx, cursor string, limit int) (ids []string, err error) {
-				f := store.KeyFilter{WorkspaceID: acme, Cursor: cursor, Limit: limit, Now: noon, Live: true}
-				keys, err := tx.Keys(store.OneWorkspace(acme), f)
+				f := store.KeyFilter{WorkspaceID: third, Cursor: cursor, Limit: limit, Now: noon, Live: true}
+				keys, err := tx.Keys(store.OneWorkspace(third), f)
 				if err != nil {
 					return nil, err
 				}
-				if n, err := tx.CountListed(store.OneWorkspace(acme), f); err != nil || n != len(keys) {
+				if n, err := tx.CountListed(store.OneWorkspace(third), f); err != nil || n != len(keys) {
 					return nil, fmt.Errorf("%d keys are listed, %d counted: %w", len(keys), n, err)
 				}
 				for _, k := range keys {
