@@ -52,9 +52,11 @@ type WebhookSecretRecord struct {
 
 // CreateWebhookSecret says what webhook secret to make.
 type CreateWebhookSecret struct {
-	Label       string     `json:"label" minLength:"1" maxLength:"100" doc:"Who verifies with it, such as the consumer's service"`
-	Environment string     `json:"environment,omitempty" maxLength:"32" doc:"Consumer environment; may be left out where the profile has only one, or none"`
-	ExpiresAt   *time.Time `json:"expires_at,omitempty" doc:"Absent: never"`
+	Label       string `json:"label" minLength:"1" maxLength:"100" doc:"Who verifies with it, such as the consumer's service"`
+	Environment string `json:"environment,omitempty" maxLength:"32" doc:"Consumer environment; may be left out where the profile has only one, or none"`
+	// Endpoint makes it a secret of that endpoint, which has no environment.
+	Endpoint  string     `json:"endpoint,omitempty" maxLength:"64" doc:"ID of an endpoint whose deliveries it signs, which takes api.endpoint.update; absent: the product's own webhooks"`
+	ExpiresAt *time.Time `json:"expires_at,omitempty" doc:"Absent: never"`
 }
 
 // CreatedWebhookSecret is the one answer that carries a webhook secret.

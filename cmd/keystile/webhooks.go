@@ -72,6 +72,7 @@ type webhooksCreateCmd struct {
 	workspaceFlag
 	Label       string  `help:"Who verifies with the secret." required:"" placeholder:"TEXT"`
 	Environment string  `help:"Consumer environment whose webhooks it signs; may be left out where the profile has only one." placeholder:"NAME"`
+	Endpoint    string  `help:"Endpoint whose deliveries it signs, beside the secrets that it has; it settles the environment." placeholder:"ID"`
 	Expires     *moment `help:"For how long it signs, such as 24h or 90d, or until when (RFC 3339); without it for ever." placeholder:"WHEN"`
 	webhookSecretFlag
 }
@@ -90,7 +91,7 @@ func (c *webhooksCreateCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	made, err := client.CreateWebhookSecret(ctx, workspace, keystile.CreateWebhookSecret{
-		Label: c.Label, Environment: c.Environment, ExpiresAt: c.Expires.time(),
+		Label: c.Label, Environment: c.Environment, Endpoint: c.Endpoint, ExpiresAt: c.Expires.time(),
 	})
 	if err != nil {
 		return err

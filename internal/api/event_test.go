@@ -504,3 +504,38 @@ func TestPastEventsOfAnEndpoint(t *testing.T) {
 		t.Errorf("%+v", e)
 	}
 }
+
+// TestEndpointGetsAnotherSecret: an endpoint whose last secret is gone is not
+// lost: whoever may edit it makes it another.
+func TestEndpointGetsAnotherSecret(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, keystiletest.New(t))
+	ws, other := h.workspace(), h.workspace()
+	made := h.endpoint(ws, "key.*")
+	at := "/v1/workspaces/" + ws + "/webhook-secrets"
+	body := fields{"label": "Second", "endpoint": made.Endpoint.ID}
+	want[keystile.WebhookSecretRecord](t, h.do("POST", "/v1/webhook-secrets/"+made.WebhookSecret.ID+"/revoke", nil), 200)
+	e := wantProblem(t, h.do("POST", "/v1/endpoints/"+made.Endpoint.ID+"/test", nil), 409, keystile.CodeConflict)
+	if !strings.Contains(strings.Join(e.Fixes, " "), "endpoint") {
+		t.Errorf("what to do is not said: %+v", e)
+	}
+	fresh := want[keystile.CreatedWebhookSecret](t, call(t, h.Server, h.actor(ws, "api.endpoint.update"), "POST", at, body), 201)
+	if fresh.Secret == "" || fresh.WebhookSecret.EndpointID != made.Endpoint.ID || fresh.WebhookSecret.Environment != "" {
+		t.Errorf("%+v", fresh)
+	}
+	want[keystile.TestResult](t, h.do("POST", "/v1/endpoints/"+made.Endpoint.ID+"/test", nil), 200)
+	// It is not one of the workspace's own.
+	for _, s := range want[keystile.List[keystile.WebhookSecretRecord]](t, h.do("GET", at, nil), 200).Data {
+		if s.ID == fresh.WebhookSecret.ID {
+			t.Error("the endpoint's secret is listed among the workspace's")
+		}
+	}
+	if e := wantProblem(t, call(t, h.Server, h.actor(ws, "api.webhook_secret.create"), "POST", at, body), 403, keystile.CodeInsufficientPermission); e.Permission != "api.endpoint.update" {
+		t.Errorf("%+v", e)
+	}
+	wantProblem(t, h.do("POST", "/v1/workspaces/"+other+"/webhook-secrets", body), 404, keystile.CodeNotFound)
+	for _, b := range []fields{{"label": "x", "endpoint": "ep_none"}, {"label": "x", "endpoint": "ep_0000000000000000000000000a"}} {
+		wantProblem(t, h.do("POST", at, b), 404, keystile.CodeNotFound)
+	}
+	wantProblem(t, h.do("POST", at, fields{"label": "x", "endpoint": made.Endpoint.ID, "environment": "staging"}), 422, keystile.CodeInvalidField)
+}

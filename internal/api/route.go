@@ -47,7 +47,7 @@ func (a *API) routes() []route {
 		{"POST", "/v1/keys/{id}/review", "reviewKey", keys, 200, "api.key.update", "Note that a key was reviewed", typed(a.reviewKey)},
 
 		{"GET", "/v1/workspaces/{id}/webhook-secrets", "listWebhookSecrets", webhooks, 200, "api.webhook_secret.view; api.endpoint.view for those of an endpoint", "List webhook secrets", typed(a.listWebhookSecrets)},
-		{"POST", "/v1/workspaces/{id}/webhook-secrets", "createWebhookSecret", webhooks, 201, "api.webhook_secret.create", "Create a webhook secret; it is in this answer and nowhere else", typed(a.createWebhookSecret)},
+		{"POST", "/v1/workspaces/{id}/webhook-secrets", "createWebhookSecret", webhooks, 201, "api.webhook_secret.create; api.endpoint.update for that of an endpoint", "Create a webhook secret; it is in this answer and nowhere else", typed(a.createWebhookSecret)},
 		{"GET", "/v1/webhook-secrets/{id}", "showWebhookSecret", webhooks, 200, "api.webhook_secret.view; api.endpoint.view for one of an endpoint", "Show all about a webhook secret but the secret", typed(a.showWebhookSecret)},
 		{"PATCH", "/v1/webhook-secrets/{id}", "updateWebhookSecret", webhooks, 200, "api.webhook_secret.update; api.endpoint.update for one of an endpoint", "Edit a webhook secret", typed(a.updateWebhookSecret)},
 		{"DELETE", "/v1/webhook-secrets/{id}", "deleteWebhookSecret", webhooks, 204, "api.webhook_secret.delete; api.endpoint.update for one of an endpoint", "Delete a webhook secret for good", typed(a.deleteWebhookSecret)},

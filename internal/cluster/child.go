@@ -79,8 +79,6 @@ var (
 	ErrReset = errors.New("cluster: the change log was replaced")
 	// ErrNoChild says that an attachment is not, or no longer, known.
 	ErrNoChild = errors.New("cluster: no such attachment")
-	// ErrNoLease says that this node has none that it could share.
-	ErrNoLease = errors.New("cluster: this node has no lease")
 )
 
 // Attachment is a conversation with one child.

@@ -141,7 +141,7 @@ func (c *change) createEndpoint(ws keystile.Workspace, in keystile.CreateEndpoin
 	if err := c.recordEndpoint("endpoint.created", "", nil, &e); err != nil {
 		return out, err
 	}
-	made, err := c.endpointSecret(ws.ID, e.ID, endpointLabel)
+	made, err := c.createSecret(ws, keystile.CreateWebhookSecret{Label: endpointLabel, Endpoint: e.ID})
 	out.WebhookSecret, out.Secret = made.WebhookSecret, made.Secret
 	return out, err
 }

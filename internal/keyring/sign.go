@@ -113,8 +113,11 @@ func (k *Keyring) liveSecrets(tx *store.Tx, f store.SecretFilter, only string, n
 			return nil, err
 		}
 		if len(rows) == 0 {
-			return nil, keystile.NewError(keystile.CodeConflict, "There is no active webhook secret to sign with.",
-				"Create a webhook secret for this environment first.")
+			fix := "Create a webhook secret for this environment first."
+			if f.EndpointID != "" {
+				fix = "Create a webhook secret for this endpoint: POST /v1/workspaces/" + f.WorkspaceID + "/webhook-secrets with its ID as endpoint."
+			}
+			return nil, keystile.NewError(keystile.CodeConflict, "There is no active webhook secret to sign with.", fix)
 		}
 	}
 	for _, s := range slices.Backward(rows) {

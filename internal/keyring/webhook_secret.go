@@ -41,7 +41,15 @@ func (k *Keyring) CreateWebhookSecret(ctx context.Context, a Actor, workspaceID 
 		if err != nil {
 			return err
 		}
-		if err := a.need("api.webhook_secret.create"); err != nil {
+		if in.Endpoint != "" {
+			if err := checkID("ep_", in.Endpoint); err != nil {
+				return err
+			}
+			if _, err := c.Tx.Endpoint(store.OneWorkspace(ws.ID), in.Endpoint); err != nil {
+				return err
+			}
+		}
+		if err := a.need(secretPermission(in.Endpoint, "create")); err != nil {
 			return err
 		}
 		out, replayed, err = once(c, idem, in, withoutWebhookSecret, func() (keystile.CreatedWebhookSecret, error) {
@@ -65,10 +73,16 @@ func (c *change) createSecret(ws keystile.Workspace, in keystile.CreateWebhookSe
 	if s.Label, err = requiredLabel(in.Label); err != nil {
 		return out, err
 	}
-	if s.Environment, err = c.k.secretEnvironment(in.Environment); err != nil {
+	if s.ExpiresAt, err = end("body.expires_at", in.ExpiresAt, c.now); err != nil {
 		return out, err
 	}
-	if s.ExpiresAt, err = end("body.expires_at", in.ExpiresAt, c.now); err != nil {
+	if s.EndpointID = in.Endpoint; s.EndpointID != "" {
+		if in.Environment != "" {
+			return out, badField("body.environment", "The secret of an endpoint has no environment. Leave it out.")
+		}
+		return c.insertSecret(s)
+	}
+	if s.Environment, err = c.k.secretEnvironment(in.Environment); err != nil {
 		return out, err
 	}
 	if out, err = c.insertSecret(s); err != nil {
@@ -102,14 +116,6 @@ func (k *Keyring) secretEnvironment(name string) (string, error) {
 		}
 	}
 	return name, nil
-}
-
-// endpointSecret makes the secret of an endpoint, as a part of what the change
-// does to the endpoint. Its caller has asked whether the actor may.
-func (c *change) endpointSecret(workspaceID, endpointID, label string) (keystile.CreatedWebhookSecret, error) {
-	s := c.newSecret(workspaceID)
-	s.EndpointID, s.Label = endpointID, label
-	return c.insertSecret(s)
 }
 
 // newSecret begins the record of a webhook secret.

@@ -206,9 +206,9 @@ func (r *Replica) Verify(_ context.Context, q keystile.VerifyRequest) (keystile.
 // Close stops answering, sends what was counted and tells the server that
 // nobody needs to wait for this replica.
 func (r *Replica) Close(ctx context.Context) error {
-	r.view.Store(nil)
 	r.stop()
 	<-r.done
+	r.view.Store(nil) // now that no grant can come any more
 	r.count()
 	r.mu.Lock()
 	past := r.past
@@ -248,8 +248,10 @@ func (r *Replica) count() {
 
 // run attaches again and again until ctx ends.
 func (r *Replica) run(ctx context.Context, fatal chan<- error) {
+	var counting sync.WaitGroup
 	defer close(r.done)
-	go func() {
+	defer counting.Wait()
+	counting.Go(func() {
 		t := time.NewTicker(countEvery)
 		defer t.Stop()
 		for {
@@ -260,7 +262,7 @@ func (r *Replica) run(ctx context.Context, fatal chan<- error) {
 				r.count()
 			}
 		}
-	}()
+	})
 	pause := retryFirst
 	for try := 0; ctx.Err() == nil; try++ {
 		worked, err := r.attend(ctx, r.options.URLs[try%len(r.options.URLs)])
