@@ -99,6 +99,23 @@ func (k *Keyring) read(ctx context.Context, fn func(tx *store.Tx) error) error {
 	return problemOf(k.withKeys(ctx, func() error { return k.store.Read(ctx, fn) }))
 }
 
+// readWithin runs fn on a snapshot for an actor who may see the workspace, which
+// is looked up first, and has the permission there.
+func (k *Keyring) readWithin(ctx context.Context, a Actor, workspaceID, permission string, fn func(tx *store.Tx) error) error {
+	if err := checkID("ws_", workspaceID); err != nil {
+		return err
+	}
+	return k.read(ctx, func(tx *store.Tx) error {
+		if _, err := tx.Workspace(a.scope(), workspaceID); err != nil {
+			return err
+		}
+		if err := a.need(permission); err != nil {
+			return err
+		}
+		return fn(tx)
+	})
+}
+
 // problemOf turns what the store says into what callers are told. Errors that
 // are no one's doing pass through, to become an internal error at the door.
 func problemOf(err error) error {
