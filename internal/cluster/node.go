@@ -223,6 +223,8 @@ func (n *Node) Leave(ctx context.Context) error {
 		// it wait for its replicas.
 		return fmt.Errorf("cluster: %d replicas may still answer for up to %s", orphans, n.times.wait)
 	}
+	ctx, cancel := context.WithTimeout(ctx, n.times.stepLimit)
+	defer cancel()
 	if noted && n.alone {
 		if _, err := n.store.Write(ctx, func(tx *store.Tx) error { return tx.SetSetting(childrenSetting, "0") }); err != nil {
 			return err
@@ -266,15 +268,8 @@ func (n *Node) nudge() {
 // load reads everything into a new index and publishes it.
 func (n *Node) load(ctx context.Context) error {
 	begin := time.Now()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	idle := time.AfterFunc(n.times.loadLimit, cancel)
-	defer idle.Stop()
-	var count int
-	if err := n.store.Follow(ctx, func(tx *store.Tx) (err error) {
-		count, err = tx.CountKeys()
-		return err
-	}); err != nil {
+	count, err := n.countKeys(ctx)
+	if err != nil {
 		return fmt.Errorf("cluster: count keys: %w", err)
 	}
 	n.mu.Lock()
@@ -282,10 +277,9 @@ func (n *Node) load(ctx context.Context) error {
 	n.mu.Unlock()
 	index := verify.New(n.format, count)
 	index.Apply(verify.Batch{Roles: n.roles})
-	head, err := n.store.LoadIndex(ctx, func(b verify.Batch) error {
+	head, err := n.loadIndex(ctx, func(b verify.Batch) error {
 		index.Apply(b)
-		idle.Reset(n.times.loadLimit)
-		return ctx.Err()
+		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("cluster: load the index: %w", err)
@@ -302,6 +296,32 @@ func (n *Node) load(ctx context.Context) error {
 	n.reached(head.Seq, head.Token, nil)
 	n.log.Info("index loaded", "keys", index.Len(), "seq", head.Seq, "seconds", time.Since(begin).Round(time.Millisecond).Seconds())
 	return nil
+}
+
+func (n *Node) countKeys(ctx context.Context) (count int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, n.times.loadLimit)
+	defer cancel()
+	err = n.store.Follow(ctx, func(tx *store.Tx) (err error) {
+		count, err = tx.CountKeys()
+		return err
+	})
+	return count, err
+}
+
+// loadIndex hands over everything. It gives up when nothing has come for as long
+// as a load may bring nothing.
+func (n *Node) loadIndex(ctx context.Context, each func(verify.Batch) error) (store.Head, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	idle := time.AfterFunc(n.times.loadLimit, cancel)
+	defer idle.Stop()
+	return n.store.LoadIndex(ctx, func(b verify.Batch) error {
+		idle.Reset(n.times.loadLimit)
+		if err := each(b); err != nil {
+			return err
+		}
+		return ctx.Err()
+	})
 }
 
 // reached notes that everything up to seq is visible in the index, wakes who
