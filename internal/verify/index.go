@@ -17,6 +17,7 @@ import (
 	"sync/atomic"
 
 	"github.com/keystile/keystile"
+	"github.com/keystile/keystile/internal/pages"
 )
 
 // State is where a key stands. Whether its time is over is asked beside it.
@@ -103,10 +104,11 @@ func New(format keystile.Format, capacity int) *Index {
 	x.environments.Store(&[]string{""})
 	share := float64(max(capacity, 0)) / shardCount
 	// Four standard deviations above the mean: one shard in 30 000 has more.
-	slots := int((share + 4*math.Sqrt(share)) * maxLoadDen / maxLoadNum)
+	slots := max(int((share+4*math.Sqrt(share))*maxLoadDen/maxLoadNum), minSlots)
+	records, ids := pages.Make[record](shardCount, slots), pages.Make[uint64](shardCount, slots)
 	for i := range x.shards {
-		x.shards[i].table.Store(newTable(x, i, slots))
-		x.shards[i].ids.entries = make([]uint64, slots)
+		x.shards[i].table.Store(newTable(x, i, records[i]))
+		x.shards[i].ids.entries = ids[i]
 	}
 	return x
 }
@@ -196,7 +198,7 @@ func (x *Index) put(k *Key) {
 func (s *shard) grow(old *table, k *keyRecord) {
 	slots := (old.live + 1) * slotsNum / slotsDen
 	for {
-		t := newTable(old.index, old.shard, slots)
+		t := newTable(old.index, old.shard, pages.Make[record](1, max(slots, minSlots))[0])
 		if t.copyFrom(old) && t.insert(k) {
 			s.table.Store(t)
 			return

@@ -49,6 +49,7 @@ type Use struct {
 // for each processor.
 type Recorder struct {
 	seed      maphash.Seed
+	key       hasher
 	shards    [shardCount]recorderShard
 	malformed atomic.Int64
 	unknown   atomic.Int64
@@ -98,7 +99,7 @@ const (
 // NewRecorder returns a recorder that has counted nothing.
 func NewRecorder() *Recorder {
 	seed := maphash.MakeSeed()
-	return &Recorder{seed: seed, misses: misses{seed: seed}}
+	return &Recorder{seed: seed, key: newHasher(), misses: misses{seed: seed}}
 }
 
 // Count counts a use of the key that was decided about. The code is what was
@@ -131,14 +132,13 @@ func (c *Recorder) Count(r Result, code keystile.Code, address netip.Addr, userA
 // shard goes by bits that are random in an ID.
 func (c *Recorder) shard(id [2]uint64) *recorderShard { return &c.shards[id[1]%shardCount] }
 
-// hash returns 24 bits, never all zero.
+// hash returns 24 bits, never all zero. Whoever does not know the key of the
+// hash can't choose what falls together.
 func (c *Recorder) hash(r *Result, address *[16]byte, agent string) uint64 {
-	var b [40]byte
-	copy(b[:], address[:])
-	binary.LittleEndian.PutUint64(b[16:], r.id[0])
-	binary.LittleEndian.PutUint64(b[24:], r.id[1])
-	binary.LittleEndian.PutUint64(b[32:], maphash.String(c.seed, agent))
-	return max(maphash.Bytes(c.seed, b[:])>>hashAt, 1)
+	a, b := binary.LittleEndian.Uint64(address[:8]), binary.LittleEndian.Uint64(address[8:])
+	h := mix(a^c.key[0], b^c.key[1])
+	h = mix(h^r.id[0]^c.key[2], maphash.String(c.seed, agent)^r.id[1]^c.key[3])
+	return max(h>>hashAt, 1)
 }
 
 // countInRecord counts where the record counts this very source already.

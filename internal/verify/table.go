@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"github.com/keystile/keystile"
+	"github.com/keystile/keystile/internal/pages"
 )
 
 // digest is what a record keeps of a digest: its first 128 bits and, in the
@@ -62,11 +63,14 @@ const (
 // there are no tombstones.
 //
 // A table never changes its size. A larger one takes its place in the shard,
-// and readers that still hold this one see it as it was at that moment.
+// and readers that still hold this one see it as it was at that moment. Its
+// records lie outside the heap, until nobody holds the table: whoever holds a
+// record alone has to keep the table in reach.
 type table struct {
 	index   *Index
 	shard   int
-	records []record
+	records []record // of memory
+	memory  *pages.Array[record]
 	extras  atomic.Pointer[[]atomic.Pointer[extra]] // number 0 is none
 	spare   []uint32                                // numbers of extras to use again
 	live    int
@@ -110,8 +114,8 @@ const (
 	maxReach               = reachMask
 )
 
-func newTable(x *Index, shard, slots int) *table {
-	return &table{index: x, shard: shard, records: make([]record, max(slots, minSlots))}
+func newTable(x *Index, shard int, memory *pages.Array[record]) *table {
+	return &table{index: x, shard: shard, records: memory.Of, memory: memory}
 }
 
 // full tells whether another key needs a larger table.
@@ -140,9 +144,11 @@ func (t *table) find(d digest, location uint64, r *Result) bool {
 		// As long as a key is in a slot its digest stays, so another digest
 		// needs no second look.
 		if t.records[slot][digest0].Load() == d[0] && t.read(slot, d, r) {
+			runtime.KeepAlive(t)
 			return true
 		}
 		if left == 0 {
+			runtime.KeepAlive(t)
 			return false
 		}
 		slot = t.next(slot)
