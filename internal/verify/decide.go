@@ -58,13 +58,22 @@ func (x *Index) Decide(q Query) (r Result) {
 	}
 	d := x.hash.digest(keystile.Digest(q.Secret))
 	location := x.hash.location(d)
-	// The key of a workspace that is gone is gone.
-	if !x.shardOf(location).table.Load().find(d, location, &r) || r.workspace == nil {
+	t := x.shardOf(location).table.Load()
+	h, ok := t.find(d, location)
+	if ok {
+		r.workspace = x.workspaces.get(h.place >> workspaceAt)
+	}
+	if r.workspace == nil { // the key of a workspace that is gone is gone
 		if !formed {
 			return Result{Code: keystile.CodeMalformed, Hint: hint}
 		}
 		return Result{Code: keystile.CodeUnknown}
 	}
+	r.table, r.slot, r.extra = t, h.slot, h.extra
+	r.id = [2]uint64{h.id0, h.id1}
+	r.expires, r.environment = int64(h.life>>expiry), uint8(h.life>>environment&(1<<(expiry-environment)-1))
+	r.state = State(h.head&stateMask>>stateAt) - 1
+	r.role = x.roles.get(h.place >> roleAt & numberMask)
 	if r.role != nil && r.role.WorkspaceID != "" && r.role.WorkspaceID != r.workspace.ID {
 		r.role = nil // a role of another tenant is none
 	}

@@ -95,8 +95,8 @@ type shard struct {
 }
 
 // New returns an empty index for keys of the format, with room for capacity
-// keys before it has to grow. It takes 64 bytes a key at 2/3 to 3/4 of its
-// slots in use, and 8 for the ID likewise: 96 to 108 in all.
+// keys before it has to grow. It takes 64 bytes a key at 3/5 of its slots in
+// use, and 8 for the ID at 3/4: 118 in all; 96 to 108 once it has grown.
 func New(format keystile.Format, capacity int) *Index {
 	x := &Index{format: format, hash: newHasher()}
 	x.workspaces.init()
@@ -104,8 +104,9 @@ func New(format keystile.Format, capacity int) *Index {
 	x.environments.Store(&[]string{""})
 	share := float64(max(capacity, 0)) / shardCount
 	// Four standard deviations above the mean: one shard in 30 000 has more.
-	slots := max(int((share+4*math.Sqrt(share))*maxLoadDen/maxLoadNum), minSlots)
-	records, ids := pages.Make[record](shardCount, slots), pages.Make[uint64](shardCount, slots)
+	most := share + 4*math.Sqrt(share)
+	records := pages.Make[record](shardCount, max(int(most*newSlotsNum/newSlotsDen), minSlots))
+	ids := pages.Make[uint64](shardCount, max(int(most*maxLoadDen/maxLoadNum), minSlots))
 	for i := range x.shards {
 		x.shards[i].table.Store(newTable(x, i, records[i]))
 		x.shards[i].ids.entries = ids[i]
