@@ -35,6 +35,7 @@ type cli struct {
 	Completion completionCmd `cmd:"" help:"Print a script that completes commands in bash, zsh or fish."`
 	Version    versionCmd    `cmd:"" help:"Print the version."`
 	Complete   completeCmd   `cmd:"" hidden:""`
+	BenchFloor benchFloorCmd `cmd:"" hidden:""`
 }
 
 // app is what every verb gets.
