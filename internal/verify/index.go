@@ -15,6 +15,7 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"unsafe"
 
 	"github.com/keystile/keystile"
 	"github.com/keystile/keystile/internal/pages"
@@ -104,9 +105,9 @@ func New(format keystile.Format, capacity int) *Index {
 	x.environments.Store(&[]string{""})
 	share := float64(max(capacity, 0)) / shardCount
 	// Four standard deviations above the mean: one shard in 30 000 has more.
-	most := share + 4*math.Sqrt(share)
-	records := pages.Make[record](shardCount, max(int(most*newSlotsNum/newSlotsDen), minSlots))
-	ids := pages.Make[uint64](shardCount, max(int(most*maxLoadDen/maxLoadNum), minSlots))
+	least := (share + 4*math.Sqrt(share)) * maxLoadDen / maxLoadNum
+	records := pages.Make[record](shardCount, max(int(max(share*newSlotsNum/newSlotsDen, least)), minSlots))
+	ids := pages.Make[uint64](shardCount, max(int(least), minSlots))
 	for i := range x.shards {
 		x.shards[i].table.Store(newTable(x, i, records[i]))
 		x.shards[i].ids.entries = ids[i]
@@ -116,6 +117,19 @@ func New(format keystile.Format, capacity int) *Index {
 
 // Len returns how many keys the index holds, whatever their state.
 func (x *Index) Len() int { return int(x.size.Load()) }
+
+// Bytes returns how much memory the keys take, without what only some of them
+// have: owners, metadata, allowlists, permissions of their own.
+func (x *Index) Bytes() int64 {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	var records, ids int
+	for i := range x.shards {
+		records += len(x.shards[i].table.Load().records)
+		ids += len(x.shards[i].ids.entries.Of)
+	}
+	return int64(records)*int64(unsafe.Sizeof(record{})) + int64(ids)*8
+}
 
 // Apply makes a batch visible. It may be called from several goroutines; each
 // change is visible to every Decide that begins after Apply has returned. A
