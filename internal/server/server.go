@@ -308,8 +308,15 @@ func inner(err error) string {
 }
 
 func newHTTP(h http.Handler, secure *tls.Config) *http.Server {
+	s := NewHTTP(h)
+	s.TLSConfig = secure
+	return s
+}
+
+// NewHTTP returns an HTTP server with the limits of every listener.
+func NewHTTP(h http.Handler) *http.Server {
 	return &http.Server{
-		Handler: h, TLSConfig: secure, ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout,
+		Handler: h, ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout,
 		WriteTimeout: writeTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
 	}
 }
