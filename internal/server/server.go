@@ -154,11 +154,9 @@ func Open(ctx context.Context, c Config) (_ *Server, err error) {
 		l := &s.listeners[i]
 		if l.http.Handler == nil { // the main listener and the socket
 			open := l.Addr().Network() == "unix"
-			routes, err := s.routes(door, open)
-			if err != nil {
+			if l.http.Handler, err = s.routes(door, open); err != nil {
 				return nil, err
 			}
-			l.http.Handler = door.Handler(routes)
 		}
 		l.http.ErrorLog = quietLog(c.Log)
 	}
@@ -212,7 +210,7 @@ func (s *Server) chooseProfile(ctx context.Context, given *profile.Profile) erro
 	return nil
 }
 
-// routes joins what the parts serve. The socket, where verify is open, has no
+// routes joins what the parts serve behind the door. The socket, where verify is open, has no
 // pages.
 func (s *Server) routes(door *entry.Door, open bool) (http.Handler, error) {
 	a := api.New(door, api.Options{BaseURL: s.URL(), DocsURL: s.profile.Branding.DocsURL, Open: open, Node: s.node, Courier: s.courier})
@@ -231,7 +229,7 @@ func (s *Server) routes(door *entry.Door, open bool) (http.Handler, error) {
 	}))
 	if open {
 		mux.HandleFunc("/", a.UnknownRoute)
-		return mux, nil
+		return door.Handler(mux, a.Direct), nil
 	}
 	pages, err := dashboard.New(door, s.URL(), s.config.OpenID, s.courier, http.HandlerFunc(a.UnknownRoute))
 	if err != nil {
@@ -239,7 +237,7 @@ func (s *Server) routes(door *entry.Door, open bool) (http.Handler, error) {
 	}
 	s.pages = pages
 	mux.Handle("/", pages)
-	return mux, nil
+	return door.Handler(mux, a.Direct), nil
 }
 
 // bind takes the addresses.
