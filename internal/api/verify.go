@@ -41,7 +41,7 @@ func (a *API) question(w http.ResponseWriter, r *http.Request, most int64, into 
 	if a.open { // on a socket that is open for it, no key is needed
 		return asker{everywhere: true}, readJSON(w, r, most, into)
 	}
-	result, problem := a.door.Authenticate(r, nil)
+	result, problem := a.door.AuthenticateCheck(r, nil)
 	if problem != nil {
 		return asker{}, problem
 	}
@@ -53,7 +53,7 @@ func (a *API) question(w http.ResponseWriter, r *http.Request, most int64, into 
 	}
 	// The body may have come seconds later. A key that was taken away meanwhile
 	// must not ask any more: whoever took it away was told so.
-	if result, problem = a.door.Again(r, nil); problem != nil {
+	if result, problem = a.door.CheckAgain(r, nil); problem != nil {
 		return asker{}, problem
 	}
 	return mayVerify(result)
@@ -110,7 +110,7 @@ func (a *API) decide(who asker, at string, q keystile.VerifyRequest, now time.Ti
 	if detail := a.unknownPermission(q.Permission); detail != "" {
 		return answered{}, field(at+".permission", detail)
 	}
-	index, ok := a.door.Index()
+	index, ok := a.door.ForChecks()
 	if !ok {
 		return answered{}, entry.Unavailable()
 	}
@@ -343,7 +343,7 @@ func (a *API) forwardQuery(raw string) (permission, workspace string, problem *k
 // me tells the holder of a key what the key is: the connection test of
 // integrations such as Zapier.
 func (a *API) me(w http.ResponseWriter, r *http.Request) {
-	result, problem := a.door.Authenticate(r, a.door.Profile.Headers)
+	result, problem := a.door.AuthenticateCheck(r, a.door.Profile.Headers)
 	if problem != nil {
 		a.door.Refuse(w, r, problem)
 		return

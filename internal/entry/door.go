@@ -26,8 +26,10 @@ import (
 
 // Door is the entrance that all requests come through.
 type Door struct {
-	// Index is the index if this node may use it now.
+	// Index is the index if this node may use it now, and Checks if it may for
+	// nothing but checks of keys; nil: where Index is.
 	Index    func() (*verify.Index, bool)
+	Checks   func() (*verify.Index, bool)
 	Recorder *verify.Recorder
 	Keyring  *keyring.Keyring
 	Profile  *profile.Profile
@@ -44,23 +46,27 @@ type Door struct {
 
 // request is what the door knows of a request under way.
 type request struct {
-	id     string
-	origin keyring.Origin
-	actor  keyring.Actor
+	id      string
+	origin  keyring.Origin
+	actor   keyring.Actor
+	receipt keyring.Receipt
 }
 
 type requestKey struct{}
 
 // Origin is where a request came from.
-func Origin(ctx context.Context) keyring.Origin { return from(ctx).origin }
+func Origin(ctx context.Context) keyring.Origin { return of(ctx).origin }
 
 // Actor is who sent a request that came through [Door.Guard].
-func Actor(ctx context.Context) keyring.Actor { return from(ctx).actor }
+func Actor(ctx context.Context) keyring.Actor { return of(ctx).actor }
+
+// Unreached are the servers that the change of a request has not reached.
+func Unreached(ctx context.Context) []keystile.Unreached { return of(ctx).receipt.Unreached }
 
 // RequestID names a request in logs, audit entries and errors.
-func RequestID(ctx context.Context) string { return from(ctx).id }
+func RequestID(ctx context.Context) string { return of(ctx).id }
 
-func from(ctx context.Context) *request {
+func of(ctx context.Context) *request {
 	if r, ok := ctx.Value(requestKey{}).(*request); ok {
 		return r
 	}
@@ -93,7 +99,7 @@ func (d *Door) Handler(next http.Handler) http.Handler {
 		begin := time.Now()
 		in := &request{id: newRequestID()}
 		address, ignored := keystile.ClientAddress(r, d.Trusted)
-		in.origin = keyring.Origin{Address: address, UserAgent: CleanUserAgent(r.UserAgent()), RequestID: in.id}
+		in.origin = keyring.Origin{Address: address, UserAgent: CleanUserAgent(r.UserAgent()), RequestID: in.id, Receipt: &in.receipt}
 		if ignored && d.warned.CompareAndSwap(false, true) {
 			d.Log.Warn("a forwarding header came from a peer that is not a trusted proxy and was ignored; "+
 				"if it is your proxy, name it with --trusted-proxy", "peer", address.String())
@@ -106,7 +112,7 @@ func (d *Door) Handler(next http.Handler) http.Handler {
 		if d.TLS {
 			h.Set("Strict-Transport-Security", "max-age=31536000") // for a year, in seconds (RFC 6797, section 6.1.1)
 		}
-		out := &response{ResponseWriter: w}
+		out := &response{ResponseWriter: w, receipt: &in.receipt}
 		r.Body = newBody(out, r.Body)
 		defer func() {
 			p := recover()
@@ -156,7 +162,7 @@ func (d *Door) Guard(next http.HandlerFunc) http.HandlerFunc {
 			d.Refuse(w, r, problem)
 			return
 		}
-		in := from(r.Context())
+		in := of(r.Context())
 		in.actor = keyring.KeyActor(result, in.origin)
 		next(w, r)
 	}
@@ -165,15 +171,38 @@ func (d *Door) Guard(next http.HandlerFunc) http.HandlerFunc {
 // Authenticate checks the key that a request carries in one of the accepted
 // headers, nil meaning all that Keystile knows, and counts its use.
 func (d *Door) Authenticate(r *http.Request, accept []string) (verify.Result, *keystile.Error) {
-	return d.authenticate(r, accept, d.Count)
+	return d.authenticate(r, accept, d.Index, d.Count)
 }
 
 // Again checks the key of a request once more, which counts as no other use.
 func (d *Door) Again(r *http.Request, accept []string) (verify.Result, *keystile.Error) {
-	return d.authenticate(r, accept, func(verify.Result, keystile.Code, verify.Query, string) {})
+	return d.authenticate(r, accept, d.Index, uncounted)
 }
 
-func (d *Door) authenticate(r *http.Request, accept []string, count func(verify.Result, keystile.Code, verify.Query, string)) (verify.Result, *keystile.Error) {
+// AuthenticateCheck and CheckAgain are [Door.Authenticate] and [Door.Again] for
+// requests that lead to nothing but a check of a key.
+func (d *Door) AuthenticateCheck(r *http.Request, accept []string) (verify.Result, *keystile.Error) {
+	return d.authenticate(r, accept, d.ForChecks, d.Count)
+}
+
+// CheckAgain is described at AuthenticateCheck.
+func (d *Door) CheckAgain(r *http.Request, accept []string) (verify.Result, *keystile.Error) {
+	return d.authenticate(r, accept, d.ForChecks, uncounted)
+}
+
+// ForChecks is the index that checks of keys are answered from, if there is one.
+func (d *Door) ForChecks() (*verify.Index, bool) {
+	if d.Checks != nil {
+		return d.Checks()
+	}
+	return d.Index()
+}
+
+func uncounted(verify.Result, keystile.Code, verify.Query, string) {}
+
+func (d *Door) authenticate(
+	r *http.Request, accept []string, from func() (*verify.Index, bool), count func(verify.Result, keystile.Code, verify.Query, string),
+) (verify.Result, *keystile.Error) {
 	if problem := keystile.KeyInQuery(r.URL.RawQuery); problem != nil {
 		return verify.Result{}, problem
 	}
@@ -181,11 +210,11 @@ func (d *Door) authenticate(r *http.Request, accept []string, count func(verify.
 	if problem != nil {
 		return verify.Result{}, problem
 	}
-	index, ok := d.Index()
+	index, ok := from()
 	if !ok {
 		return verify.Result{}, Unavailable()
 	}
-	in := from(r.Context())
+	in := of(r.Context())
 	q := verify.Query{Secret: secret, Own: true, Address: in.origin.Address, Now: time.Now()}
 	result := index.Decide(q)
 	count(result, result.Code, q, in.origin.UserAgent)
@@ -198,7 +227,7 @@ func (d *Door) authenticate(r *http.Request, accept []string, count func(verify.
 // Decide decides about a key and counts its use. The problem is that this
 // node can't answer now.
 func (d *Door) Decide(q verify.Query, userAgent string) (verify.Result, *keystile.Error) {
-	index, ok := d.Index()
+	index, ok := d.ForChecks()
 	if !ok {
 		return verify.Result{}, Unavailable()
 	}
@@ -280,24 +309,44 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// response notes the status of an answer.
+// response notes the status of an answer, and has it name the servers that a
+// change did not reach.
 type response struct {
 	http.ResponseWriter
-	status int
+	status  int
+	receipt *keyring.Receipt
 }
 
 func (w *response) WriteHeader(status int) {
 	if w.status == 0 {
 		w.status = status
+		if list := w.receipt.Unreached; len(list) > 0 && status >= 200 && status < 400 {
+			w.Header().Set(keystile.UnreachedHeader, unreachedLine(list))
+		}
 	}
 	w.ResponseWriter.WriteHeader(status)
 }
 
 func (w *response) Write(b []byte) (int, error) {
 	if w.status == 0 {
-		w.status = http.StatusOK
+		w.WriteHeader(http.StatusOK)
 	}
 	return w.ResponseWriter.Write(b)
+}
+
+// maxUnreachedLine bounds the header, in bytes: proxies take 4 KiB of all
+// headers together. A server takes some 130.
+const maxUnreachedLine = 2048
+
+// unreachedLine is the header that names servers, as JSON in ASCII, those that
+// go on for longest first and as many as fit.
+func unreachedLine(list []keystile.Unreached) string {
+	line := ASCII(list)
+	for len(line) > maxUnreachedLine {
+		list = list[:len(list)-1]
+		line = ASCII(list)
+	}
+	return line
 }
 
 // Unwrap is for http.ResponseController.
