@@ -72,6 +72,9 @@ type Node struct {
 	// alone tells that the store is a directory, which one server holds: there
 	// are no other nodes, and this one needs no lease itself.
 	alone bool
+	// stale is for how long this node goes on answering checks of keys after its
+	// lease, from what it knew; 0 for not at all.
+	stale time.Duration
 	// sendRow is the store's RenewNode.
 	sendRow func(context.Context, store.Node, [16]byte) (head int64, err error)
 
@@ -159,6 +162,12 @@ func newNode(s *store.Store, t times, format keystile.Format, roles []keystile.R
 	return n, nil
 }
 
+// ServeStale has the node go on answering checks of keys for so long after its
+// lease when it loses the database. Its row says so, and changes that take
+// access away name it. It is called before Start, and not on SQLite, where
+// nothing can be lost.
+func (n *Node) ServeStale(d time.Duration) { n.stale = d }
+
 // Start loads the index, takes a lease and follows the change log until ctx
 // ends. It returns when the node can answer.
 func (n *Node) Start(ctx context.Context) error {
@@ -235,20 +244,40 @@ func (n *Node) Leave(ctx context.Context) error {
 
 // Index returns the index if this node may use it now: the lease is looked at
 // first, so that a lease that ends meanwhile can't let an old index answer.
-func (n *Node) Index() (*verify.Index, bool) {
+func (n *Node) Index() (*verify.Index, bool) { return n.indexWithin(0) }
+
+// Checks returns the index that checks of keys are answered from: that of
+// [Node.Index], and for as long after the lease as [Node.ServeStale] has it.
+// Nothing else may be decided by it. Another history than the node's own ends
+// that at once.
+func (n *Node) Checks() (*verify.Index, bool) { return n.indexWithin(n.stale) }
+
+func (n *Node) indexWithin(extra time.Duration) (*verify.Index, bool) {
 	end := n.usableTo.Load()
 	if end == nil {
 		return nil, false
 	}
 	if !n.alone {
-		now := time.Now()
+		now, end := time.Now(), end.Add(extra)
 		// Both clocks must agree: the monotonic one stands still while a
 		// machine sleeps, the wall clock can be set back.
-		if !now.Before(*end) || !now.Round(0).Before(end.Round(0)) {
+		if !now.Before(end) || !now.Round(0).Before(end.Round(0)) {
 			return nil, false
 		}
 	}
 	return n.index.Load(), true
+}
+
+// Stale tells whether this node answers checks of keys after its lease, and
+// until when it does so by the wall clock.
+func (n *Node) Stale() (until time.Time, stale bool) {
+	_, leased := n.Index()
+	_, answers := n.Checks()
+	end := n.usableTo.Load()
+	if leased || !answers || end == nil {
+		return time.Time{}, false
+	}
+	return end.Add(n.stale).Round(0), true
 }
 
 // Applied is how far this node has applied the change log.
