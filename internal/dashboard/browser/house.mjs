@@ -27,6 +27,7 @@ export class House {
   faults = [];
   #answers = [];
   #checked = 0;
+  #seen = new Set();
 
   static async open(options = {}) {
     const house = new House();
@@ -77,29 +78,38 @@ export class House {
   // look checks what is on the screen now. Rules, where they are given, are the
   // only ones: those that theme and width bear on, for a page that was looked at
   // before.
+  //
+  // The time of a look is that of its elements. So of a table's rows that are
+  // built alike the first is looked at, and of pages built alike, at one width
+  // and in one theme, one.
   async look(name, page = this.page, rules = null) {
     this.#checked++;
-    if (!(await page.evaluate(() => "axe" in globalThis))) await page.evaluate(axe + "\n;0");
-    const violations = await page.evaluate(async (only) => {
-      // Of the rows of a table that are built alike, the first is looked at: the
-      // time that a look takes is that of its elements.
-      const built = (e) => `${e.tagName}.${e.className}[${[...e.attributes].map((a) => a.name)}](${[...e.children].map(built)})${e.childElementCount || e.textContent.trim() ? "" : "empty"}`;
-      const alike = [];
-      for (const body of document.querySelectorAll("tbody")) {
-        const seen = new Set();
-        for (const row of body.rows) {
-          const as = built(row);
-          if (seen.has(as)) alike.push(row);
-          seen.add(as);
+    const state = await page.evaluate(() => {
+      globalThis.built = (e) => `${e.tagName}.${e.className}[${[...e.attributes].map((a) => a.name)}](${[...e.children].map(built)})${e.childElementCount || e.textContent.trim() ? "" : "empty"}`;
+      return [innerWidth, matchMedia("(prefers-color-scheme: dark)").matches, built(document.documentElement)].join();
+    });
+    const seen = `${rules}: ${state}`;
+    if (!this.#seen.has(seen)) {
+      this.#seen.add(seen);
+      if (!(await page.evaluate(() => "axe" in globalThis))) await page.evaluate(axe + "\n;0");
+      const violations = await page.evaluate(async (only) => {
+        const alike = [];
+        for (const body of document.querySelectorAll("tbody")) {
+          const seen = new Set();
+          for (const row of body.rows) {
+            const as = globalThis.built(row);
+            if (seen.has(as)) alike.push(row);
+            seen.add(as);
+          }
         }
-      }
-      const found = await globalThis.axe.run({ include: document, exclude: alike }, {
-        runOnly: only ?? ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
-        resultTypes: ["violations"], preload: false,
-      });
-      return found.violations.map((v) => `${v.id}: ${v.help}: ${v.nodes.slice(0, 3).map((n) => n.html.slice(0, 160)).join(" | ")}`);
-    }, rules);
-    for (const v of violations) this.faults.push(`${name} (${new URL(page.url()).pathname}): ${v}`);
+        const found = await globalThis.axe.run({ include: document, exclude: alike }, {
+          runOnly: only ?? ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
+          resultTypes: ["violations"], preload: false,
+        });
+        return found.violations.map((v) => `${v.id}: ${v.help}: ${v.nodes.slice(0, 3).map((n) => n.html.slice(0, 160)).join(" | ")}`);
+      }, rules);
+      for (const v of violations) this.faults.push(`${name} (${new URL(page.url()).pathname}): ${v}`);
+    }
     const wide = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
     if (wide > 1) this.faults.push(`${name}: the page is ${wide} px wider than the window`);
   }
