@@ -408,6 +408,15 @@ func (k *Keyring) DeleteEndpoint(ctx context.Context, a Actor, id string) error 
 		if err := c.recordEndpoint("endpoint.deleted", "", e, nil); err != nil {
 			return err
 		}
+		open, err := c.OpenAlertsOfEndpoint(store.OneWorkspace(e.WorkspaceID), e.ID)
+		if err != nil {
+			return err
+		}
+		for _, one := range open {
+			if err := c.closeAlert(one); err != nil {
+				return err
+			}
+		}
 		return c.Tx.DeleteEndpoint(store.OneWorkspace(e.WorkspaceID), e.ID)
 	})
 	// In steps, since nobody should wait for thousands of rows. What is left
