@@ -597,6 +597,34 @@ func TestMailImplicitTLS(t *testing.T) {
 	}, func(m *courier.MailServer, _ *smtpServer) { m.Address = "smtps://" + smtpHost })
 }
 
+// TestTrialMail: a trial goes the way that alerts go, and what the server says
+// against it is told.
+func TestTrialMail(t *testing.T) {
+	t.Parallel()
+	server := newSMTP(t, func(s *smtpServer) { s.server.AllowInsecureAuth = true })
+	m := courier.MailServer{Address: "smtp://" + server.address, User: smtpUser, Password: smtpPassword, From: "Test keys <keys@example.com>"}
+	if err := m.Check(); err != nil {
+		t.Fatal(err)
+	}
+	if err := courier.TrialMail(t.Context(), m, "ann@example.org"); err != nil {
+		t.Fatal(err)
+	}
+	got := server.got()
+	if len(got) != 1 || strings.Join(got[0].to, " ") != "ann@example.org" || !strings.Contains(got[0].raw, "trial mail") {
+		t.Errorf("%+v", got)
+	}
+	server.set(func() {
+		server.refuse["bob@example.org"] = &smtp.SMTPError{Code: 550, Message: "No such user here"}
+	})
+	if err := courier.TrialMail(t.Context(), m, "bob@example.org"); err == nil || !strings.Contains(err.Error(), "No such user here") {
+		t.Errorf("a refused address: %v", err)
+	}
+	m.Password = "wrong"
+	if err := courier.TrialMail(t.Context(), m, "ann@example.org"); err == nil || strings.Contains(err.Error(), "wrong") {
+		t.Errorf("a wrong password: %v", err)
+	}
+}
+
 // TestMailHangs: a server that says nothing any more holds nobody up for longer
 // than the process wants to run, and the mail is still there afterwards.
 func TestMailHangs(t *testing.T) {

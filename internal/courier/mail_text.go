@@ -16,18 +16,27 @@ const maxMailed = 20
 
 // message makes the mail: plain text in the profile's words.
 func (m *Mailer) message(due keyring.Mail) (*mail.Msg, error) {
+	out, err := m.envelope(due.To, due.ID)
+	if err != nil {
+		return nil, err
+	}
+	out.Subject(m.subject(due))
+	out.SetBodyString(mail.TypeTextPlain, m.body(due))
+	return out, nil
+}
+
+// envelope is a message without its text.
+func (m *Mailer) envelope(to, id string) (*mail.Msg, error) {
 	out := mail.NewMsg()
 	out.FromMailAddress(m.server.from)
-	if err := out.To(due.To); err != nil || strings.ContainsFunc(due.To, isControl) {
+	if err := out.To(to); err != nil || strings.ContainsFunc(to, isControl) {
 		return nil, errAddress // what the library says holds it
 	}
 	_, host, _ := strings.Cut(m.server.from.Address, "@")
-	out.SetMessageIDWithValue(due.ID + "@" + host)
+	out.SetMessageIDWithValue(id + "@" + host)
 	out.SetDate()
 	// No answer of a machine is wanted (RFC 3834, section 5).
 	out.SetGenHeader("Auto-Submitted", "auto-generated")
-	out.Subject(m.subject(due))
-	out.SetBodyString(mail.TypeTextPlain, m.body(due))
 	return out, nil
 }
 
