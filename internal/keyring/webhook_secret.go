@@ -179,7 +179,7 @@ func (c *change) withinSecretLimit(ws keystile.Workspace, before int) error {
 func (k *Keyring) presentSecret(s store.WebhookSecret, now time.Time) keystile.WebhookSecretRecord {
 	secretEnded(&s, now)
 	w := s.WebhookSecretRecord
-	replaced := s.ReplacementStatus == keystile.StatusActive && (s.ReplacementEnd.IsZero() || s.ReplacementEnd.After(now))
+	replaced := secretReplaced(s, now)
 	if every := k.profile.RotateEvery(w.Environment); every > 0 && w.Status == keystile.StatusActive && !replaced {
 		due := w.CreatedAt.Add(every)
 		w.RotationDue = &due
@@ -222,7 +222,10 @@ func (c *change) saveSecret(action, reason string, before, after *store.WebhookS
 	if err := c.UpdateWebhookSecret(c.actor.scope(), *after); err != nil {
 		return err
 	}
-	return c.recordSecret(action, reason, before, after)
+	if err := c.recordSecret(action, reason, before, after); err != nil {
+		return err
+	}
+	return c.lookAtSecretNow(after.ID)
 }
 
 // WebhookSecret shows all about a webhook secret but the secret.
@@ -394,6 +397,9 @@ func (k *Keyring) DeleteWebhookSecret(ctx context.Context, a Actor, id string) e
 
 func (c *change) deleteSecret(s *store.WebhookSecret, reason string) error {
 	if err := c.recordSecret("webhook_secret.deleted", reason, s, nil); err != nil {
+		return err
+	}
+	if err := c.closeAlertsOf(s.ID); err != nil {
 		return err
 	}
 	return c.Tx.DeleteWebhookSecret(c.actor.scope(), s.ID)
