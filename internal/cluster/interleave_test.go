@@ -164,7 +164,7 @@ func play(t *testing.T, o order, f fault) (broken, accepted int, took time.Durat
 		})
 		returned := make(chan struct{})
 		var excused time.Time // b may let the key in until then: whoever revoked it was told so
-		all.Go(func() { // a revokes
+		all.Go(func() {       // a revokes
 			time.Sleep(o.revoke)
 			db.commit()
 			committed := time.Now()
