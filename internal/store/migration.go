@@ -90,6 +90,17 @@ func migrate(ctx context.Context, db *sql.DB, d goose.Dialect) error {
 	return seed(ctx, db)
 }
 
+// ownSchema fails unless the schema is this version's own. To work with a newer
+// one is well enough for a server, and not for who moves whole tables: what
+// this version does not know of would be left behind.
+func (s *Store) ownSchema(ctx context.Context) error {
+	have, err := queryOne(&Tx{ctx: ctx, q: s.readers}, scanInt, `SELECT MAX(version_id) FROM goose_db_version`)
+	if err == nil && have > SchemaVersion() {
+		err = fmt.Errorf("%w: schema %d, this version knows %d", ErrNewerSchema, have, SchemaVersion())
+	}
+	return err
+}
+
 // seed makes the one row of the change log's head, the log's row 0, which
 // every node's position is checked against, and the first epoch of the
 // store's history.
