@@ -149,7 +149,7 @@ func Open(ctx context.Context, c Config) (_ *Server, err error) {
 	}
 	s.metrics.watch(s.node, s.uses)
 	door := &entry.Door{
-		Index: s.node.Index, Checks: s.node.Checks, Recorder: s.uses, Keyring: s.keyring, Profile: s.profile,
+		Index: s.node.Index, Checks: s.node.Checks, Look: s.node.Look, Recorder: s.uses, Keyring: s.keyring, Profile: s.profile,
 		Trusted: trusted, TLS: strings.HasPrefix(s.URL(), "https://"), Log: c.Log, Observe: s.metrics.observe, Decided: s.metrics.decided,
 	}
 	for i := range s.listeners {
