@@ -17,4 +17,4 @@ CREATE TABLE schema_floor (
     one    BIGINT PRIMARY KEY CHECK (one = 1),
     oldest BIGINT NOT NULL
 );
-INSERT INTO schema_floor (one, oldest) VALUES (1, 6);
+INSERT INTO schema_floor (one, oldest) VALUES (1, 7);
