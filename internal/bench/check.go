@@ -23,7 +23,7 @@ const (
 	// batch is how many checks are timed at a time: less than a tenth of a
 	// millisecond, so that most batches run without another process in between.
 	batch = 256
-	// turns is how many batches a round of each kind has.
+	// turns is how many batches of each kind there are.
 	turns = 1024
 	// chunk is how many keys are put into the index at a time.
 	chunk = 4096
@@ -141,7 +141,7 @@ type singles struct {
 
 // single measures single checks: a batch of each kind in turn, and all of them
 // once more, with keys that were used by then.
-func (c *check) single(ctx context.Context, s *singles) error {
+func (c *check) single(ctx context.Context, turns int, s *singles) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	seed := rand.Uint64()
@@ -193,8 +193,8 @@ type step struct {
 // times what a check costs alone, over what it costs while the other does the
 // same. It is taken from the time that the processors spend, since others may
 // use them too.
-func (c *check) hot(ctx context.Context, into *series) error {
-	const rounds, each = 9, 200_000
+func (c *check) hot(ctx context.Context, rounds int, into *series) error {
+	const each = 200_000
 	text := c.secrets.texts([]uint64{0})[0]
 	batch := make([]string, 1000)
 	for i := range batch {

@@ -254,7 +254,7 @@ func (d *data) measureChanging(ctx context.Context, rounds int) (out changing, e
 
 // percentile times checks one by one.
 func (d *data) percentile(ctx context.Context, recorder *verify.Recorder, secrets []string) (float64, error) {
-	const during, width = 2 * time.Second, 10 // width of a class in nanoseconds
+	const during, width = time.Second, 10 // width of a class in nanoseconds
 	var classes [10_000]int
 	n := 0
 	index, ok := d.node.Index()
