@@ -71,6 +71,7 @@ func New(d *entry.Door, o Options) *API {
 	config.Info.Description = "Issue, check, rotate and revoke API keys; sign webhooks."
 	config.CreateHooks = nil // no $schema member in answers
 	config.DocsPath, config.SchemasPath = "", ""
+	config.Transformers = []huma.Transformer{nameUnreached}
 	config.RejectUnknownQueryParameters = true
 	config.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
 		"bearer":  {Type: "http", Scheme: "bearer", Description: "A key of Keystile in the header Authorization"},
@@ -119,6 +120,33 @@ func (a *API) Direct(r *http.Request) func(*entry.Visit, *http.Request) {
 		return a.forwardAuth
 	}
 	return nil
+}
+
+// nameUnreached adds the servers that a change has not reached to the answer,
+// where that is an object. Answers without a body have the header alone.
+func nameUnreached(ctx huma.Context, _ string, v any) (any, error) {
+	list := entry.Unreached(ctx.Context())
+	if len(list) == 0 {
+		return v, nil
+	}
+	switch of := v.(type) {
+	case keystile.Key:
+		of.Unreached = list
+		return of, nil
+	case keystile.CreatedKey:
+		of.Unreached = list
+		return of, nil
+	case keystile.Workspace:
+		of.Unreached = list
+		return of, nil
+	case keystile.Role:
+		of.Unreached = list
+		return of, nil
+	case keystile.Member:
+		of.Unreached = list
+		return of, nil
+	}
+	return v, nil
 }
 
 // indented is a value as JSON with its members in order.

@@ -95,6 +95,7 @@ func (a *API) routes() []route {
 		{"GET", "/v1/workspaces/{id}/usage", "listUsage", logs, 200, "api.usage.view", "Uses of keys by hour", typed(a.listUsage)},
 		{"GET", "/v1/workspaces/{id}/audit", "listAudit", logs, 200, "api.audit.view", "Who changed what, when and from where", typed(a.listAudit)},
 		{"GET", "/v1/workspaces/{id}/alerts", "listAlerts", logs, 200, "api.usage.view", "What somebody should see to", typed(a.listAlerts)},
+		{"POST", "/v1/alerts/{id}/seen", "seeAlert", logs, 200, "api.usage.view, api.key.update or api.webhook_secret.update", "Note that somebody has seen an alert, which stays open until its cause is gone", typed(a.seeAlert)},
 
 		{"GET", "/v1/nodes", "listNodes", nodes, 200, "platform.nodes", "List the servers of this installation, and how far each has come", typed(a.listNodes)},
 		{"GET", "/v1/replica", "replicate", nodes, 200, "platform.replica", "Attach a replica; package replica and keystile agent do so", unlisted(a.replicate)},

@@ -37,7 +37,7 @@ func (a *API) question(v *entry.Visit, r *http.Request, read func() *keystile.Er
 		problem = read()
 		return asker{everywhere: true}, v.Arrived(), problem
 	}
-	result, problem := a.door.Admit(v, r, nil)
+	result, problem := a.door.AuthenticateCheck(v, r, nil)
 	if problem != nil {
 		return who, now, problem
 	}
@@ -50,7 +50,7 @@ func (a *API) question(v *entry.Visit, r *http.Request, read func() *keystile.Er
 	now = v.Arrived()
 	// The body may have come seconds later. A key that was taken away meanwhile
 	// must not ask any more: whoever took it away was told so.
-	if result, problem = a.door.Readmit(v, r, nil, now); problem != nil {
+	if result, problem = a.door.CheckAgain(v, r, nil, now); problem != nil {
 		return who, now, problem
 	}
 	who, problem = mayVerify(result)
@@ -109,7 +109,7 @@ func (a *API) decide(who asker, n int, q *keystile.VerifyRequest, now time.Time)
 	if detail := a.unknownPermission(q.Permission); detail != "" {
 		return answered{}, field(placeOf(n, "permission"), detail)
 	}
-	index, ok := a.door.Index()
+	index, ok := a.door.ForChecks()
 	if !ok {
 		return answered{}, entry.Unavailable()
 	}
@@ -307,7 +307,7 @@ func (a *API) forwardQuery(raw string) (permission, workspace string, problem *k
 // me tells the holder of a key what the key is: the connection test of
 // integrations such as Zapier.
 func (a *API) me(w http.ResponseWriter, r *http.Request) {
-	result, problem := a.door.Authenticate(r, a.door.Profile.Headers)
+	result, problem := a.door.AuthenticateCheck(entry.Of(r.Context()), r, a.door.Profile.Headers)
 	if problem != nil {
 		a.door.Refuse(w, r, problem)
 		return

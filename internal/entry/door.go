@@ -20,8 +20,10 @@ import (
 
 // Door is the entrance that all requests come through.
 type Door struct {
-	// Index is the index if this node may use it now.
+	// Index is the index if this node may use it now, and Checks if it may for
+	// nothing but checks of keys; nil: where Index is.
 	Index    func() (*verify.Index, bool)
+	Checks   func() (*verify.Index, bool)
 	Recorder *verify.Recorder
 	Keyring  *keyring.Keyring
 	Profile  *profile.Profile
@@ -39,23 +41,24 @@ type Door struct {
 type visitKey struct{}
 
 // Origin is where a request came from.
-func Origin(ctx context.Context) keyring.Origin { return from(ctx).origin }
+func Origin(ctx context.Context) keyring.Origin { return Of(ctx).origin }
 
 // Of is the visit that a context belongs to.
-func Of(ctx context.Context) *Visit { return from(ctx) }
-
-// Actor is who sent a request that came through [Door.Guard].
-func Actor(ctx context.Context) keyring.Actor { return from(ctx).actor }
-
-// RequestID names a request in logs, audit entries and errors.
-func RequestID(ctx context.Context) string { return from(ctx).id[0] }
-
-func from(ctx context.Context) *Visit {
+func Of(ctx context.Context) *Visit {
 	if v, ok := ctx.Value(visitKey{}).(*Visit); ok {
 		return v
 	}
 	return &Visit{}
 }
+
+// Actor is who sent a request that came through [Door.Guard].
+func Actor(ctx context.Context) keyring.Actor { return Of(ctx).actor }
+
+// Unreached are the servers that the change of a request has not reached.
+func Unreached(ctx context.Context) []keystile.Unreached { return Of(ctx).receipt.Unreached }
+
+// RequestID names a request in logs, audit entries and errors.
+func RequestID(ctx context.Context) string { return Of(ctx).id[0] }
 
 // Guard lets a request in whose key is valid, and hands its actor on. What
 // the actor may do is for the keyring to say.
@@ -66,7 +69,7 @@ func (d *Door) Guard(next http.HandlerFunc) http.HandlerFunc {
 			d.Refuse(w, r, problem)
 			return
 		}
-		v := from(r.Context())
+		v := Of(r.Context())
 		v.actor = keyring.KeyActor(result, v.origin)
 		next(w, r)
 	}
@@ -75,25 +78,37 @@ func (d *Door) Guard(next http.HandlerFunc) http.HandlerFunc {
 // Authenticate checks the key that a request carries in one of the accepted
 // headers, nil meaning all that Keystile knows, and counts its use.
 func (d *Door) Authenticate(r *http.Request, accept []string) (verify.Result, *keystile.Error) {
-	return d.Admit(from(r.Context()), r, accept)
-}
-
-// Admit is [Door.Authenticate] for a handler that has the visit at hand.
-func (d *Door) Admit(v *Visit, r *http.Request, accept []string) (verify.Result, *keystile.Error) {
-	return d.authenticate(v, r, accept, v.begin, true)
+	v := Of(r.Context())
+	return d.authenticate(v, r, accept, d.Index, v.begin, true)
 }
 
 // Again checks the key of a request once more, which counts as no other use.
 func (d *Door) Again(r *http.Request, accept []string) (verify.Result, *keystile.Error) {
-	return d.Readmit(from(r.Context()), r, accept, time.Now())
+	return d.authenticate(Of(r.Context()), r, accept, d.Index, time.Now(), false)
 }
 
-// Readmit is [Door.Again] for a handler that has the visit and the time at hand.
-func (d *Door) Readmit(v *Visit, r *http.Request, accept []string, now time.Time) (verify.Result, *keystile.Error) {
-	return d.authenticate(v, r, accept, now, false)
+// AuthenticateCheck is [Door.Authenticate] for requests that lead to nothing but
+// a check of a key.
+func (d *Door) AuthenticateCheck(v *Visit, r *http.Request, accept []string) (verify.Result, *keystile.Error) {
+	return d.authenticate(v, r, accept, d.ForChecks, v.begin, true)
 }
 
-func (d *Door) authenticate(v *Visit, r *http.Request, accept []string, now time.Time, counted bool) (verify.Result, *keystile.Error) {
+// CheckAgain is [Door.Again] for the same requests.
+func (d *Door) CheckAgain(v *Visit, r *http.Request, accept []string, now time.Time) (verify.Result, *keystile.Error) {
+	return d.authenticate(v, r, accept, d.ForChecks, now, false)
+}
+
+// ForChecks is the index that checks of keys are answered from, if there is one.
+func (d *Door) ForChecks() (*verify.Index, bool) {
+	if d.Checks != nil {
+		return d.Checks()
+	}
+	return d.Index()
+}
+
+func (d *Door) authenticate(
+	v *Visit, r *http.Request, accept []string, from func() (*verify.Index, bool), now time.Time, counted bool,
+) (verify.Result, *keystile.Error) {
 	if problem := keystile.KeyInQuery(r.URL.RawQuery); problem != nil {
 		return verify.Result{}, problem
 	}
@@ -101,7 +116,7 @@ func (d *Door) authenticate(v *Visit, r *http.Request, accept []string, now time
 	if problem != nil {
 		return verify.Result{}, problem
 	}
-	index, ok := d.Index()
+	index, ok := from()
 	if !ok {
 		return verify.Result{}, Unavailable()
 	}
@@ -119,7 +134,7 @@ func (d *Door) authenticate(v *Visit, r *http.Request, accept []string, now time
 // Decide decides about a key and counts its use. The problem is that this
 // node can't answer now.
 func (d *Door) Decide(q verify.Query, userAgent string) (verify.Result, *keystile.Error) {
-	index, ok := d.Index()
+	index, ok := d.ForChecks()
 	if !ok {
 		return verify.Result{}, Unavailable()
 	}
@@ -168,4 +183,19 @@ func (d *Door) Problem(ctx context.Context, err error) *keystile.Error {
 	p := *problem
 	p.RequestID = RequestID(ctx)
 	return &p
+}
+
+// maxUnreachedLine bounds the header, in bytes: proxies take 4 KiB of all
+// headers together. A server takes some 130.
+const maxUnreachedLine = 2048
+
+// unreachedLine is the header that names servers, as JSON in ASCII, those that
+// go on for longest first and as many as fit.
+func unreachedLine(list []keystile.Unreached) string {
+	line := ASCII(list)
+	for len(line) > maxUnreachedLine {
+		list = list[:len(list)-1]
+		line = ASCII(list)
+	}
+	return line
 }

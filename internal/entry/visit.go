@@ -30,6 +30,8 @@ type Visit struct {
 	actor  keyring.Actor
 	route  *string // the pattern that the request's path has matched
 	status int
+
+	receipt keyring.Receipt
 }
 
 // Origin is where the request came from.
@@ -48,6 +50,9 @@ func (v *Visit) Refuse(problem *keystile.Error) { v.door.refuse(v, v.id[0], prob
 func (v *Visit) WriteHeader(status int) {
 	if v.status == 0 {
 		v.status = status
+		if list := v.receipt.Unreached; len(list) > 0 && status >= 200 && status < 400 {
+			v.Header().Set(keystile.UnreachedHeader, unreachedLine(list))
+		}
 	}
 	v.ResponseWriter.WriteHeader(status)
 }
@@ -55,7 +60,7 @@ func (v *Visit) WriteHeader(status int) {
 // Write implements http.ResponseWriter.
 func (v *Visit) Write(b []byte) (int, error) {
 	if v.status == 0 {
-		v.status = http.StatusOK
+		v.WriteHeader(http.StatusOK)
 	}
 	return v.ResponseWriter.Write(b)
 }
@@ -131,7 +136,7 @@ func (d *Door) Handler(next http.Handler, direct Direct) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		v := &Visit{ResponseWriter: w, door: d, begin: time.Now(), id: [1]string{newRequestID()}, route: &r.Pattern}
 		address, ignored := keystile.ClientAddress(r, d.Trusted)
-		v.origin = keyring.Origin{Address: address, UserAgent: CleanUserAgent(r.UserAgent()), RequestID: v.id[0]}
+		v.origin = keyring.Origin{Address: address, UserAgent: CleanUserAgent(r.UserAgent()), RequestID: v.id[0], Receipt: &v.receipt}
 		if ignored && d.warned.CompareAndSwap(false, true) {
 			d.Log.Warn("a forwarding header came from a peer that is not a trusted proxy and was ignored; "+
 				"if it is your proxy, name it with --trusted-proxy", "peer", address.String())

@@ -98,6 +98,12 @@ func (m *metrics) watch(n *cluster.Node, _ *verify.Recorder) {
 		}
 		return 0
 	})
+	gauge("keystile_node_stale", "1 while this node checks keys without a lease, from what it knew, as --partition has it.", func() float64 {
+		if _, stale := n.Stale(); stale {
+			return 1
+		}
+		return 0
+	})
 	gauge("keystile_node_lease_seconds", "For how long this node may answer without reaching the database again.", func() float64 {
 		return n.Lease().Seconds()
 	})

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/keystile/keystile"
 	"github.com/keystile/keystile/internal/api"
 	"github.com/keystile/keystile/internal/cluster"
 	"github.com/keystile/keystile/internal/courier"
@@ -111,7 +112,7 @@ func Open(ctx context.Context, c Config) (_ *Server, err error) {
 	for _, r := range risks {
 		c.Log.Warn("the database could lose what was answered with success: " + r)
 	}
-	s.keyring = keyring.New(s.store, s.profile, func(ctx context.Context, seq int64, narrows bool) (bool, error) {
+	s.keyring = keyring.New(s.store, s.profile, func(ctx context.Context, seq int64, narrows bool) (bool, []keystile.Unreached, error) {
 		return s.node.Barrier(ctx, seq, narrows)
 	})
 	if c.Mail.Address != "" {
@@ -127,6 +128,7 @@ func Open(ctx context.Context, c Config) (_ *Server, err error) {
 	if err != nil {
 		return nil, err
 	}
+	s.node.ServeStale(c.stale)
 	// The node goes on while requests drain, and so does not end with ctx.
 	running, leave := context.WithCancel(context.WithoutCancel(ctx))
 	s.leave = leave
@@ -147,7 +149,7 @@ func Open(ctx context.Context, c Config) (_ *Server, err error) {
 	}
 	s.metrics.watch(s.node, s.uses)
 	door := &entry.Door{
-		Index: s.node.Index, Recorder: s.uses, Keyring: s.keyring, Profile: s.profile,
+		Index: s.node.Index, Checks: s.node.Checks, Recorder: s.uses, Keyring: s.keyring, Profile: s.profile,
 		Trusted: trusted, TLS: strings.HasPrefix(s.URL(), "https://"), Log: c.Log, Observe: s.metrics.observe, Decided: s.metrics.decided,
 	}
 	for i := range s.listeners {

@@ -118,12 +118,19 @@ func (s *Store) Write(ctx context.Context, fn func(tx *Tx) error) (int64, error)
 	return s.writer.do(ctx, fn)
 }
 
-// Read runs fn on one consistent snapshot.
+// readTimeout bounds one [Store.Read]: the network may swallow a connection
+// without a word, and nobody would ever hear of its end.
+const readTimeout = 30 * time.Second
+
+// Read runs fn on one consistent snapshot, for 30 s at most.
 func (s *Store) Read(ctx context.Context, fn func(tx *Tx) error) error {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
 	return s.read(ctx, s.readers, fn)
 }
 
-// Follow is Read for package cluster, on connections that are kept for it.
+// Follow is Read for package cluster, on connections that are kept for it, and
+// without a limit of its own.
 func (s *Store) Follow(ctx context.Context, fn func(tx *Tx) error) error {
 	return s.read(ctx, s.followers, fn)
 }
