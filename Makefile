@@ -1,6 +1,6 @@
 # make help lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-short lint fmt screenshots fuzz soak bench dist tools clean
+.PHONY: help build run test test-short lint fmt screenshots fuzz soak fanout bench dist tools clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,12 @@ fuzz: ## Every fuzz target for FUZZTIME (10s)
 
 soak: ## Half an hour of faults on servers, agents and a failing-over database, judged (SOAK=30m SEED=0)
 	@go test -count=1 -v -timeout 0 -run 'TestSoak$$' ./internal/server -soak $(or $(SOAK),30m) -seed $(or $(SEED),0)
+
+fanout: ## What a revoke costs with 1 to 32 servers and 1000 replicas, and with a dead one
+	@go test -run '^$$' -bench 'Revoke$$|FanOut' -benchtime $(or $(REVOKES),200)x -timeout 0 ./internal/server
+	@go test -run '^$$' -bench 'Regions' -benchtime 20x -timeout 0 ./internal/server
+	@go test -run '^$$' -bench 'RevokeWithDeadNode' -benchtime 1x -timeout 0 ./internal/server
+	@go test -run '^$$' -bench 'VerifyWhileRevoking' -benchtime 5x -timeout 0 ./internal/server
 
 bench: ## Every benchmark, with allocations
 	@go test -run '^$$' -bench . -benchmem ./...

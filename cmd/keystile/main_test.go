@@ -36,6 +36,7 @@ func TestMain(m *testing.M) {
 //
 //	code N PROGRAM ARGUMENTS…   runs it to its end and checks the exit status
 //	misuse ARGUMENTS…           runs keystile, which must end with 2, one line on stderr and no word on stdout
+//	await REGEXP PROGRAM …      runs it until a line on stdout matches
 //	capture NAME [REGEXP]       puts stdout, or the first group of the expression in it, into a variable
 //	serve ARGUMENTS…            starts keystile serve, waits until it listens, and sets KEYSTILE_URL;
 //	                            what it prints goes into the file served
@@ -62,6 +63,7 @@ func TestScript(t *testing.T) {
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"code":    code,
 			"misuse":  misuse,
+			"await":   await,
 			"capture": capture,
 			"serve":   serve,
 			"unserve": unserve,
@@ -110,6 +112,19 @@ func capture(ts *testscript.TestScript, _ bool, args []string) {
 		text = found[1]
 	}
 	ts.Setenv(args[0], text)
+}
+
+func await(ts *testscript.TestScript, _ bool, args []string) {
+	line := regexp.MustCompile(`(?m)` + args[0])
+	for end := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+		ts.Check(ts.Exec(args[1], args[2:]...))
+		if line.MatchString(ts.ReadFile("stdout")) {
+			return
+		}
+		if time.Now().After(end) {
+			ts.Fatalf("no line matched %q", args[0])
+		}
+	}
 }
 
 func freePort(ts *testscript.TestScript) string {

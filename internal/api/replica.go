@@ -21,8 +21,8 @@ import (
 
 const (
 	// aliveEvery is how often a replica hears that nothing has changed. Its key
-	// is checked as often.
-	aliveEvery = time.Second
+	// is checked as often, and with each change, such as its own revocation.
+	aliveEvery = 5 * time.Second
 	// frameTimeout is how long one frame may take to be taken.
 	frameTimeout = 20 * time.Second
 	maxAsk       = 2 << 20 // bytes

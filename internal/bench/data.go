@@ -39,7 +39,7 @@ func open(ctx context.Context, o store.Options) (d *data, err error) {
 	if d.store, err = store.Open(ctx, o); err != nil {
 		return nil, err
 	}
-	d.keyring = keyring.New(d.store, p, func(ctx context.Context, seq int64, narrows bool) (bool, error) {
+	d.keyring = keyring.New(d.store, p, func(ctx context.Context, seq int64, narrows bool) (bool, []keystile.Unreached, error) {
 		return d.node.Barrier(ctx, seq, narrows)
 	})
 	running, leave := context.WithCancel(context.WithoutCancel(ctx))

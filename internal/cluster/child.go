@@ -152,6 +152,8 @@ func (n *Node) orphans(ctx context.Context) error {
 // hadChildren tells whether a server that is there, or did not end in order,
 // has had children.
 func hadChildren(ctx context.Context, s *store.Store) (had bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, protocol().stepLimit)
+	defer cancel()
 	err = s.Follow(ctx, func(tx *store.Tx) error {
 		value, err := tx.Setting(childrenSetting)
 		had = value == "1"
@@ -166,6 +168,8 @@ func hadChildren(ctx context.Context, s *store.Store) (had bool, err error) {
 // Resume makes the conversation go on where the child stands, or fails with
 // ErrReset when the log does not have that position, or no longer.
 func (a *Attachment) Resume(ctx context.Context, seq int64, token [16]byte) error {
+	ctx, cancel := context.WithTimeout(ctx, a.node.times.stepLimit)
+	defer cancel()
 	if err := a.node.store.Follow(ctx, func(tx *store.Tx) error {
 		changes, err := tx.ChangesSince(seq, 1)
 		if err != nil {
@@ -189,7 +193,7 @@ func (a *Attachment) Load(ctx context.Context, each func(verify.Batch) error) (s
 	case <-ctx.Done():
 		return 0, token, ctx.Err()
 	}
-	head, err := a.node.store.LoadIndex(ctx, each)
+	head, err := a.node.loadIndex(ctx, each)
 	a.seq = head.Seq
 	return head.Seq, head.Token, err
 }
@@ -241,6 +245,8 @@ func (a *Attachment) Next(ctx context.Context, wait time.Duration) (b verify.Bat
 
 // fromStore reads changes that memory no longer holds.
 func (a *Attachment) fromStore(ctx context.Context) (b verify.Batch, seq int64, token [16]byte, err error) {
+	ctx, cancel := context.WithTimeout(ctx, a.node.times.stepLimit)
+	defer cancel()
 	var changes []store.Change
 	err = a.node.store.Follow(ctx, func(tx *store.Tx) (err error) {
 		if changes, err = tx.ChangesSince(a.seq, changesAtOnce); err != nil {

@@ -36,6 +36,11 @@ func (c *Courier) trial(ctx context.Context, a keyring.Actor, prepare func() (ke
 	}
 	defer l.close()
 	o := l.post(ctx, t.URL, t.EventID, t.Payload, t.Secrets)
+	if o.delivered && t.Alone != "" {
+		if err := c.keyring.TestAccepted(context.WithoutCancel(ctx), t.Alone); err != nil {
+			c.trouble("note that a test was accepted", err)
+		}
+	}
 	return keystile.TestResult{Delivered: o.delivered, EventID: t.EventID, Attempt: o.Attempt}, ctx.Err()
 }
 

@@ -131,6 +131,8 @@ func walkRows() map[string]walkRow {
 		"POST " + w + "/webhook-secrets/{secret}/rollback":            {may: makers, form: none, status: http.StatusUnprocessableEntity}, // it replaces no other
 		"GET " + w + "/webhook-secrets/{secret}/revoke":               page(makers),
 		"POST " + w + "/webhook-secrets/{secret}/revoke":              sends(makers, "reason", "unneeded"),
+		"GET " + w + "/webhook-secrets/{secret}/test":                 page(makers),
+		"POST " + w + "/webhook-secrets/{secret}/test":                {may: makers, form: func(objects) []string { return []string{"url", "https://192.0.2.1/"} }, status: http.StatusOK}, // nobody's address
 		"GET " + w + "/webhook-secrets/{secret}/delete":               page(makers),
 		"POST " + w + "/webhook-secrets/{secret}/delete":              sends(makers),
 		"GET " + w + "/endpoints":                                     page(viewers),
@@ -146,9 +148,11 @@ func walkRows() map[string]walkRow {
 		"GET " + w + "/endpoints/{endpoint}/resume":                   page(makers),
 		"POST " + w + "/endpoints/{endpoint}/resume":                  sends(makers),
 		"GET " + w + "/endpoints/{endpoint}/replay":                   page(makers),
-		"POST " + w + "/endpoints/{endpoint}/replay":                  sends(makers, "since", "2026-01-02"),
+		"POST " + w + "/endpoints/{endpoint}/replay":                  sends(makers, "since", "2026-01-02T03:04"),
 		"GET " + w + "/endpoints/{endpoint}/delete":                   page(makers),
 		"POST " + w + "/endpoints/{endpoint}/delete":                  sends(makers),
+		"GET " + w + "/endpoints/{endpoint}/secrets/new":              page(makers),
+		"POST " + w + "/endpoints/{endpoint}/secrets/new":             shown(makers, "label", "A receiver"),
 		"GET " + w + "/endpoints/{endpoint}/secrets/{signer}/rotate":  page(makers),
 		"POST " + w + "/endpoints/{endpoint}/secrets/{signer}/rotate": shown(makers),
 		"GET " + w + "/endpoints/{endpoint}/secrets/{signer}/revoke":  page(makers),
@@ -210,8 +214,9 @@ type roleWalk struct {
 	server       *keystiletest.Server
 	ours, theirs string // workspaces
 	made         int
-	former       string // the last webhook secret of ours
 	walkers      []walker
+
+	lastSecret, lastEndpoint string // of ours
 }
 
 // walker is somebody with a browser.
@@ -280,14 +285,8 @@ func (w *roleWalk) objects(workspace, pattern string) objects {
 			w.Fatal(err)
 		}
 		o.secret = s.WebhookSecret.ID
-		if w.former != "" && workspace == w.ours { // only so many may be active
-			err := w.server.Keyring().DeleteWebhookSecret(context.Background(), keyring.Operator("test"), w.former)
-			if err != nil && !errors.Is(err, keystile.CodeNotFound) {
-				w.Fatal(err)
-			}
-		}
-		if workspace == w.ours {
-			w.former = o.secret
+		if workspace == w.ours { // only so many may be active
+			w.lastSecret = w.instead(w.lastSecret, o.secret, w.server.Keyring().DeleteWebhookSecret)
 		}
 	}
 	if strings.Contains(pattern, "{endpoint}") || strings.Contains(pattern, "{delivery}") {
@@ -298,6 +297,10 @@ func (w *roleWalk) objects(workspace, pattern string) objects {
 			w.Fatal(err)
 		}
 		o.endpoint, o.signer = made.Endpoint.ID, made.WebhookSecret.ID
+		// Each that stays gets a delivery for each key that is made from now on.
+		if workspace == w.ours {
+			w.lastEndpoint = w.instead(w.lastEndpoint, o.endpoint, w.server.Keyring().DeleteEndpoint)
+		}
 	}
 	if strings.Contains(pattern, "{delivery}") {
 		w.server.Key(workspace, keystile.CreateKey{Name: "Told " + name})
@@ -327,6 +330,19 @@ func (w *roleWalk) objects(workspace, pattern string) objects {
 		o.token = w.server.SignInLink(workspace)[len(w.server.URL+"/link/"):]
 	}
 	return o
+}
+
+// instead deletes what was made before, if it is still there, and returns what
+// is there now.
+func (w *roleWalk) instead(before, now string, remove func(context.Context, keyring.Actor, string) error) string {
+	w.Helper()
+	if before == "" {
+		return now
+	}
+	if err := remove(context.Background(), keyring.Operator("test"), before); err != nil && !errors.Is(err, keystile.CodeNotFound) {
+		w.Fatal(err)
+	}
+	return now
 }
 
 // everything names an object for each parameter there is.
@@ -395,6 +411,7 @@ func (w *roleWalk) send(b *browser, pattern string, row walkRow, o objects) *pag
 // another workspace. Nothing of another workspace leaks or changes, every
 // refusal is a page that says what to do, and nothing fails.
 func TestEveryRouteAsEveryone_P4_IP7(t *testing.T) {
+	t.Parallel()
 	w := newRoleWalk(t)
 	rows := walkRows()
 	foreign := w.objects(w.theirs, everything)
@@ -604,6 +621,8 @@ func freshRoutes() []string {
 		"POST /w/{workspace}/endpoints/{endpoint}/edit",
 		"GET /w/{workspace}/endpoints/{endpoint}/delete",
 		"POST /w/{workspace}/endpoints/{endpoint}/delete",
+		"GET /w/{workspace}/endpoints/{endpoint}/secrets/new",
+		"POST /w/{workspace}/endpoints/{endpoint}/secrets/new",
 		"GET /w/{workspace}/endpoints/{endpoint}/secrets/{signer}/rotate",
 		"POST /w/{workspace}/endpoints/{endpoint}/secrets/{signer}/rotate",
 		"GET /w/{workspace}/members/new",
@@ -646,6 +665,7 @@ func age(db *sql.DB) error {
 // TestEveryRouteWithAnOldSession: what hands out or takes away access asks for
 // a fresh sign-in, on the page and on its form, and does nothing until then.
 func TestEveryRouteWithAnOldSession(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	w := newRoleWalk(t, keystiletest.Dir(dir))
 	if err := age(openDatabase(t, dir)); err != nil {

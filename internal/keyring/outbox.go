@@ -238,6 +238,15 @@ func (k *Keyring) ReleaseAll(ctx context.Context) error {
 	return problemOf(err)
 }
 
+// TestAccepted notes that a receiver accepted a test that one secret signed
+// alone: evidence that the receiver has that one.
+func (k *Keyring) TestAccepted(ctx context.Context, secretID string) error {
+	_, err := k.store.Write(ctx, func(tx *store.Tx) error {
+		return tx.AddSecretUses([]store.SecretUse{{ID: secretID, Signed: k.now(), Verified: k.now()}})
+	})
+	return problemOf(err)
+}
+
 // TestRound is what a test delivery takes.
 type TestRound struct {
 	WorkspaceID, URL string
@@ -245,6 +254,7 @@ type TestRound struct {
 	EventID          string
 	Payload          json.RawMessage
 	Secrets          []keystile.WebhookSecret
+	Alone            string // ID of the one secret that was asked for; "" for all
 }
 
 // TestEndpoint prepares a test delivery to an endpoint, signed with all of its
@@ -267,6 +277,7 @@ func (k *Keyring) TestEndpoint(ctx context.Context, a Actor, id string, in keyst
 	if err != nil {
 		return TestRound{}, err
 	}
+	out.Alone = in.WebhookSecret
 	out.Secrets, err = k.SecretsOfEndpoint(ctx, out.WorkspaceID, id, in.WebhookSecret)
 	return out, err
 }
@@ -298,7 +309,7 @@ func (k *Keyring) TestWebhookSecret(ctx context.Context, a Actor, id string, in 
 				return err
 			}
 		}
-		if out.URL, err = receiverURL(in.URL, len(out.AllowRanges) > 0); err != nil {
+		if out.URL, err = c.receiverURL(in.URL, len(out.AllowRanges) > 0); err != nil {
 			return err
 		}
 		wire := k.presentSecret(s, c.now)
@@ -311,6 +322,7 @@ func (k *Keyring) TestWebhookSecret(ctx context.Context, a Actor, id string, in 
 	if err != nil {
 		return TestRound{}, err
 	}
+	out.Alone = id
 	out.Secrets, err = k.SecretsOfEndpoint(ctx, out.WorkspaceID, "", id)
 	return out, err
 }

@@ -26,7 +26,10 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 		// Risks are how the database could lose what was answered with success.
 		Risks []string `json:"risks,omitempty"`
 	}{true, "ok", "ok", nil}
-	if _, ok := s.node.Index(); !ok {
+	if until, stale := s.node.Stale(); stale {
+		answer.Index = "stale: the database was not reached for too long; as --partition has it, keys are checked from what was known until " +
+			until.UTC().Format(time.RFC3339) + ", and everything else is refused"
+	} else if _, ok := s.node.Index(); !ok {
 		answer.Ready, answer.Index = false, "no lease: the database was not reached for too long"
 	}
 	if err := s.store.Ping(ctx); err != nil {

@@ -52,18 +52,11 @@ func (s *Server) flush(ctx context.Context) error {
 	return errors.Join(err, missed, s.keyring.FlushSecretUses(ctx))
 }
 
-// watchLoop finds what comes due of keys, and spikes of failed attempts.
+// watchLoop finds what comes due of keys and webhook secrets, and spikes of failed attempts.
 func (s *Server) watchLoop(ctx context.Context) {
 	every(ctx, watchEvery, func() {
-		for ctx.Err() == nil {
-			n, err := s.keyring.WatchKeys(ctx)
-			if err != nil {
-				s.background("look for what comes due of keys", err)
-			}
-			if err != nil || n == 0 {
-				break
-			}
-		}
+		s.all(ctx, "look for what comes due of keys", s.keyring.WatchKeys)
+		s.all(ctx, "look for what comes due of webhook secrets", s.keyring.WatchWebhookSecrets)
 		if err := s.keyring.WatchFailures(ctx); err != nil {
 			s.background("look for failed attempts", err)
 		}
@@ -73,21 +66,23 @@ func (s *Server) watchLoop(ctx context.Context) {
 // expireLoop stores as a state that keys and webhook secrets have reached their
 // end.
 func (s *Server) expireLoop(ctx context.Context) {
-	all := func(doing string, step func(context.Context) (int, error)) {
-		for ctx.Err() == nil {
-			n, err := step(ctx)
-			if err != nil {
-				s.background(doing, err)
-			}
-			if err != nil || n == 0 {
-				return
-			}
+	every(ctx, expireEvery, func() {
+		s.all(ctx, "expire keys", s.keyring.ExpireKeys)
+		s.all(ctx, "expire webhook secrets", s.keyring.ExpireWebhookSecrets)
+	})
+}
+
+// all takes steps until one finds nothing more to do.
+func (s *Server) all(ctx context.Context, doing string, step func(context.Context) (int, error)) {
+	for ctx.Err() == nil {
+		n, err := step(ctx)
+		if err != nil {
+			s.background(doing, err)
+		}
+		if err != nil || n == 0 {
+			return
 		}
 	}
-	every(ctx, expireEvery, func() {
-		all("expire keys", s.keyring.ExpireKeys)
-		all("expire webhook secrets", s.keyring.ExpireWebhookSecrets)
-	})
 }
 
 // outboxLoop measures for how long events have been waiting.

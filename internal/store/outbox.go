@@ -28,14 +28,14 @@ func (tx *Tx) RecordTried(tried []Tried, now time.Time) error {
 		return err
 	}
 	var done []string
-	good, bad := map[string]bool{}, map[string]bool{}
+	good, bad := map[string]bool{}, map[string]keystile.Attempt{}
 	for _, t := range tried {
 		if t.Delivered {
 			done = append(done, t.DeliveryID)
 			good[t.EndpointID] = true
 			continue
 		}
-		bad[t.EndpointID] = true
+		bad[t.EndpointID] = t.Attempt // the last of them
 		state := int64(deliveryPending)
 		if t.Next.IsZero() {
 			state = deliveryFailed
@@ -55,27 +55,26 @@ func (tx *Tx) RecordTried(tried []Tried, now time.Time) error {
 	return tx.recordHealth(good, bad, now)
 }
 
-// recordHealth notes since when endpoints have been failing. One that has
-// accepted something meanwhile is not.
-func (tx *Tx) recordHealth(good, bad map[string]bool, now time.Time) error {
-	var well, ill []string
+// recordHealth notes since when endpoints have been failing, and how. One that
+// has accepted something meanwhile is not.
+func (tx *Tx) recordHealth(good map[string]bool, bad map[string]keystile.Attempt, now time.Time) error {
+	var well []string
 	for id := range good {
 		well = append(well, id)
 	}
-	for id := range bad {
-		if !good[id] {
-			ill = append(ill, id)
+	for id, how := range bad {
+		if good[id] {
+			continue
+		}
+		how.Body = "" // stands in the attempt
+		if _, err := tx.exec(`UPDATE endpoints SET failing_since = CASE WHEN failing_since = 0 THEN $1 ELSE failing_since END, failure = $2
+			WHERE id = $3`, millis(now), mustJSON(how), id); err != nil {
+			return wrap("record an endpoint's health", err)
 		}
 	}
 	if well != nil {
 		args, list := bindAll(nil, well)
-		if _, err := tx.exec(`UPDATE endpoints SET failing_since = 0 WHERE failing_since > 0 AND id IN `+list, args...); err != nil {
-			return wrap("record an endpoint's health", err)
-		}
-	}
-	if ill != nil {
-		args, list := bindAll([]any{millis(now)}, ill)
-		if _, err := tx.exec(`UPDATE endpoints SET failing_since = $1 WHERE failing_since = 0 AND id IN `+list, args...); err != nil {
+		if _, err := tx.exec(`UPDATE endpoints SET failing_since = 0, failure = '' WHERE failing_since > 0 AND id IN `+list, args...); err != nil {
 			return wrap("record an endpoint's health", err)
 		}
 	}
