@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -28,7 +29,7 @@ directory that it removes. Other programs that run meanwhile make it less exact:
 the numbers in brackets are the quarters, between which half of the rounds lie.
 
 Of several numbers of keys, writes and HTTP are measured with the last one only.
-Ten million keys take 4 GB of memory, 5 GB of disk and some minutes.`
+Ten million keys take 4 GB of memory, 5 GB of disk and about ten minutes.`
 }
 
 const mostBenchKeys = 100_000_000
@@ -48,6 +49,9 @@ func (c *benchCmd) Run(ctx context.Context, a *app) error {
 			Program: program, Keys: n, Database: c.Database, Singles: i < len(c.Keys)-1, Quick: c.Quick,
 			Progress: func(text string) { fmt.Fprintln(a.stderr, text) },
 		})
+		if ctx.Err() != nil {
+			return errors.New("stopped before all was measured; nothing is left behind")
+		}
 		if err != nil {
 			return err
 		}
