@@ -90,7 +90,7 @@ type Report struct {
 }
 
 // Run measures, in a temporary directory that it removes, also when ctx ends.
-func Run(ctx context.Context, o Options) (*Report, error) {
+func Run(ctx context.Context, o Options) (r *Report, err error) {
 	if o.Keys < 1 {
 		return nil, errors.New("measuring needs at least one key")
 	}
@@ -98,8 +98,8 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(dir)
-	r := &Report{
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	r = &Report{
 		Keys: o.Keys, At: time.Now().UTC().Truncate(time.Second), GoVersion: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH,
 		CPU: processor(), Processors: runtime.NumCPU(), Spread: map[string][2]float64{}, samples: map[string]*series{},
 	}

@@ -269,7 +269,7 @@ func (d *data) percentile(ctx context.Context, recorder *verify.Recorder, secret
 			classes[min(int(time.Since(now))/width, len(classes)-1)]++
 			n++
 			if r.Code != keystile.CodeValid {
-				return 0, fmt.Errorf("a check said %s", r.Code)
+				return 0, fmt.Errorf("a check said %s", string(r.Code))
 			}
 		}
 	}
