@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	startTimeout = 2 * time.Minute
+	startTimeout = 15 * time.Minute // ten million keys on a busy machine
 	stopTimeout  = 30 * time.Second
 )
 
@@ -78,6 +78,9 @@ func (p *Program) Line(ctx context.Context, begin string) (string, error) {
 }
 
 func (p *Program) end() { _ = p.cmd.Process.Signal(os.Interrupt) }
+
+// Said is the end of what the program has written about itself.
+func (p *Program) Said() string { return p.said.String() }
 
 // Stop ends the program in order, and by force when that takes too long.
 func (p *Program) Stop() {

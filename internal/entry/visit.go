@@ -218,6 +218,10 @@ func CleanUserAgent(s string) string {
 	if isClean(s) {
 		return s
 	}
+	return cleaned(s)
+}
+
+func cleaned(s string) string {
 	s = keyring.MaskKeys(s) // before it is cut, which would leave most of a key
 	if len(s) > maxUserAgent {
 		s = s[:maxUserAgent]
