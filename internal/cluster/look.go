@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"context"
 	"slices"
 	"strings"
 	"time"
@@ -12,11 +13,15 @@ import (
 const replicasListed = 100
 
 // HoldMasterKeys notes which master keys this node holds, for the others to
-// see; none is an empty list. It is in the node's row with the next renewal.
-func (n *Node) HoldMasterKeys(ids []string) {
+// see; none is an empty list.
+func (n *Node) HoldMasterKeys(ctx context.Context, ids []string) {
 	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.masterKeys = slices.Clone(ids)
+	same := n.masterKeys != nil && slices.Equal(n.masterKeys, ids)
+	n.masterKeys = append([]string{}, ids...)
+	n.mu.Unlock()
+	if !same && !n.alone {
+		_, _ = n.renew(ctx) // if it fails, the next renewal says so
+	}
 }
 
 // attached are the replicas of this node, the first of them, and how many there

@@ -141,6 +141,7 @@ func Open(ctx context.Context, c Config) (_ *Server, err error) {
 	if err := s.unlock(ctx, o); err != nil {
 		return nil, err
 	}
+	s.hold(ctx)
 	// Only one server is on a SQLite database: claims there are of one that was killed.
 	if !s.store.Postgres() {
 		if err := s.keyring.ReleaseAll(ctx); err != nil {
@@ -379,6 +380,9 @@ func (s *Server) Run(ctx context.Context) error {
 	loops.Go(func() error { s.pages.Run(work); return nil })
 	loops.Go(func() error { s.courier.Run(work); return nil })
 	loops.Go(func() error { s.outboxLoop(work); return nil })
+	if s.store.Postgres() {
+		loops.Go(func() error { s.holdLoop(work); return nil })
+	}
 
 	failed := make(chan error, len(s.listeners))
 	for _, l := range s.listeners {
