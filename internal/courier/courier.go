@@ -60,6 +60,7 @@ type Observe func(delivered, last bool, took time.Duration)
 // Courier sends the events of one store, beside those of other nodes.
 type Courier struct {
 	keyring *keyring.Keyring
+	signers *signers
 	node    string // this process
 	log     *slog.Logger
 	observe Observe
@@ -86,7 +87,7 @@ func New(k *keyring.Keyring, log *slog.Logger, o Observe) *Courier {
 		o = func(bool, bool, time.Duration) {}
 	}
 	return &Courier{
-		keyring: k, node: rand.Text(), log: log, observe: o,
+		keyring: k, signers: newSigners(k), node: rand.Text(), log: log, observe: o,
 		wake: make(chan struct{}, 1), results: make(chan result, atOnce), turned: make(chan turned, 1),
 		boxes: map[string]*box{}, of: map[string]int{}, testing: map[string]bool{},
 	}
@@ -331,13 +332,13 @@ func (c *Courier) mayFly(workspace string) bool {
 // share is a part of what is free, and the last one whole.
 func share(free, part int) int { return (free + part - 1) / part }
 
-// attempt tries one delivery. What signs it is read for this attempt alone, so
-// that a secret signs nothing any more once its revoke was answered. One that
+// attempt tries one delivery. What signs it is read once it has begun, so that
+// a secret signs nothing any more once its revoke was answered. One that
 // nothing can sign has failed: nothing is ever sent unsigned.
 func (c *Courier) attempt(ctx context.Context, to keyring.Round, l *line, unfit error, p keyring.Parcel) {
 	var secrets []keystile.WebhookSecret
 	if unfit == nil {
-		secrets, unfit = c.keyring.SecretsOfEndpoint(ctx, to.WorkspaceID, to.ID, "")
+		secrets, unfit = c.signers.of(ctx, to.WorkspaceID, to.ID)
 	}
 	o := unsent(unfit)
 	if unfit == nil {
