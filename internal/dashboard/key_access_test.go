@@ -203,16 +203,8 @@ func muchUse(t testing.TB, dir string) {
 			t.Fatal(err)
 		}
 	}
-	// The sums, as the migration makes them.
-	for _, q := range []string{
-		`INSERT INTO usage_sums (key_id, days, at, code, workspace_id, count)
-			SELECT key_id, d.days, hour - hour % (d.days * 86400000), code, workspace_id, SUM(count)
-			FROM usage, (SELECT 1 AS days UNION SELECT 10) d GROUP BY 1, 2, 3, 4, 5`,
-		`INSERT INTO workspace_usage SELECT workspace_id, at, code, SUM(count) FROM usage_sums WHERE days = 1 GROUP BY 1, 2, 3`,
-	} {
-		if _, err := db.ExecContext(t.Context(), q); err != nil {
-			t.Fatal(err)
-		}
+	if err := sumUsage(t.Context(), db); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -93,7 +93,11 @@ func (k *Keyring) AcknowledgeAlert(ctx context.Context, a Actor, workspaceID, id
 		}
 		who := c.actor.party
 		alert.AcknowledgedAt, alert.AcknowledgedBy = &c.now, &who
-		return c.UpdateAlert(a.scope(), alert)
+		if err := c.UpdateAlert(a.scope(), alert); err != nil {
+			return err
+		}
+		return c.record(entry{workspaceID: workspaceID, action: "alert.acknowledged", kind: store.ChangeAlert,
+			objectID: alert.ID, objectName: alert.KeyName, reason: string(alert.Type)})
 	})
 	return err
 }

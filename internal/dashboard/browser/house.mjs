@@ -219,6 +219,7 @@ export class House {
       await page.reload();
     }
     assert.ok(await used(), `the use of ${name} does not show`);
+    if (given.screenshots) assert.equal((await fetch(given.history)).status, 200);
   }
 
   verify(key, more = {}) {
