@@ -158,6 +158,7 @@ export class House {
         await this.look(`${name} ${theme} ${kind}`, page);
         if (!given.screenshots) continue;
         mkdirSync(given.screenshots, { recursive: true });
+        await page.evaluate(() => scrollTo(0, 0));
         await page.screenshot({ path: `${given.screenshots}/${name}-${theme}-${kind}.png` });
       }
     }
