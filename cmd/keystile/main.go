@@ -35,9 +35,11 @@ type cli struct {
 	Backup     backupCmd     `cmd:"" help:"Write a backup of the store, beside a running server, or check one."`
 	Restore    restoreCmd    `cmd:"" help:"Replace the store by a backup."`
 	Scan       scanCmd       `cmd:"" help:"Find keys of this product, and webhook secrets, in files, offline."`
+	Bench      benchCmd      `cmd:"" help:"Measure this machine: checks, memory, starts and writes beside the least they could cost."`
 	Completion completionCmd `cmd:"" help:"Print a script that completes commands in bash, zsh or fish."`
 	Version    versionCmd    `cmd:"" help:"Print the version."`
 	Complete   completeCmd   `cmd:"" hidden:""`
+	BenchFloor benchFloorCmd `cmd:"" hidden:""`
 }
 
 // app is what every verb gets.

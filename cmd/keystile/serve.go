@@ -28,6 +28,7 @@ type serveCmd struct {
 	OIDCClientID  string   `help:"Client ID that the provider knows this server by." name:"oidc-client-id" env:"KEYSTILE_OIDC_CLIENT_ID" placeholder:"ID"`
 	mailFlags
 	FlushInterval time.Duration `help:"How often usage and last use are written; ${default} without it." default:"10s" env:"KEYSTILE_FLUSH_INTERVAL" placeholder:"DURATION"`
+	Partition     string        `help:"What to do without the database for longer than a lease, 12 s: refuse, or serve-stale=DURATION to go on checking keys from what was known, revoked ones too; ${default} without it." default:"refuse" env:"KEYSTILE_PARTITION" placeholder:"POLICY"`
 	LogFormat     string        `help:"Form of the log on standard error: ${enum}; ${default} without it." enum:"text,json" default:"text" env:"KEYSTILE_LOG_FORMAT" placeholder:"FORM"`
 	LogLevel      string        `help:"What to log: debug, info, warn or error; ${default} without it." default:"info" env:"KEYSTILE_LOG_LEVEL" placeholder:"LEVEL"`
 }
@@ -48,7 +49,7 @@ func (c *serveCmd) Run(ctx context.Context, a *app) error {
 	s, err := server.Open(ctx, server.Config{
 		ProfilePath: c.Config, Dir: c.Data, DatabaseURL: c.Database, Listen: c.Listen, PublicURL: c.PublicURL, Named: true,
 		Trusted: c.TrustedProxy, TLSCert: c.TLSCert, TLSKey: c.TLSKey, MetricsListen: c.MetricsListen,
-		MasterKey: c.source(a), VerifySocket: c.VerifySocket, FlushInterval: c.FlushInterval, Log: log, Mail: mail,
+		MasterKey: c.source(a), VerifySocket: c.VerifySocket, FlushInterval: c.FlushInterval, Partition: c.Partition, Log: log, Mail: mail,
 		OpenID: dashboard.OpenID{Issuer: c.OIDCIssuer, ClientID: c.OIDCClientID, Secret: a.env("KEYSTILE_OIDC_CLIENT_SECRET")},
 	})
 	if err != nil {
@@ -75,7 +76,7 @@ func (c *serveCmd) Run(ctx context.Context, a *app) error {
 		}
 		c.welcome(a.stdout, s, link)
 	}
-	if err := s.Run(ctx); err != nil {
+	if err := withBallast(func() error { return s.Run(ctx) }); err != nil {
 		return err
 	}
 	log.Info("stopped")

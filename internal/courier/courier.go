@@ -139,7 +139,7 @@ func (c *Courier) Run(ctx context.Context) {
 			woken = c.settle(work, t) || woken
 		case <-look.C:
 			if !woken {
-				woken = c.waiting(work)
+				woken = c.waiting(ctx)
 			}
 			if len(c.boxes) > 0 && !c.turning {
 				c.load(work) // what has come due meanwhile

@@ -274,7 +274,7 @@ func newHouse(t *testing.T, o store.Options) *house {
 		t.Fatal(err)
 	}
 	h := &house{t: t, smtp: newSMTP(t), log: &bytes.Buffer{}}
-	h.Keyring = keyring.New(s, p, func(context.Context, int64, bool) (bool, error) { return false, nil })
+	h.Keyring = keyring.New(s, p, func(context.Context, int64, bool) (bool, []keystile.Unreached, error) { return false, nil, nil })
 	h.MailAlerts()
 	if _, h.workspace, err = h.Start(t.Context()); err != nil {
 		t.Fatal(err)

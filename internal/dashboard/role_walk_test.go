@@ -89,6 +89,7 @@ func walkRows() map[string]walkRow {
 		"POST /account/sign-out-everywhere":  {may: known, form: none, session: true},
 
 		"GET /workspaces":     page(known),
+		"GET /servers":        page(operators),
 		"GET /workspaces/new": page(operators),
 		"POST /workspaces":    sends(operators, "name", "Another"),
 
@@ -214,8 +215,9 @@ type roleWalk struct {
 	server       *keystiletest.Server
 	ours, theirs string // workspaces
 	made         int
-	former       string // the last webhook secret of ours
 	walkers      []walker
+
+	lastSecret, lastEndpoint string // of ours
 }
 
 // walker is somebody with a browser.
@@ -284,14 +286,8 @@ func (w *roleWalk) objects(workspace, pattern string) objects {
 			w.Fatal(err)
 		}
 		o.secret = s.WebhookSecret.ID
-		if w.former != "" && workspace == w.ours { // only so many may be active
-			err := w.server.Keyring().DeleteWebhookSecret(context.Background(), keyring.Operator("test"), w.former)
-			if err != nil && !errors.Is(err, keystile.CodeNotFound) {
-				w.Fatal(err)
-			}
-		}
-		if workspace == w.ours {
-			w.former = o.secret
+		if workspace == w.ours { // only so many may be active
+			w.lastSecret = w.instead(w.lastSecret, o.secret, w.server.Keyring().DeleteWebhookSecret)
 		}
 	}
 	if strings.Contains(pattern, "{endpoint}") || strings.Contains(pattern, "{delivery}") {
@@ -302,6 +298,10 @@ func (w *roleWalk) objects(workspace, pattern string) objects {
 			w.Fatal(err)
 		}
 		o.endpoint, o.signer = made.Endpoint.ID, made.WebhookSecret.ID
+		// Each that stays gets a delivery for each key that is made from now on.
+		if workspace == w.ours {
+			w.lastEndpoint = w.instead(w.lastEndpoint, o.endpoint, w.server.Keyring().DeleteEndpoint)
+		}
 	}
 	if strings.Contains(pattern, "{delivery}") {
 		w.server.Key(workspace, keystile.CreateKey{Name: "Told " + name})
@@ -331,6 +331,19 @@ func (w *roleWalk) objects(workspace, pattern string) objects {
 		o.token = w.server.SignInLink(workspace)[len(w.server.URL+"/link/"):]
 	}
 	return o
+}
+
+// instead deletes what was made before, if it is still there, and returns what
+// is there now.
+func (w *roleWalk) instead(before, now string, remove func(context.Context, keyring.Actor, string) error) string {
+	w.Helper()
+	if before == "" {
+		return now
+	}
+	if err := remove(context.Background(), keyring.Operator("test"), before); err != nil && !errors.Is(err, keystile.CodeNotFound) {
+		w.Fatal(err)
+	}
+	return now
 }
 
 // everything names an object for each parameter there is.
@@ -399,6 +412,7 @@ func (w *roleWalk) send(b *browser, pattern string, row walkRow, o objects) *pag
 // another workspace. Nothing of another workspace leaks or changes, every
 // refusal is a page that says what to do, and nothing fails.
 func TestEveryRouteAsEveryone_P4_IP7(t *testing.T) {
+	t.Parallel()
 	w := newRoleWalk(t)
 	rows := walkRows()
 	foreign := w.objects(w.theirs, everything)
@@ -652,6 +666,7 @@ func age(db *sql.DB) error {
 // TestEveryRouteWithAnOldSession: what hands out or takes away access asks for
 // a fresh sign-in, on the page and on its form, and does nothing until then.
 func TestEveryRouteWithAnOldSession(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	w := newRoleWalk(t, keystiletest.Dir(dir))
 	if err := age(openDatabase(t, dir)); err != nil {

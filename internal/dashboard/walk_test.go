@@ -32,6 +32,7 @@ import (
 //
 // With KEYSTILE_SCREENSHOTS naming a directory they leave pictures there.
 func TestWalk(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct{ product, rows string }{
 		{"voqo", "VQ1_VQ2_VQ3_VQ4_VQ5_VQ7_VQ8_VQ9_VQ10"},
 		{"voxum", "VX1_VX2_VX3_VX4_VX5_VX7"},
@@ -40,6 +41,7 @@ func TestWalk(t *testing.T) {
 		{"tenant", "TN1_TN2_TN3_TN4_TN5"},
 	} {
 		t.Run(c.product+"/"+c.rows, func(t *testing.T) {
+			t.Parallel()
 			s := keystiletest.New(t, keystiletest.Profile(filepath.Join("..", "..", "examples", c.product+".yaml")),
 				keystiletest.FlushInterval(time.Second)) // pictures show what was used
 			walk(t, s, c.product+".mjs", nil)
@@ -55,6 +57,7 @@ const named = "http://keys.localhost"
 // proof that a sensitive page asks for, a lost passkey recovered through another
 // admin, and sessions ended; with the browser's own authenticator.
 func TestWalkPasskeys(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	s := keystiletest.New(t, keystiletest.PublicURL(named), keystiletest.Dir(dir))
 	walk(t, s, "passkey.mjs", given{"url": named, "age": aging(t, dir)})
@@ -63,6 +66,7 @@ func TestWalkPasskeys(t *testing.T) {
 // TestWalkEveryPage looks at every page of the list of routes, and at what forms
 // and refusals show.
 func TestWalkEveryPage(t *testing.T) {
+	t.Parallel()
 	s := keystiletest.New(t, keystiletest.PublicURL(named), keystiletest.FlushInterval(time.Second),
 		keystiletest.ProfileText("product: Every Page\nprefix: ev\nthird_parties: [zapier]\n"))
 	var routes []string
@@ -84,17 +88,22 @@ func TestWalkEveryPage(t *testing.T) {
 // TestWalkReaders: without JavaScript, in another time zone, and on a page that
 // is left open.
 func TestWalkReaders(t *testing.T) {
+	t.Parallel()
 	s := keystiletest.New(t, keystiletest.FlushInterval(time.Second))
 	walk(t, s, "reader.mjs", given{"second": s.SignInLink(s.Workspace), "third": s.SignInLink(s.Workspace)})
 }
 
 // TestWalkSecret: a secret that is shown once is not lost by accident, and a
 // form that is refused stays in its dialog.
-func TestWalkSecret(t *testing.T) { walk(t, keystiletest.New(t), "secret.mjs", nil) }
+func TestWalkSecret(t *testing.T) {
+	t.Parallel()
+	walk(t, keystiletest.New(t), "secret.mjs", nil)
+}
 
 // TestWalkFrame: the portal in a frame of the product's page, which is another
 // site's and reached by TLS, as it will be; and in that of one who was not asked.
 func TestWalkFrame(t *testing.T) {
+	t.Parallel()
 	s := keystiletest.New(t, keystiletest.PublicURL("https://keys.example.test"), keystiletest.TrustedProxy("127.0.0.0/8"),
 		keystiletest.ProfileText("product: Framed\nprefix: fr\nsign_in: {embed: [https://app.product.test]}\n"))
 	at, err := url.Parse(s.URL)

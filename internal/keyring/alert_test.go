@@ -83,7 +83,7 @@ func (c *clocked) use(text string) {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	c.Keyring = keyring.New(c.store, p, func(context.Context, int64, bool) (bool, error) { return false, nil })
+	c.Keyring = keyring.New(c.store, p, func(context.Context, int64, bool) (bool, []keystile.Unreached, error) { return false, nil, nil })
 	c.SetNow(c.time)
 	if _, _, err := c.Start(c.t.Context()); err != nil {
 		c.t.Fatal(err)

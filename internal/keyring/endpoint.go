@@ -31,22 +31,13 @@ const allowRanges = "platform.endpoint.allow"
 
 // Endpoints lists the endpoints of a workspace, newest first.
 func (k *Keyring) Endpoints(ctx context.Context, a Actor, workspaceID, cursor string, n int) (out keystile.List[keystile.Endpoint], err error) {
-	if err := checkID("ws_", workspaceID); err != nil {
-		return out, err
-	}
 	if err := checkCursor("ep_", cursor); err != nil {
 		return out, err
 	}
 	if n, err = limit(n); err != nil {
 		return out, err
 	}
-	err = k.read(ctx, func(tx *store.Tx) error {
-		if _, err := tx.Workspace(a.scope(), workspaceID); err != nil {
-			return err
-		}
-		if err := a.need("api.endpoint.view"); err != nil {
-			return err
-		}
+	err = k.readWithin(ctx, a, workspaceID, "api.endpoint.view", func(tx *store.Tx) error {
 		rows, err := tx.Endpoints(a.scope(), workspaceID, cursor, n+1)
 		var list []keystile.Endpoint
 		for _, r := range rows {

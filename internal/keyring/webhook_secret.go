@@ -258,9 +258,6 @@ type WebhookSecretQuery struct {
 
 // WebhookSecrets lists the webhook secrets of a workspace, newest first.
 func (k *Keyring) WebhookSecrets(ctx context.Context, a Actor, workspaceID string, q WebhookSecretQuery) (out keystile.List[keystile.WebhookSecretRecord], err error) {
-	if err := checkID("ws_", workspaceID); err != nil {
-		return out, err
-	}
 	if q.Endpoint != "" {
 		if err := checkID("ep_", q.Endpoint); err != nil {
 			return out, err
@@ -285,13 +282,7 @@ func (k *Keyring) WebhookSecrets(ctx context.Context, a Actor, workspaceID strin
 		return out, err
 	}
 	f.Limit = n + 1
-	err = k.read(ctx, func(tx *store.Tx) error {
-		if _, err := tx.Workspace(a.scope(), workspaceID); err != nil {
-			return err
-		}
-		if err := a.need(secretPermission(q.Endpoint, "view")); err != nil {
-			return err
-		}
+	err = k.readWithin(ctx, a, workspaceID, secretPermission(q.Endpoint, "view"), func(tx *store.Tx) error {
 		rows, err := tx.WebhookSecrets(a.scope(), f)
 		if err != nil {
 			return err

@@ -8,6 +8,10 @@ await walk(async (house, page) => {
   const keys = `${given.url}/w/${given.workspace}/keys`;
   const asked = []; // what the browser asked, and here always answers with no
   page.on("dialog", (d) => { asked.push(`${d.type()}: ${d.message()}`); d.dismiss(); });
+  const answered = async (n) => { // so many questions, no more
+    for (let i = 0; asked.length < n && i < 600; i++) await page.waitForTimeout(50);
+    assert.equal(asked.length, n, asked.join(", "));
+  };
   const create = async (name) => {
     await page.getByRole("button", { name: "Create API key" }).click();
     await page.getByRole("dialog").getByLabel("Name").fill(name);
@@ -49,18 +53,19 @@ await walk(async (house, page) => {
   assert.equal(await page.getByRole("link", { name: "descriptive name" }).count(), 0, "a link leads away from a key that is not copied");
   for (let i = 1; i <= 3; i++) { // a second Escape is one that a page can't refuse
     await page.keyboard.press("Escape");
-    await page.waitForTimeout(200);
+    await answered(i);
     await shown(secret, `Escape number ${i}`);
-    assert.equal(asked.length, i, asked.join(", "));
   }
   await page.getByRole("button", { name: "Done" }).click();
+  await answered(4);
   await shown(secret, "Done");
   assert.match(asked.at(-1), /^confirm: .*not copied/);
-  await page.reload({ timeout: 3000 }).catch(() => {}); // a reload that was answered with no never ends
+  page.reload().catch(() => {}); // one that was answered with no never ends
+  await answered(5);
   assert.match(asked.at(-1), /^beforeunload/);
   await shown(secret, "a reload");
   await page.evaluate(() => { document.querySelector("header a.product").click(); });
-  await page.waitForTimeout(500);
+  await answered(6);
   await shown(secret, "a link");
   const before = asked.length;
 

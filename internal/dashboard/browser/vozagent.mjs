@@ -34,7 +34,7 @@ await walk(async (house, page) => {
   assert.ok(!(await page.content()).includes(secret), "the list shows the key");
   // The browser would have to send the form again, and asks; whatever it shows
   // is not the key.
-  await page.goBack().catch(() => {});
+  await page.goBack({ timeout: 5000 }).catch(() => {});
   await page.waitForTimeout(500);
   assert.ok(!(await page.content().catch(() => "")).includes(secret), "going back shows the key again");
   await page.goto(`${given.url}/w/${given.workspace}/keys`);
