@@ -79,7 +79,7 @@ func compare(ctx context.Context, arguments []string) (err error) {
 	if s.dir, err = os.MkdirTemp("", "keystile-peers-"); err != nil {
 		return err
 	}
-	defer os.RemoveAll(s.dir)
+	defer func() { _ = os.RemoveAll(s.dir) }()
 	defer s.stop()
 	if err := os.Chmod(s.dir, 0o711); err != nil { //nolint:gosec // PostgreSQL runs as another user and has a place in it
 		return err
@@ -143,7 +143,7 @@ func install(ctx context.Context, given string) (string, error) {
 	for _, name := range []string{"package.json", "better-auth.mjs", "package-lock.json"} {
 		text, err := os.ReadFile(filepath.Join(from, name))
 		if err == nil {
-			err = os.WriteFile(filepath.Join(dir, name), text, 0o600)
+			err = os.WriteFile(filepath.Join(dir, name), text, 0o600) //nolint:gosec // a directory that the caller names
 		}
 		if err != nil {
 			return "", err

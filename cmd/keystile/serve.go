@@ -76,7 +76,7 @@ func (c *serveCmd) Run(ctx context.Context, a *app) error {
 		}
 		c.welcome(a.stdout, s, link)
 	}
-	if err := s.Run(ctx); err != nil {
+	if err := withBallast(func() error { return s.Run(ctx) }); err != nil {
 		return err
 	}
 	log.Info("stopped")

@@ -19,7 +19,8 @@ const chunk = 64 << 10
 func (a *API) writeDecision(w http.ResponseWriter, d answered) {
 	buffer := a.scratch.take()
 	defer a.scratch.put(buffer)
-	text := appendDecision(buffer.AvailableBuffer(), d.decision())
+	decision := d.decision()
+	text := appendDecision(buffer.AvailableBuffer(), &decision)
 	a.writeText(w, append(text, '\n'))
 	buffer.Write(text) // keeps the memory if it grew
 }
@@ -30,11 +31,12 @@ func (a *API) writeDecisions(w http.ResponseWriter, answers []answered) {
 	defer a.scratch.put(buffer)
 	buffer.Grow(chunk + chunk/8)
 	text := append(buffer.AvailableBuffer(), `{"data":[`...)
-	for i, d := range answers {
+	for i := range answers {
 		if i > 0 {
 			text = append(text, ',')
 		}
-		if text = appendDecision(text, d.decision()); len(text) >= chunk {
+		decision := answers[i].decision()
+		if text = appendDecision(text, &decision); len(text) >= chunk {
 			if !a.writeText(w, text) {
 				return // the client has gone
 			}
@@ -53,7 +55,7 @@ func (a *API) writeText(w http.ResponseWriter, text []byte) bool {
 
 // appendDecision appends a decision as encoding/json writes it, without
 // escaping HTML.
-func appendDecision(b []byte, d keystile.Decision) []byte {
+func appendDecision(b []byte, d *keystile.Decision) []byte {
 	b = append(b, `{"valid":`...)
 	b = strconv.AppendBool(b, d.Valid)
 	b = append(b, `,"code":`...)
@@ -104,13 +106,10 @@ func appendMembers(b []byte, begin string, values []string) []byte {
 	return append(b, ']')
 }
 
-// appendText appends a string. encoding/json writes those that are not all
-// printable ASCII, or need an escape.
+// appendText appends a string. encoding/json writes those that are not [plain].
 func appendText(b []byte, s string) []byte {
-	for i := range len(s) {
-		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
-			return appendJSON(b, s)
-		}
+	if !plain(s) {
+		return appendJSON(b, s)
 	}
 	b = append(b, '"')
 	b = append(b, s...)

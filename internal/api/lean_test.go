@@ -63,6 +63,24 @@ func TestBodiesAreReadAsEncodingJSONReadsThem(t *testing.T) {
 	})
 }
 
+// Eight bytes at once are looked at as one is.
+func TestPlain(t *testing.T) {
+	for c := range 256 {
+		want := c >= ' ' && c < 0x80 && c != '"' && c != '\\'
+		for length := 1; length < 20; length++ {
+			for at := range length {
+				for _, fill := range []byte{' ', '!', '#', '[', ']', 'a', 0x7f} {
+					s := bytes.Repeat([]byte{fill}, length)
+					s[at] = byte(c)
+					if plain(string(s)) != want {
+						t.Fatalf("%q: %t", s, !want)
+					}
+				}
+			}
+		}
+	}
+}
+
 func FuzzBody(f *testing.F) {
 	for _, text := range bodies {
 		f.Add(text)
@@ -113,7 +131,7 @@ func TestDecisionsAreWrittenAsEncodingJSONWritesThem(t *testing.T) {
 		if err := encoder.Encode(d); err != nil {
 			t.Fatal(err)
 		}
-		if got := string(appendDecision(nil, d)) + "\n"; got != want.String() {
+		if got := string(appendDecision(nil, &d)) + "\n"; got != want.String() {
 			t.Fatalf("wrote %s, encoding/json writes %s", got, want.String())
 		}
 	})

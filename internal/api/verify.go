@@ -50,7 +50,7 @@ func (a *API) question(v *entry.Visit, r *http.Request, read func() *keystile.Er
 	now = v.Arrived()
 	// The body may have come seconds later. A key that was taken away meanwhile
 	// must not ask any more: whoever took it away was told so.
-	if result, problem = a.door.CheckAgain(v, r, nil, now); problem != nil {
+	if result, problem = a.door.CheckAgain(v, now); problem != nil {
 		return who, now, problem
 	}
 	who, problem = mayVerify(result)

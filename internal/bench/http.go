@@ -77,7 +77,7 @@ func HTTP(ctx context.Context, o HTTPOptions) (ratios HTTPRatios, err error) {
 	if err != nil {
 		return ratios, err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	s, err := Serve(ctx, o.Program, filepath.Join(dir, "data"), o.Keys, o.Progress)
 	if err != nil {
 		return ratios, err
@@ -227,7 +227,7 @@ func (d *decider) cost() (time.Duration, error) {
 		q := verify.Query{Secret: d.secrets[scattered(d.next, len(d.secrets))], Permission: permission, Now: time.Now()}
 		r := d.index.Decide(q)
 		if r.Code != keystile.CodeValid {
-			return 0, fmt.Errorf("a decision in process is %s", r.Code)
+			return 0, fmt.Errorf("a decision in process is %s", string(r.Code))
 		}
 		d.uses.Count(r, r.Code, q.Address, "", q.Now)
 		d.next++

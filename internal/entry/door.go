@@ -93,9 +93,10 @@ func (d *Door) AuthenticateCheck(v *Visit, r *http.Request, accept []string) (ve
 	return d.authenticate(v, r, accept, d.ForChecks, v.begin, true)
 }
 
-// CheckAgain is [Door.Again] for the same requests.
-func (d *Door) CheckAgain(v *Visit, r *http.Request, accept []string, now time.Time) (verify.Result, *keystile.Error) {
-	return d.authenticate(v, r, accept, d.ForChecks, now, false)
+// CheckAgain is [Door.Again] for the same requests, once [Door.AuthenticateCheck]
+// has found the key: where it is in the request does not change.
+func (d *Door) CheckAgain(v *Visit, now time.Time) (verify.Result, *keystile.Error) {
+	return d.check(v, v.secret, d.ForChecks, now, false)
 }
 
 // ForChecks is the index that checks of keys are answered from, if there is one.
@@ -116,10 +117,17 @@ func (d *Door) authenticate(
 	if problem != nil {
 		return verify.Result{}, problem
 	}
+	v.secret = secret
+	return d.check(v, secret, from, now, counted)
+}
+
+// check decides about the key that a request to Keystile itself carries.
+func (d *Door) check(v *Visit, secret string, from func() (*verify.Index, bool), now time.Time, counted bool) (verify.Result, *keystile.Error) {
 	index, ok := from()
 	if !ok {
 		return verify.Result{}, Unavailable()
 	}
+	var problem *keystile.Error
 	q := verify.Query{Secret: secret, Own: true, Address: v.origin.Address, Now: now}
 	result := index.Decide(q)
 	if counted {

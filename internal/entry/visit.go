@@ -30,6 +30,7 @@ type Visit struct {
 	actor  keyring.Actor
 	route  *string // the pattern that the request's path has matched
 	status int
+	secret string // the key of the request itself, once it was looked for
 
 	receipt keyring.Receipt
 }
