@@ -199,9 +199,8 @@ func (c *check) hot(ctx context.Context, rounds int, into *series) error {
 	text := c.secrets.texts([]uint64{0})[0]
 	same := slices.Repeat([]string{text}, 1000)
 	for range rounds {
-		var cost [2]float64
-		for i := range cost {
-			goroutines := i + 1
+		var cost []float64
+		for _, goroutines := range []int{1, 2} {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
@@ -227,7 +226,7 @@ func (c *check) hot(ctx context.Context, rounds int, into *series) error {
 				}
 				sum += took[g]
 			}
-			cost[i] = float64(sum) / float64(goroutines)
+			cost = append(cost, float64(sum)/float64(goroutines))
 		}
 		into.add(2 * cost[0] / cost[1])
 	}
