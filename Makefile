@@ -1,6 +1,6 @@
 # make help lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-short lint fmt screenshots fuzz soak fanout bench dist tools clean
+.PHONY: help build run test test-short lint fmt screenshots fuzz soak fanout bench benchmarks dist tools clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,7 +39,10 @@ fanout: ## What a revoke costs with 1 to 32 servers and 1000 replicas, and with 
 	@go test -run '^$$' -bench 'RevokeWithDeadNode' -benchtime 1x -timeout 0 ./internal/server
 	@go test -run '^$$' -bench 'VerifyWhileRevoking' -benchtime 5x -timeout 0 ./internal/server
 
-bench: ## Every benchmark, with allocations
+bench: ## Costs from 1 k to 10 M keys beside the goals, with plots (KEYS=1000,100000 QUICK=1 DATABASE=postgres://…)
+	@scripts/bench.sh
+
+benchmarks: ## Every benchmark of the packages, with allocations
 	@go test -run '^$$' -bench . -benchmem ./...
 
 dist: ## The release into dist/: binaries, archives, checksums

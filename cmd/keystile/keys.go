@@ -299,8 +299,9 @@ func (c *keysEnableCmd) Run(ctx context.Context, a *app) error {
 type keysRotateCmd struct {
 	clientFlags
 	keyArg
-	Overlap *span  `help:"How long the old key stays valid: 0s, 24h, 7d; without it until it is revoked. 0s ends it at once." placeholder:"DURATION"`
-	Name    string `help:"Name of the replacement; without it the same." placeholder:"TEXT"`
+	Overlap *span   `help:"How long the old key stays valid: 0s, 24h, 7d; without it until it is revoked. 0s ends it at once." placeholder:"DURATION"`
+	Name    string  `help:"Name of the replacement; without it the same." placeholder:"TEXT"`
+	Expires *moment `help:"For how long the replacement is good, such as 24h or 90d, or until when (RFC 3339); without it as long as the old key." placeholder:"WHEN"`
 	secretFlag
 	confirmFlag
 }
@@ -326,7 +327,7 @@ func (c *keysRotateCmd) Run(ctx context.Context, a *app) error {
 			return err
 		}
 	}
-	in := keystile.RotateKey{Name: c.Name}
+	in := keystile.RotateKey{Name: c.Name, ExpiresAt: c.Expires.time()}
 	if c.Overlap != nil {
 		in.Overlap = time.Duration(*c.Overlap).String()
 	}
@@ -337,7 +338,15 @@ func (c *keysRotateCmd) Run(ctx context.Context, a *app) error {
 	if err := c.print(a, made); err != nil {
 		return err
 	}
-	switch text := c.rest(made); {
+	until := made.Key.ExpiresAt // the old key's end before its rotation
+	if c.Expires != nil {
+		old, err := client.Key(ctx, string(c.ID))
+		if err != nil {
+			return fmt.Errorf("the key was replaced; when the old one ends could not be read: %w", err)
+		}
+		until = old.ExpiresAt
+	}
+	switch text := c.rest(made, until); {
 	case a.json:
 	case c.SecretOnly:
 		fmt.Fprintf(a.stderr, "keystile: the %s\n", text)
@@ -347,10 +356,8 @@ func (c *keysRotateCmd) Run(ctx context.Context, a *app) error {
 	return nil
 }
 
-// rest says what becomes of the old key. The replacement has the end that the
-// old one had before its rotation.
-func (c *keysRotateCmd) rest(made keystile.CreatedKey) string {
-	until := made.Key.ExpiresAt
+// rest says what becomes of the old key, whose end is known but for the overlap.
+func (c *keysRotateCmd) rest(made keystile.CreatedKey, until *time.Time) string {
 	if c.Overlap != nil {
 		if *c.Overlap == 0 {
 			return fmt.Sprintf("old key, %s, is revoked.", c.ID)

@@ -43,6 +43,7 @@ func TestMain(m *testing.M) {
 //	unserve [SIGNAL]            stops it with INT or TERM, after which it must end with 0;
 //	                            what it logged goes into the file served.log
 //	freeport NAME               puts a free port of this machine into a variable
+//	report FILE KEYS            holds a report of keystile bench against what can be
 //	postgres NAME               puts the URL of an empty PostgreSQL database into a variable
 func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -69,6 +70,7 @@ func TestScript(t *testing.T) {
 			"freeport": func(ts *testscript.TestScript, _ bool, args []string) {
 				ts.Setenv(args[0], freePort(ts))
 			},
+			"report": report,
 			"postgres": func(ts *testscript.TestScript, _ bool, args []string) {
 				ts.Setenv(args[0], pgtest.New(t))
 			},

@@ -1,6 +1,3 @@
-// Package bench measures Keystile on the machine it runs on: each cost beside
-// the least that it could be, in the same run and in turns, so that their ratio
-// holds although the machine has other things to do.
 package bench
 
 import (
@@ -22,8 +19,18 @@ type Options struct {
 	Database string // PostgreSQL server to make a database of its own on; empty: none
 	// Singles leaves out what takes long or does not depend on the number of
 	// keys: HTTP, writes, and checks beside changes.
-	Singles  bool
+	Singles bool
+	// Quick measures once what is otherwise measured several times: for a look.
+	Quick    bool
 	Progress func(string)
+}
+
+// rounds returns how many rounds to take of what has n of them.
+func (o Options) rounds(n int) int {
+	if o.Quick {
+		return 1
+	}
+	return n
 }
 
 // Report is what was measured. Times are medians; for the ratios that the goals
@@ -83,7 +90,7 @@ type Report struct {
 }
 
 // Run measures, in a temporary directory that it removes, also when ctx ends.
-func Run(ctx context.Context, o Options) (*Report, error) {
+func Run(ctx context.Context, o Options) (r *Report, err error) {
 	if o.Keys < 1 {
 		return nil, errors.New("measuring needs at least one key")
 	}
@@ -91,8 +98,8 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(dir)
-	r := &Report{
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	r = &Report{
 		Keys: o.Keys, At: time.Now().UTC().Truncate(time.Second), GoVersion: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH,
 		CPU: processor(), Processors: runtime.NumCPU(), Spread: map[string][2]float64{}, samples: map[string]*series{},
 	}
@@ -117,7 +124,7 @@ func (r *Report) inProcess(ctx context.Context, o Options, _ string) error {
 	}
 	var without, with series
 	round := func(c *check, into *series) error {
-		for range 5 {
+		for range o.rounds(5) {
 			took, err := c.collector(ctx)
 			if err != nil {
 				return err
@@ -145,7 +152,7 @@ func (r *Report) inProcess(ctx context.Context, o Options, _ string) error {
 	c.layFloor()
 	var s singles
 	o.Progress("measuring single checks")
-	if err := c.single(ctx, &s); err != nil {
+	if err := c.single(ctx, o.rounds(turns), &s); err != nil {
 		return err
 	}
 	r.Floor, r.Verify, r.First = s.floor.median(), s.again.median(), s.first.median()
@@ -161,7 +168,7 @@ func (r *Report) inProcess(ctx context.Context, o Options, _ string) error {
 	if r.Processors > 1 {
 		o.Progress("measuring one key on two processors")
 		var hot series
-		if err := c.hot(ctx, &hot); err != nil {
+		if err := c.hot(ctx, o.rounds(9), &hot); err != nil {
 			return err
 		}
 		r.TwoCores = hot.median()
@@ -186,9 +193,9 @@ func (r *Report) keep(name string, s *series) {
 
 // atStart measures starts of the server.
 func (r *Report) atStart(ctx context.Context, o Options, dir string) error {
-	rounds := 3
+	rounds := o.rounds(3)
 	if o.Keys > 2_000_000 {
-		rounds = 2
+		rounds = o.rounds(2)
 	}
 	s, err := starts(ctx, o.Program, store.Options{Dir: filepath.Join(dir, "start")}, o.Keys, rounds, o.Progress)
 	if err != nil {
@@ -227,7 +234,7 @@ func (r *Report) writing(ctx context.Context, o Options, dir string) (err error)
 	}
 	defer func() { err = errors.Join(err, d.close(ctx)) }()
 	o.Progress("measuring writes")
-	w, err := d.measureWrites(ctx, dir, 3)
+	w, err := d.measureWrites(ctx, dir, o.rounds(3))
 	if err != nil {
 		return err
 	}
@@ -235,7 +242,7 @@ func (r *Report) writing(ctx context.Context, o Options, dir string) (err error)
 	r.keep("creates_per_second", &w.creates)
 	r.keep("bare_transactions_per_second", &w.bare)
 	o.Progress("measuring checks beside changes")
-	p, err := d.measureChanging(ctx, 3)
+	p, err := d.measureChanging(ctx, o.rounds(3))
 	if err != nil {
 		return err
 	}
@@ -250,7 +257,7 @@ func (r *Report) writing(ctx context.Context, o Options, dir string) (err error)
 const httpKeys = 10_000
 
 func (r *Report) overHTTP(ctx context.Context, o Options, _ string) error {
-	ratios, err := HTTP(ctx, HTTPOptions{Program: o.Program, Keys: min(o.Keys, httpKeys), Progress: o.Progress})
+	ratios, err := HTTP(ctx, HTTPOptions{Program: o.Program, Keys: min(o.Keys, httpKeys), Rounds: o.rounds(5), Progress: o.Progress})
 	if errors.Is(err, errors.ErrUnsupported) {
 		o.Progress("not measured over HTTP: " + err.Error())
 		return nil

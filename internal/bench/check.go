@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,7 +24,7 @@ const (
 	// batch is how many checks are timed at a time: less than a tenth of a
 	// millisecond, so that most batches run without another process in between.
 	batch = 256
-	// turns is how many batches a round of each kind has.
+	// turns is how many batches of each kind there are.
 	turns = 1024
 	// chunk is how many keys are put into the index at a time.
 	chunk = 4096
@@ -119,7 +120,7 @@ func (c *check) checks(texts []string, want keystile.Code, now time.Time) error 
 		r := c.index.Decide(verify.Query{Secret: texts[i+at], Permission: permission, Address: from, Now: now})
 		c.recorder.Count(r, r.Code, from, agent, now)
 		if r.Code != want {
-			return fmt.Errorf("a check said %s instead of %s", r.Code, want)
+			return fmt.Errorf("a check said %s instead of %s", string(r.Code), string(want))
 		}
 		id := r.ID()
 		at = int(id[15] & c.zero)
@@ -141,7 +142,7 @@ type singles struct {
 
 // single measures single checks: a batch of each kind in turn, and all of them
 // once more, with keys that were used by then.
-func (c *check) single(ctx context.Context, s *singles) error {
+func (c *check) single(ctx context.Context, turns int, s *singles) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	seed := rand.Uint64()
@@ -193,16 +194,14 @@ type step struct {
 // times what a check costs alone, over what it costs while the other does the
 // same. It is taken from the time that the processors spend, since others may
 // use them too.
-func (c *check) hot(ctx context.Context, into *series) error {
-	const rounds, each = 9, 200_000
+func (c *check) hot(ctx context.Context, rounds int, into *series) error {
+	const each = 200_000
 	text := c.secrets.texts([]uint64{0})[0]
-	batch := make([]string, 1000)
-	for i := range batch {
-		batch[i] = text
-	}
+	same := slices.Repeat([]string{text}, 1000)
 	for range rounds {
 		var cost [2]float64
-		for goroutines := 1; goroutines <= 2; goroutines++ {
+		for i := range cost {
+			goroutines := i + 1
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
@@ -214,8 +213,8 @@ func (c *check) hot(ctx context.Context, into *series) error {
 					defer runtime.UnlockOSThread()
 					own := *c // the sums of the floor
 					began, now := spent(), time.Now()
-					for i := 0; i < each && failed[g] == nil; i += len(batch) {
-						failed[g] = own.checks(batch, keystile.CodeValid, now)
+					for done := 0; done < each && failed[g] == nil; done += len(same) {
+						failed[g] = own.checks(same, keystile.CodeValid, now)
 					}
 					took[g] = spent() - began
 				})
@@ -228,7 +227,7 @@ func (c *check) hot(ctx context.Context, into *series) error {
 				}
 				sum += took[g]
 			}
-			cost[goroutines-1] = float64(sum) / float64(goroutines)
+			cost[i] = float64(sum) / float64(goroutines)
 		}
 		into.add(2 * cost[0] / cost[1])
 	}

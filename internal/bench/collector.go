@@ -46,12 +46,3 @@ func (c *check) collector(ctx context.Context) (float64, error) {
 	runtime.KeepAlive(c)
 	return collected() - before, nil
 }
-
-// heap returns the bytes on the heap after a collection.
-func heap() uint64 {
-	runtime.GC()
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return m.HeapAlloc
-}

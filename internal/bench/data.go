@@ -254,7 +254,7 @@ func (d *data) measureChanging(ctx context.Context, rounds int) (out changing, e
 
 // percentile times checks one by one.
 func (d *data) percentile(ctx context.Context, recorder *verify.Recorder, secrets []string) (float64, error) {
-	const during, width = 2 * time.Second, 10 // width of a class in nanoseconds
+	const during, width = time.Second, 10 // width of a class in nanoseconds
 	var classes [10_000]int
 	n := 0
 	index, ok := d.node.Index()
@@ -269,7 +269,7 @@ func (d *data) percentile(ctx context.Context, recorder *verify.Recorder, secret
 			classes[min(int(time.Since(now))/width, len(classes)-1)]++
 			n++
 			if r.Code != keystile.CodeValid {
-				return 0, fmt.Errorf("a check said %s", r.Code)
+				return 0, fmt.Errorf("a check said %s", string(r.Code))
 			}
 		}
 	}

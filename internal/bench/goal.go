@@ -90,6 +90,7 @@ func (r *Report) Print(w io.Writer) error {
 		}
 		fmt.Fprintf(t, "%s\t%s\t%.2f\t%s\t%s\t%s\n", g.what, g.against, g.value, goal, verdict, g.detail)
 	}
+	fmt.Fprintln(t)
 	return t.Flush()
 }
 

@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	startTimeout = 5 * time.Minute
+	startTimeout = 15 * time.Minute // ten million keys on a busy machine
 	stopTimeout  = 30 * time.Second
 )
 

@@ -22,11 +22,13 @@ type child struct {
 	acked   int64 // how far it has said that its index shows the changes
 	// until is when its last lease is over for certain, whatever its clock: 1.25
 	// times the lease, on this node's monotonic clock.
-	until time.Time
-	held  []held      // leases that may not be over, oldest first: later ones have later heads and ends
-	timer *time.Timer // fires when the oldest of them is over
-	part  int64       // of the uses that were taken from it last
-	gone  chan struct{}
+	until            time.Time
+	held             []held      // leases that may not be over, oldest first: later ones have later heads and ends
+	timer            *time.Timer // fires when the oldest of them is over
+	address, program string      // of the process, for people
+
+	part int64 // of the uses that were taken from it last
+	gone chan struct{}
 }
 
 // held is a lease that a child may have: it answers under it once its index
@@ -91,8 +93,8 @@ type Attachment struct {
 }
 
 // Attach begins a conversation. The child has no lease yet, so nobody waits
-// for it.
-func (n *Node) Attach() (*Attachment, error) {
+// for it. Address and program are what people know it by.
+func (n *Node) Attach(address, program string) (*Attachment, error) {
 	random := make([]byte, 16)
 	if _, err := rand.Read(random); err != nil {
 		return nil, err
@@ -105,7 +107,9 @@ func (n *Node) Attach() (*Attachment, error) {
 	if n.leaving {
 		return nil, ErrLeaving
 	}
-	a := &Attachment{ID: "rep_" + hex.EncodeToString(random), node: n, history: n.history, child: &child{history: n.history, gone: make(chan struct{})}}
+	a := &Attachment{ID: "rep_" + hex.EncodeToString(random), node: n, history: n.history, child: &child{
+		history: n.history, address: address, program: program, gone: make(chan struct{}),
+	}}
 	n.children[a.ID] = a.child
 	return a, nil
 }

@@ -49,8 +49,9 @@ func (n *Node) renew(ctx context.Context) (int64, error) {
 	n.mu.Lock()
 	self := store.Node{
 		ID: n.id, Name: n.name, Version: keystile.Version, Renewals: n.renewed, Applied: n.reported,
-		StaleFor: n.stale, StartedAt: n.started,
+		StaleFor: n.stale, StartedAt: n.started, MasterKeys: n.masterKeys,
 	}
+	self.Replicas, self.ReplicaCount = n.attached(begin)
 	token, history := n.reportedToken, n.history
 	n.mu.Unlock()
 	head, err := n.sendRow(ctx, self, token)
@@ -80,6 +81,8 @@ func (n *Node) sweep(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	n.look.Lock()
+	defer n.look.Unlock()
 	now := time.Now()
 	listed := map[string]bool{}
 	for _, other := range roster.Nodes {

@@ -108,10 +108,13 @@ type Node struct {
 	renewing sync.Mutex
 	renewed  int64 // how often this node has sent its row; only with renewing held
 
-	acked int64               // what the others were told last; only follow touches it
-	owes  bool                // another process waits to be told; only follow touches it
-	seen  map[string]seenNode // other nodes, for the sweep
-	loops sync.WaitGroup
+	acked int64 // what the others were told last; only follow touches it
+	owes  bool  // another process waits to be told; only follow touches it
+
+	look       sync.Mutex          // of seen
+	seen       map[string]seenNode // other nodes
+	masterKeys []string            // that this node holds; with mu
+	loops      sync.WaitGroup
 }
 
 // ownRun is the newest run of changes, without a gap, that this process

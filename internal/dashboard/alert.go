@@ -155,6 +155,9 @@ func (v *visit) seeAlert() error {
 	if _, err := v.keyring().AcknowledgeAlert(v.r.Context(), v.actor, v.workspace.ID, v.r.PathValue("alert")); err != nil {
 		return err
 	}
+	if v.r.PostFormValue("back") == "keys" { // it stood above the list
+		return v.to(v.base() + "/keys?done=seen")
+	}
 	return v.to(v.base() + "/alerts?done=seen")
 }
 

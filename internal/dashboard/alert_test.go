@@ -54,12 +54,17 @@ func TestExposureAlertIP14(t *testing.T) {
 	if at := attribute(p.one("a", "See the log of use"), "href"); at != base+"/keys/"+id+"#use" {
 		t.Errorf("the alert leads to %q", at)
 	}
-	developer.get(base+"/keys").shows("Mobile app was revoked for suspected exposure").one("a", "Alerts", "1", "new")
+	list := developer.get(base + "/keys").shows("Mobile app was revoked for suspected exposure")
+	list.one("a", "Alerts", "1", "new")
 	inRole(t, s, s.Workspace, "viewer").get(base + "/alerts").is(http.StatusOK).lacks("Mark as seen")
 
 	alert := exposure(t, s, s.Workspace, "Another")
 	developer.done(base+"/alerts/"+alert+"/seen").shows("Noted.", "Another", "Mobile app").one("a", "Alerts", "1", "new")
 	developer.get(base + "/keys").shows("Mobile app was revoked").lacks("Another was revoked")
+	// It goes from above the list for whoever may manage keys, and that is kept.
+	above := list.one("form", "Mobile app was revoked")
+	developer.done(attribute(above, "action"), "back", "keys").lacks("was revoked for suspected exposure").shows("Noted")
+	wantAudited(t, s, s.Workspace, "alert.acknowledged Someone in developer Mobile app")
 	developer.post(base + "/alerts/al_none/seen").is(http.StatusNotFound)
 	// The other workspace's people reach neither.
 	other := s.NewWorkspace("Other", "").ID

@@ -21,6 +21,17 @@ import (
 // auditPageSize keeps a page of entries with all their changes small.
 const auditPageSize = 25
 
+// auditNameDays is how many days back a name is looked for where no first day
+// is named. Looking for one reads each entry, and the log of years is long.
+const auditNameDays = 90
+
+// isName tells whether who or what is asked for is no ID, which would be found
+// at once.
+func isName(s string) bool {
+	kind, rest, ok := strings.Cut(s, "_")
+	return s != "" && (!ok || kind == "" || len(rest) != 26 || strings.ContainsAny(rest, " _"))
+}
+
 // auditFilter is what the reader asks for, as typed.
 type auditFilter struct {
 	Action, Actor, Object string
@@ -35,6 +46,7 @@ type auditPage struct {
 	Next    string // address of the next page; "" on the last
 	Export  string // address of the export, without its format
 	Problem *keystile.Error
+	Bounded bool // the first day was not asked for
 }
 
 // auditRow is an entry as people read it.
@@ -95,12 +107,21 @@ func (f auditFilter) address(path, cursor string) string {
 func (v *visit) showAudit() error {
 	path := v.base() + "/audit"
 	f, query, err := v.auditFilter()
+	bounded := false
+	if err == nil && query.Since == nil && (isName(f.Actor) || isName(f.Object)) {
+		until := time.Now()
+		if query.Until != nil {
+			until = *query.Until
+		}
+		day := until.UTC().AddDate(0, 0, -auditNameDays).Truncate(day)
+		bounded, f.Since, query.Since = true, day.Format(time.DateOnly), &day
+	}
 	var list keystile.List[keystile.AuditEntry]
 	if err == nil {
 		query.Cursor, query.Limit = v.r.URL.Query().Get("cursor"), auditPageSize
 		list, err = v.keyring().Audit(v.r.Context(), v.actor, v.workspace.ID, query)
 	}
-	page := auditPage{Filter: f, Actions: actionGroups(f.Action), Export: f.address(path+"/export", "")}
+	page := auditPage{Filter: f, Actions: actionGroups(f.Action), Export: f.address(path+"/export", ""), Bounded: bounded}
 	if page.Problem = v.correctable(err); page.Problem == nil && err != nil {
 		return err
 	}

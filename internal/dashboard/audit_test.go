@@ -206,3 +206,22 @@ func TestProgramsAreTold(t *testing.T) {
 		}
 	}
 }
+
+// A name is looked for in so many days, and the page says so; an ID, which is
+// found at once, in all of the log.
+func TestAuditByNameIsBounded(t *testing.T) {
+	dir := t.TempDir()
+	s := keystiletest.New(t, keystiletest.Dir(dir))
+	key := s.Key(s.Workspace, keystile.CreateKey{Name: "Old till"}).Key
+	if _, err := openDatabase(t, dir).ExecContext(t.Context(), `UPDATE audit SET at = at - 91 * 86400000 WHERE object_id = $1`, key.ID); err != nil {
+		t.Fatal(err)
+	}
+	at, v := "/w/"+s.Workspace+"/audit", admin(t, s)
+	p := v.get(at+"?object=till").is(http.StatusOK).shows("Names are looked for in 90 days", "Nothing found")
+	if first := p.field("since"); first != time.Now().UTC().AddDate(0, 0, -90).Format(time.DateOnly) {
+		t.Errorf("the first day is %q", first)
+	}
+	v.get(at + "?object=till&since=2020-01-01").is(http.StatusOK).shows("Old till").lacks("Names are looked for")
+	v.get(at + "?object=" + key.ID).is(http.StatusOK).shows("Old till").lacks("Names are looked for")
+	v.get(at).is(http.StatusOK).shows("Old till").lacks("Names are looked for")
+}

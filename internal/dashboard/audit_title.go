@@ -19,7 +19,7 @@ type actionGroup struct {
 func nounTitles() []choice {
 	return []choice{
 		{"key", "Key"}, {"webhook_secret", "Webhook secret"}, {"endpoint", "Endpoint"}, {"delivery", "Delivery"}, {"member", "Member"}, {"role", "Role"}, {"workspace", "Workspace"}, {"session", "Session"},
-		{"passkey", "Passkey"}, {"link", "Sign-in link"}, {"portal", "Portal link"}, {"profile", "Profile"}, {"store", "Store"},
+		{"passkey", "Passkey"}, {"link", "Sign-in link"}, {"portal", "Portal link"}, {"profile", "Profile"}, {"store", "Store"}, {"alert", "Alert"},
 		{"master_key", "Master key"},
 	}
 }
@@ -39,7 +39,7 @@ func auditActions() []string {
 		"workspace.created", "workspace.updated", "workspace.suspended", "workspace.resumed", "workspace.deleted",
 		"session.began", "session.ended", "session.refused",
 		"passkey.added", "passkey.renamed", "passkey.removed", "passkey.refused",
-		"link.created", "portal.created", "profile.changed", "store.restored",
+		"link.created", "portal.created", "profile.changed", "store.restored", "alert.acknowledged",
 		"master_key.rotated",
 	}
 }

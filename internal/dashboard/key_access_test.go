@@ -203,6 +203,9 @@ func muchUse(t testing.TB, dir string) {
 			t.Fatal(err)
 		}
 	}
+	if err := sumUsage(t.Context(), db); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // With ten thousand keys the first page of each list is as small as with a

@@ -285,7 +285,7 @@ func TestRotateTN2(t *testing.T) {
 	rewrite(t, dir, `UPDATE key_use SET at = at - 7200000 WHERE key_id = $1`, oldID)
 	v.get(at + freshID).shows("Safe to revoke")
 	v.get("/w/"+s.Workspace+"/keys").one("tr", "Safe to revoke")
-	v.done(at+oldID+"/revoke", "reason", "rotated").shows("Replaced by another key")
+	v.done(at+oldID+"/revoke", "reason", "rotated").shows("Replaced by another")
 	if decided(t, s, old) != keystile.CodeRevoked || decided(t, s, fresh) != keystile.CodeValid {
 		t.Error("not moved on")
 	}

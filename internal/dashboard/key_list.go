@@ -46,6 +46,7 @@ type keysPage struct {
 	Choice    bool   // there are some on this page that can be ended
 	Bulk      string // what can be done to many: revoke, delete or nothing
 	Exposed   []keystile.Alert
+	MaySee    bool // the reader may say that they have seen those
 	Created   *createdKey
 }
 
@@ -93,6 +94,7 @@ func (v *visit) keysPage() (keysPage, error) {
 	}
 	// Whoever may end keys is told of one that others may have.
 	if page.Bulk != "" && !page.Filtered {
+		page.MaySee = v.actor.May("api.usage.view") && v.actor.May("api.key.update")
 		page.Exposed, err = v.keyring().Exposed(v.r.Context(), v.actor, v.workspace.ID)
 	}
 	return page, err

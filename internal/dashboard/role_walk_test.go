@@ -89,6 +89,7 @@ func walkRows() map[string]walkRow {
 		"POST /account/sign-out-everywhere":  {may: known, form: none, session: true},
 
 		"GET /workspaces":     page(known),
+		"GET /servers":        page(operators),
 		"GET /workspaces/new": page(operators),
 		"POST /workspaces":    sends(operators, "name", "Another"),
 

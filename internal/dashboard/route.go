@@ -33,6 +33,7 @@ func routes() []route {
 		{pattern: "POST /account/sessions/{id}/end", serve: (*visit).endSession, person: true},
 		{pattern: "POST /account/sign-out-everywhere", serve: (*visit).signOutEverywhere, person: true},
 		{pattern: "GET /workspaces", serve: (*visit).listWorkspaces, person: true},
+		{pattern: "GET /servers", serve: (*visit).listServers, person: true},
 		{pattern: "GET /workspaces/new", serve: (*visit).newWorkspace, person: true, fresh: true},
 		{pattern: "POST /workspaces", serve: (*visit).createWorkspace, person: true, fresh: true},
 

@@ -2,6 +2,8 @@ package dashboard_test
 
 import (
 	"bytes"
+	"context"
+	"database/sql"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -42,9 +44,10 @@ func TestWalk(t *testing.T) {
 	} {
 		t.Run(c.product+"/"+c.rows, func(t *testing.T) {
 			t.Parallel()
+			dir := t.TempDir()
 			s := keystiletest.New(t, keystiletest.Profile(filepath.Join("..", "..", "examples", c.product+".yaml")),
-				keystiletest.FlushInterval(time.Second)) // pictures show what was used
-			walk(t, s, c.product+".mjs", nil)
+				keystiletest.FlushInterval(time.Second), keystiletest.Dir(dir)) // pictures show what was used
+			walk(t, s, c.product+".mjs", given{"history": history(t, dir)})
 		})
 	}
 }
@@ -132,6 +135,47 @@ func overTLS(t testing.TB, h http.Handler) string {
 	s.StartTLS()
 	t.Cleanup(s.Close)
 	return s.Listener.Addr().String()
+}
+
+// history is an address at which every key that was used was used for ninety
+// days before as well, so that pictures show what people would see.
+func history(t testing.TB, dir string) string {
+	t.Helper()
+	db := openDatabase(t, dir)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// More by day than by night, less at the weekend, and never the same.
+		if _, err := db.ExecContext(r.Context(), `WITH RECURSIVE h (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM h WHERE i < 2160),
+			used AS (SELECT key_id, workspace_id, rank, at, i, at / 3600000 - i AS hour FROM h,
+				(SELECT u.key_id, k.workspace_id, u.at, row_number() OVER (ORDER BY u.key_id) AS rank FROM key_use u JOIN keys k ON k.id = u.key_id))
+			INSERT INTO usage (key_id, hour, code, workspace_id, count)
+			SELECT key_id, hour * 3600000, 'valid', workspace_id,
+				(CASE WHEN hour % 24 BETWEEN 7 AND 18 THEN 30 ELSE 8 END - CASE WHEN hour / 24 % 7 IN (2, 3) THEN 6 ELSE 0 END + (hour * 7919 + rank * 31) % 13) * (1 + 7 / rank)
+			FROM used WHERE true ON CONFLICT DO NOTHING`); err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		if err := sumUsage(r.Context(), db); err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+		}
+	}))
+	t.Cleanup(s.Close)
+	return s.URL
+}
+
+// sumUsage makes the sums of usage anew, as the migration does.
+func sumUsage(ctx context.Context, db *sql.DB) error {
+	for _, q := range []string{
+		`DELETE FROM usage_sums`, `DELETE FROM workspace_usage`,
+		`INSERT INTO usage_sums (key_id, days, at, code, workspace_id, count)
+			SELECT key_id, d.days, hour - hour % (d.days * 86400000), code, workspace_id, SUM(count)
+			FROM usage, (SELECT 1 AS days UNION SELECT 10) d GROUP BY 1, 2, 3, 4, 5`,
+		`INSERT INTO workspace_usage SELECT workspace_id, at, code, SUM(count) FROM usage_sums WHERE days = 1 GROUP BY 1, 2, 3`,
+	} {
+		if _, err := db.ExecContext(ctx, q); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // aging is an address at which everyone's last proof becomes an old one.

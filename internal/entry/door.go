@@ -30,6 +30,8 @@ type Door struct {
 	Trusted  []netip.Prefix // proxies whose forwarding headers count
 	Log      *slog.Logger
 	TLS      bool // people reach the server by it alone
+	// Look adds to a list of nodes what this process knows better than their rows.
+	Look func([]keystile.Node)
 	// Decided is told of every key that was checked.
 	Decided func(keystile.Code)
 	// Observe is told of every answer, by route, status and time taken.

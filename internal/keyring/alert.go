@@ -1,6 +1,7 @@
 package keyring
 
 import (
+	"cmp"
 	"context"
 
 	"github.com/keystile/keystile"
@@ -99,7 +100,10 @@ func (k *Keyring) AcknowledgeAlert(ctx context.Context, a Actor, workspaceID, id
 		if alert.ClosedAt == nil && alert.AcknowledgedAt == nil {
 			who := c.actor.party
 			alert.AcknowledgedAt, alert.AcknowledgedBy = &c.now, &who
-			err = c.UpdateAlert(a.scope(), alert)
+			if err = c.UpdateAlert(a.scope(), alert); err == nil {
+				err = c.record(entry{workspaceID: alert.WorkspaceID, action: "alert.acknowledged", kind: store.ChangeAlert,
+					objectID: alert.ID, objectName: cmp.Or(alert.KeyName, alert.WebhookSecretLabel), reason: string(alert.Type)})
+			}
 		}
 		out = nameless(alert, a.May)
 		return err

@@ -122,7 +122,7 @@ func (c *change) createEndpoint(ws keystile.Workspace, in keystile.CreateEndpoin
 			return out, err
 		}
 		if n >= most {
-			return out, planLimit(c.k.planOf(ws), "endpoints", most, "Delete endpoints that are no longer used.")
+			return out, planLimit(c.k.planOf(ws), "endpoint", most, "Delete endpoints that are no longer used.")
 		}
 	}
 	if err := c.InsertEndpoint(e); err != nil {

@@ -14,10 +14,9 @@ import (
 // acts for nobody, so its methods take no Actor. They are no part of the API.
 
 const (
-	// fanOutChunk is how many events are handed on in one transaction, and
-	// claimChunk how many endpoints are claimed in one. Others wait meanwhile.
+	// fanOutChunk is how many events are handed on in one transaction. Others
+	// wait meanwhile.
 	fanOutChunk = 100
-	claimChunk  = 50
 	// claimLife is for how long a node may be silent before another one sends
 	// in its place. It is longer than an attempt can take, and renewed at half.
 	claimLife = 45 * time.Second
@@ -39,8 +38,10 @@ type Turn struct {
 	Tried []Tried
 	// Done are endpoints that the node has nothing of left to send.
 	Done []string
-	// Claim tells that the node has room for more endpoints.
-	Claim bool
+	// Claim is for how many more endpoints the node has room, none of them of
+	// the workspaces in Full.
+	Claim int
+	Full  []string
 	// Renew tells that the node's claims are to be lengthened.
 	Renew bool
 }
@@ -74,9 +75,9 @@ func (k *Keyring) Turn(ctx context.Context, t Turn) (more bool, err error) {
 				return err
 			}
 		}
-		if t.Claim {
-			claimed, err := c.ClaimEndpoints(t.Node, c.now, c.now.Add(claimLife), claimChunk)
-			more = more || len(claimed) == claimChunk
+		if t.Claim > 0 {
+			claimed, err := c.ClaimEndpoints(t.Node, t.Full, c.now, c.now.Add(claimLife), t.Claim)
+			more = more || len(claimed) == t.Claim
 			return err
 		}
 		return nil

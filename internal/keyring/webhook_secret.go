@@ -169,7 +169,7 @@ func (c *change) withinSecretLimit(ws keystile.Workspace, before int) error {
 		return err
 	}
 	if n > most && n > before {
-		return planLimit(c.k.planOf(ws), "webhook secrets", most, "Revoke webhook secrets that nobody verifies with any more.")
+		return planLimit(c.k.planOf(ws), "webhook secret", most, "Revoke webhook secrets that nobody verifies with any more.")
 	}
 	return nil
 }

@@ -224,7 +224,7 @@ func Explain(err error, o store.Options) error {
 	case errors.Is(err, store.ErrHeld):
 		return fmt.Errorf("another Keystile process holds %s; stop it first, or name another directory with --data", where)
 	case errors.Is(err, store.ErrNewerSchema):
-		return fmt.Errorf("%s was written by a newer version of Keystile; start that version, or restore a backup made with this one", where)
+		return fmt.Errorf("%s was written by a newer version of Keystile that this one can't work with; start that version, or restore a backup made with this one", where)
 	case errors.Is(err, store.ErrFull):
 		return fmt.Errorf("no space left for %s; free some and start again", where)
 	case errors.Is(err, store.ErrUnavailable) && o.URL != "":

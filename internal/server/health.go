@@ -23,7 +23,8 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 		Ready    bool   `json:"ready"`
 		Index    string `json:"index"`
 		Database string `json:"database"`
-		// Risks are how the database could lose what was answered with success.
+		// Risks are how the database could lose what was answered with success,
+		// and servers that lack the master key in use.
 		Risks []string `json:"risks,omitempty"`
 	}{true, "ok", "ok", nil}
 	if until, stale := s.node.Stale(); stale {
@@ -38,6 +39,12 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 		s.config.Log.Debug("readyz: the database does not answer", "error", err)
 	} else if answer.Risks, err = s.store.Durability(ctx); err != nil {
 		s.config.Log.Debug("readyz: the database's settings can't be read", "error", err)
+	} else if s.store.Postgres() {
+		if risk, err := s.keyring.MasterKeyRisk(ctx); err != nil {
+			s.config.Log.Debug("readyz: what master keys the servers hold can't be read", "error", err)
+		} else if risk != "" {
+			answer.Risks = append(answer.Risks, risk)
+		}
 	}
 	if s.metrics.draining.Load() {
 		answer.Ready, answer.Index = false, "shutting down"

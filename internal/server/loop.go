@@ -14,6 +14,9 @@ const (
 	retainEvery = 15 * time.Minute
 	watchEvery  = 2 * time.Second
 	outboxEvery = 10 * time.Second
+	// holdEvery is how often a server looks what master keys it holds, for the
+	// others to see.
+	holdEvery = 2 * time.Second
 )
 
 func every(ctx context.Context, d time.Duration, do func()) {
@@ -83,6 +86,20 @@ func (s *Server) all(ctx context.Context, doing string, step func(context.Contex
 			return
 		}
 	}
+}
+
+// holdLoop says in the node's row which master keys this server holds. Reading
+// them may take long, and must not hold up a renewal.
+func (s *Server) holdLoop(ctx context.Context) {
+	every(ctx, holdEvery, func() { s.hold(ctx) })
+}
+
+func (s *Server) hold(ctx context.Context) {
+	ids, err := s.keyring.HeldMasterKeys(ctx)
+	if err != nil && ctx.Err() == nil && len(ids) > 0 {
+		s.config.Log.Warn("the master keys can't be read anew; this server goes on with those it holds", "error", err)
+	}
+	s.node.HoldMasterKeys(ctx, ids)
 }
 
 // outboxLoop measures for how long events have been waiting.

@@ -141,6 +141,7 @@ func Open(ctx context.Context, c Config) (_ *Server, err error) {
 	if err := s.unlock(ctx, o); err != nil {
 		return nil, err
 	}
+	s.hold(ctx)
 	// Only one server is on a SQLite database: claims there are of one that was killed.
 	if !s.store.Postgres() {
 		if err := s.keyring.ReleaseAll(ctx); err != nil {
@@ -149,7 +150,7 @@ func Open(ctx context.Context, c Config) (_ *Server, err error) {
 	}
 	s.metrics.watch(s.node, s.uses)
 	door := &entry.Door{
-		Index: s.node.Index, Checks: s.node.Checks, Recorder: s.uses, Keyring: s.keyring, Profile: s.profile,
+		Index: s.node.Index, Checks: s.node.Checks, Look: s.node.Look, Recorder: s.uses, Keyring: s.keyring, Profile: s.profile,
 		Trusted: trusted, TLS: strings.HasPrefix(s.URL(), "https://"), Log: c.Log, Observe: s.metrics.observe, Decided: s.metrics.decided,
 	}
 	for i := range s.listeners {
@@ -379,6 +380,9 @@ func (s *Server) Run(ctx context.Context) error {
 	loops.Go(func() error { s.pages.Run(work); return nil })
 	loops.Go(func() error { s.courier.Run(work); return nil })
 	loops.Go(func() error { s.outboxLoop(work); return nil })
+	if s.store.Postgres() {
+		loops.Go(func() error { s.holdLoop(work); return nil })
+	}
 
 	failed := make(chan error, len(s.listeners))
 	for _, l := range s.listeners {

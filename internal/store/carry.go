@@ -134,6 +134,10 @@ func (c *carrier) remove() error {
 		`DELETE FROM key_use WHERE key_id IN (SELECT id FROM gone)`,
 		`DELETE FROM key_sources WHERE key_id IN (SELECT id FROM gone)`,
 		`DELETE FROM usage WHERE key_id IN (SELECT id FROM gone)`,
+		`DELETE FROM usage_sums WHERE key_id IN (SELECT id FROM gone)`,
+		`DELETE FROM workspace_usage`,
+		`INSERT INTO workspace_usage (workspace_id, day, code, count)
+			SELECT workspace_id, at, code, SUM(count) FROM usage_sums WHERE days = 1 GROUP BY 1, 2, 3`,
 		`DELETE FROM webhook_secret_use WHERE webhook_secret_id IN (SELECT id FROM gone)`,
 		`DELETE FROM alert_mails WHERE alert_id IN (SELECT id FROM alerts WHERE key_id IN (SELECT id FROM gone)
 			OR workspace_id IN (SELECT id FROM gone))`,

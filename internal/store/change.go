@@ -15,6 +15,7 @@ const (
 	ChangeMember    ChangeKind = "member"
 	ChangeProfile   ChangeKind = "profile" // roles built into the profile
 	ChangeLink      ChangeKind = "link"    // sign-in links; of no concern to the index
+	ChangeAlert     ChangeKind = "alert"   // that someone has seen one; of no concern either
 	ChangeSession   ChangeKind = "session" // sessions and passkeys; of no concern to the index either
 	// ChangeWebhookSecret is of no concern to the index: whoever signs reads the store.
 	ChangeWebhookSecret ChangeKind = "webhook_secret"

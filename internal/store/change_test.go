@@ -134,7 +134,7 @@ func nodeRows(t *testing.T, f *fixture) {
 	}
 	check := func(what string, want ...store.Node) {
 		t.Helper()
-		if got := nodes(); !slices.Equal(got, want) {
+		if got := nodes(); !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: %+v, want %+v", what, got, want)
 		}
 	}
@@ -432,7 +432,7 @@ func retainKinds(t *testing.T, f *fixture) {
 			}
 		}
 	}
-	tables := []string{"audit", "key_sources", "usage", "events", "deliveries", "links", "idempotency"}
+	tables := []string{"audit", "key_sources", "usage", "usage_sums", "workspace_usage", "events", "deliveries", "links", "idempotency"}
 	counts := func() map[string]int64 {
 		m := map[string]int64{}
 		for _, name := range tables {
@@ -453,7 +453,7 @@ func retainKinds(t *testing.T, f *fixture) {
 		cutoffs store.Cutoffs
 	}{
 		{[]string{"audit"}, store.Cutoffs{Audit: cut}},
-		{[]string{"usage"}, store.Cutoffs{Usage: cut}},
+		{[]string{"usage", "usage_sums", "workspace_usage"}, store.Cutoffs{Usage: cut}},
 		{[]string{"key_sources"}, store.Cutoffs{Sources: cut}},
 		{[]string{"events", "deliveries"}, store.Cutoffs{Events: cut}},
 		{[]string{"links"}, store.Cutoffs{Links: cut}},
@@ -476,8 +476,11 @@ func retainKinds(t *testing.T, f *fixture) {
 		for name, n := range counts() {
 			want := was[name]
 			if slices.Contains(c.tables, name) {
-				if want /= 2; name == "usage" { // a row for each of two hours
+				switch want /= 2; name {
+				case "usage", "workspace_usage": // a row for each of two hours, and of their days
 					want = 1
+				case "usage_sums": // of a day and of ten
+					want = 2
 				}
 				total -= was[name] - n
 			}

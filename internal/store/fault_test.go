@@ -51,7 +51,7 @@ func TestDiskFull(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	pages := smallDisk(dir)
-	pages.Store(150)
+	pages.Store(160)
 	f := newFixture(t, store.Options{Dir: dir})
 	addWorkspaces(t, f.Store)
 	big := func(tx *store.Tx, n int) error {

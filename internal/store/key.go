@@ -290,10 +290,10 @@ func (tx *Tx) DeleteKey(s Scope, id string) error {
 	if err := tx.one(`DELETE FROM keys WHERE id = $1 AND (workspace_id = $2 OR $3 = 1)`, id, ws, all); err != nil {
 		return err
 	}
+	if err := tx.forgetUses(id); err != nil {
+		return err
+	}
 	for _, q := range []string{
-		`DELETE FROM key_use WHERE key_id = $1`,
-		`DELETE FROM key_sources WHERE key_id = $1`,
-		`DELETE FROM usage WHERE key_id = $1`,
 		`UPDATE keys SET replaces = '' WHERE replaces = $1 AND replaces <> ''`,
 		`UPDATE keys SET replaced_by = '', look_at = 0 WHERE replaced_by = $1 AND replaced_by <> ''`,
 	} {

@@ -110,14 +110,16 @@ func (tx *Tx) EndpointsDue(ids []string, now time.Time) error {
 }
 
 // ClaimEndpoints gives a node the endpoints that have something to send and
-// that no other node sends to, at most limit, until an instant.
-func (tx *Tx) ClaimEndpoints(node string, now, till time.Time, limit int) ([]string, error) {
+// that no other node sends to, at most limit, until an instant. Those of some
+// workspaces are left out.
+func (tx *Tx) ClaimEndpoints(node string, except []string, now, till time.Time, limit int) ([]string, error) {
+	args, list := bindAll([]any{millis(now), node, limit}, except)
 	ids, err := queryAll(tx, scanString, `SELECT id FROM endpoints WHERE due_at > 0 AND due_at <= $1 AND state = 0
-		AND (claimed_by = '' OR claimed_till < $1) AND claimed_by <> $2 ORDER BY due_at LIMIT $3`, millis(now), node, limit)
+		AND (claimed_by = '' OR claimed_till < $1) AND claimed_by <> $2 AND workspace_id NOT IN `+list+` ORDER BY due_at LIMIT $3`, args...)
 	if err != nil || len(ids) == 0 {
 		return nil, err
 	}
-	args, list := bindAll([]any{node, millis(till)}, ids)
+	args, list = bindAll([]any{node, millis(till)}, ids)
 	_, err = tx.exec(`UPDATE endpoints SET claimed_by = $1, claimed_till = $2 WHERE id IN `+list, args...)
 	return ids, wrap("claim endpoints", err)
 }

@@ -172,7 +172,7 @@ func plannedCalls() []planned {
 				{DeliveryID: id("dlv_", 2), EndpointID: id("ep_", 2), Number: 2, Next: noon},
 			}, noon)
 		}, sorts: true}, // what is written, to tell what is there already
-		{name: "ClaimEndpoints", call: func(tx *store.Tx) error { _, err := tx.ClaimEndpoints("n", noon, noon, 10); return err }, scans: []string{"endpoints"}},
+		{name: "ClaimEndpoints", call: func(tx *store.Tx) error { _, err := tx.ClaimEndpoints("n", nil, noon, noon, 10); return err }, scans: []string{"endpoints"}},
 		{name: "RenewClaims", call: func(tx *store.Tx) error { return tx.RenewClaims("node", noon) }},
 		{name: "ReleaseEndpoints", call: func(tx *store.Tx) error { return tx.ReleaseEndpoints("node", []string{id("ep_", 100)}) }},
 		{name: "ClaimedEndpoints", call: func(tx *store.Tx) error { _, err := tx.ClaimedEndpoints("node"); return err }, sorts: true}, // few

@@ -261,11 +261,13 @@ func checkCarried(t *testing.T, f *fixture, later time.Time) {
 	}
 	db := f.raw(t)
 	for query, want := range map[string]int64{
-		`SELECT COUNT(*) FROM key_use WHERE key_id = '` + keyID(5) + `'`:                                          0,
-		`SELECT COUNT(*) FROM usage WHERE key_id = '` + keyID(5) + `'`:                                            0,
-		`SELECT COUNT(*) FROM workspaces WHERE id = 'ws_gone'`:                                                    0,
-		`SELECT COUNT(*) FROM workspaces WHERE id = 'ws_other' AND suspended = 1 AND suspended_reason = 'unpaid'`: 1,
-		`SELECT COUNT(*) FROM roles WHERE id = '` + id("role_", 1) + `' AND permissions = '["stock.count"]'`:      1,
+		`SELECT COUNT(*) FROM key_use WHERE key_id = '` + keyID(5) + `'`:                                             0,
+		`SELECT COUNT(*) FROM usage WHERE key_id = '` + keyID(5) + `'`:                                               0,
+		`SELECT COUNT(*) FROM usage_sums WHERE key_id = '` + keyID(5) + `'`:                                          0,
+		`SELECT COALESCE((SELECT SUM(count) FROM workspace_usage), 0) - COALESCE((SELECT SUM(count) FROM usage), 0)`: 0,
+		`SELECT COUNT(*) FROM workspaces WHERE id = 'ws_gone'`:                                                       0,
+		`SELECT COUNT(*) FROM workspaces WHERE id = 'ws_other' AND suspended = 1 AND suspended_reason = 'unpaid'`:    1,
+		`SELECT COUNT(*) FROM roles WHERE id = '` + id("role_", 1) + `' AND permissions = '["stock.count"]'`:         1,
 		`SELECT COUNT(*) FROM roles`:                                            2,
 		`SELECT COUNT(*) FROM roles WHERE id = '` + id("role_", 3) + `'`:        1,
 		`SELECT COUNT(*) FROM members`:                                          1,

@@ -6,7 +6,7 @@ import "time"
 // time keeps everything.
 type Cutoffs struct {
 	Audit       time.Time
-	Usage       time.Time // usage by hour
+	Usage       time.Time // usage by hour, and by day the days that ended before
 	Sources     time.Time // where keys were used from
 	Events      time.Time // the outbox and its deliveries
 	RevokedKeys time.Time
@@ -28,6 +28,12 @@ func (tx *Tx) Retain(c Cutoffs, limit int) (int64, error) {
 		{c.Audit, `DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < $1 ORDER BY at LIMIT $2)`},
 		{c.Usage, `DELETE FROM usage WHERE (key_id, hour, code) IN
 			(SELECT key_id, hour, code FROM usage WHERE hour < $1 ORDER BY hour LIMIT $2)`},
+		{c.Usage.Add(-day), `DELETE FROM usage_sums WHERE (key_id, days, at, code) IN
+			(SELECT key_id, days, at, code FROM usage_sums WHERE days = 1 AND at < $1 ORDER BY at LIMIT $2)`},
+		{c.Usage.Add(-10 * day), `DELETE FROM usage_sums WHERE (key_id, days, at, code) IN
+			(SELECT key_id, days, at, code FROM usage_sums WHERE days = 10 AND at < $1 ORDER BY at LIMIT $2)`},
+		{c.Usage.Add(-day), `DELETE FROM workspace_usage WHERE (workspace_id, day, code) IN
+			(SELECT workspace_id, day, code FROM workspace_usage WHERE day < $1 ORDER BY day LIMIT $2)`},
 		{c.Sources, `DELETE FROM key_sources WHERE (key_id, address, code) IN
 			(SELECT key_id, address, code FROM key_sources WHERE last_at < $1 ORDER BY last_at LIMIT $2)`},
 		{c.Events, `DELETE FROM deliveries WHERE id IN (SELECT d.id FROM events e JOIN deliveries d ON d.event_id = e.id
@@ -51,7 +57,7 @@ func (tx *Tx) Retain(c Cutoffs, limit int) (int64, error) {
 		{c.Failures, `DELETE FROM auth_failure_sources WHERE (workspace_id, at, source, key_id, code) IN
 			(SELECT workspace_id, at, source, key_id, code FROM auth_failure_sources WHERE at < $1 ORDER BY at LIMIT $2)`},
 	} {
-		if step.before.IsZero() {
+		if step.before.Before(time.UnixMilli(0)) { // none was given
 			continue
 		}
 		n, err := tx.exec(step.query, millis(step.before), limit)

@@ -2,9 +2,12 @@ package store_test
 
 import (
 	"errors"
+	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -31,6 +34,7 @@ func rowBehaviours() []behaviour {
 		{"Audit", auditRow},
 		{"AuditFilter", auditByName},
 		{"UsageSums", usageSums},
+		{"UsageSumsOfMonths", usageSumsOfMonths},
 		{"Event", eventRow},
 		{"Link", linkRow},
 		{"LinkSpentOnceBy32", linkSpentOnce},
@@ -332,6 +336,73 @@ func usageSums(t *testing.T, f *fixture) {
 			t.Errorf("after a key of the same total: %+v", rest)
 		}
 	}
+}
+
+// usageSumsOfMonths: what is asked of whole days comes from sums, which are
+// those of the hours, whatever was written when and deleted since.
+func usageSumsOfMonths(t *testing.T, f *fixture) {
+	const keys = 12
+	addKeys(t, f.Store, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, keys)
+	today := noon.Truncate(day)
+	codes := []keystile.Code{keystile.CodeValid, keystile.CodeValid, keystile.CodeExpired, keystile.CodeDisabled}
+	r := rand.New(rand.NewPCG(1, 2))
+	var uses []verify.Use
+	for range 600 {
+		u := use(1+r.IntN(keys), codes[r.IntN(len(codes))], today.Add(-time.Duration(r.IntN(100*24))*time.Hour))
+		u.Count = 1 + r.Int64N(50)
+		uses = append(uses, u)
+	}
+	for part := range slices.Chunk(uses, 60) {
+		write(t, f.Store, func(tx *store.Tx) error { return tx.AddUses(part) })
+	}
+	write(t, f.Store, func(tx *store.Tx) error {
+		return errors.Join(tx.DeleteKey(all(), keyID(3)), tx.DeleteKey(all(), keyID(8)), tx.AddUses(uses[:9]))
+	})
+	db := f.raw(t)
+	for _, span := range []int{1, 7, 9, 10, 11, 30, 31, 90} {
+		for _, shift := range []int{0, 1, 4, 9} {
+			until := today.Add(day - time.Duration(shift)*day)
+			q := store.UsageFilter{WorkspaceID: acme, Since: until.Add(-time.Duration(span) * day), Until: until, Limit: keys}
+			where := fmt.Sprintf(` FROM usage WHERE workspace_id = '%s' AND hour >= %d AND hour < %d `, acme, q.Since.UnixMilli(), q.Until.UnixMilli())
+			var got, want []string
+			for _, s := range get(t, f.Store, func(tx *store.Tx) ([]store.UsageStep, error) { return tx.UsageOverTime(all(), q, day) }) {
+				for code, n := range s.Codes {
+					got = append(got, fmt.Sprint(s.At.UnixMilli(), code, n))
+				}
+			}
+			want = texts(t, db, `SELECT CAST(hour - hour % 86400000 AS TEXT) || code || ' ' || CAST(SUM(count) AS TEXT)`+where+`GROUP BY hour - hour % 86400000, code`)
+			if !slices.Equal(normal(got), normal(want)) {
+				t.Errorf("%d days, %d ago, by day: %v, want %v", span, shift, got, want)
+			}
+			got = nil
+			for _, u := range get(t, f.Store, func(tx *store.Tx) ([]store.KeyUsage, error) { return tx.UsageByKey(all(), q, 0) }) {
+				for code, n := range u.Codes {
+					got = append(got, fmt.Sprint(u.KeyID, code, n))
+				}
+			}
+			want = texts(t, db, `SELECT key_id || code || ' ' || CAST(SUM(count) AS TEXT)`+where+`GROUP BY key_id, code`)
+			if !slices.Equal(normal(got), normal(want)) {
+				t.Errorf("%d days, %d ago, by key: %v, want %v", span, shift, got, want)
+			}
+			q.KeyID = keyID(1)
+			var sum int64
+			for _, s := range get(t, f.Store, func(tx *store.Tx) ([]store.UsageStep, error) { return tx.UsageOverTime(all(), q, day) }) {
+				sum += s.Total
+			}
+			if want := number(t, db, `SELECT COALESCE(SUM(count), 0)`+where+`AND key_id = '`+keyID(1)+`'`); sum != want {
+				t.Errorf("%d days, %d ago, of one key: %d, want %d", span, shift, sum, want)
+			}
+		}
+	}
+}
+
+// normal sorts texts and drops their spaces.
+func normal(in []string) (out []string) {
+	for _, s := range in {
+		out = append(out, strings.ReplaceAll(s, " ", ""))
+	}
+	slices.Sort(out)
+	return out
 }
 
 func eventRow(t *testing.T, f *fixture) {

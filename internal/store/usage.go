@@ -1,6 +1,10 @@
 package store
 
 import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/keystile/keystile"
@@ -8,13 +12,14 @@ import (
 )
 
 // AddUses adds what was counted since the last flush: the last use of each
-// key, its uses by hour and outcome, and where they came from. It logs no
+// key, its uses by hour, by day and outcome, and where they came from. It logs no
 // change, and touches a key's row only to have it looked at: when one that was
 // idle is used, or one that is over is tried. A use that began before an hour's
 // end counts for the hour of its last instant. Uses of keys that were deleted meanwhile
 // are dropped: nothing would ever remove what was kept of them.
 func (tx *Tx) AddUses(uses []verify.Use) error {
 	defer tx.repeating()()
+	sums := map[workspaceDay]int64{}
 	for _, u := range uses {
 		address := ""
 		if u.Address.IsValid() {
@@ -33,11 +38,22 @@ func (tx *Tx) AddUses(uses []verify.Use) error {
 		if err := tx.lookAtUsed(u); err != nil {
 			return err
 		}
-		if _, err := tx.exec(`INSERT INTO usage (key_id, hour, code, workspace_id, count)
+		added, err := tx.exec(`INSERT INTO usage (key_id, hour, code, workspace_id, count)
 			SELECT $1, $2, $3, $4, $5 WHERE EXISTS (SELECT 1 FROM keys WHERE id = $1)
 			ON CONFLICT (key_id, hour, code) DO UPDATE SET count = usage.count + excluded.count`,
-			u.KeyID, millis(u.Last.UTC().Truncate(time.Hour)), string(u.Code), u.WorkspaceID, u.Count); err != nil {
+			u.KeyID, millis(u.Last.UTC().Truncate(time.Hour)), string(u.Code), u.WorkspaceID, u.Count)
+		if err != nil {
 			return wrap("add to usage", err)
+		}
+		if added > 0 {
+			for _, days := range []int64{1, 10} {
+				if _, err := tx.exec(`INSERT INTO usage_sums (key_id, days, at, code, workspace_id, count) VALUES ($1, $2, $3, $4, $5, $6)
+					ON CONFLICT (key_id, days, at, code) DO UPDATE SET count = usage_sums.count + excluded.count`,
+					u.KeyID, days, last-last%(days*dayMillis), string(u.Code), u.WorkspaceID, u.Count); err != nil {
+					return wrap("add to the sums of usage", err)
+				}
+			}
+			sums[workspaceDay{u.WorkspaceID, last - last%dayMillis, string(u.Code)}] += u.Count
 		}
 		if _, err := tx.exec(`INSERT INTO key_sources (key_id, address, code, user_agent, first_at, last_at, count)
 			SELECT $1, $2, $3, $4, $5, $6, $7 WHERE EXISTS (SELECT 1 FROM keys WHERE id = $1)
@@ -48,6 +64,50 @@ func (tx *Tx) AddUses(uses []verify.Use) error {
 			count = key_sources.count + excluded.count`,
 			u.KeyID, address, string(u.Code), u.UserAgent, first, last, u.Count); err != nil {
 			return wrap("add to sources", err)
+		}
+	}
+	// Last and in order: every node adds to these rows, and one that waits for
+	// another must not be waited for.
+	for _, w := range slices.SortedFunc(maps.Keys(sums), workspaceDay.compare) {
+		if _, err := tx.exec(`INSERT INTO workspace_usage (workspace_id, day, code, count) VALUES ($1, $2, $3, $4)
+			ON CONFLICT (workspace_id, day, code) DO UPDATE SET count = workspace_usage.count + excluded.count`,
+			w.workspace, w.day, w.code, sums[w]); err != nil {
+			return wrap("add to a workspace's usage", err)
+		}
+	}
+	return nil
+}
+
+const (
+	day       = 24 * time.Hour
+	dayMillis = int64(day / time.Millisecond)
+)
+
+// workspaceDay is what the uses of a workspace's keys are summed by.
+type workspaceDay struct {
+	workspace string
+	day       int64
+	code      string
+}
+
+func (w workspaceDay) compare(o workspaceDay) int {
+	return cmp.Or(cmp.Compare(w.workspace, o.workspace), cmp.Compare(w.day, o.day), cmp.Compare(w.code, o.code))
+}
+
+// forgetUses removes what was counted of a key.
+func (tx *Tx) forgetUses(keyID string) error {
+	for _, q := range []string{
+		`DELETE FROM key_use WHERE key_id = $1`,
+		`DELETE FROM key_sources WHERE key_id = $1`,
+		`DELETE FROM usage WHERE key_id = $1`,
+		`UPDATE workspace_usage AS w SET count = w.count - d.count FROM usage_sums d WHERE d.key_id = $1
+			AND d.days = 1 AND w.workspace_id = d.workspace_id AND w.day = d.at AND w.code = d.code`,
+		`DELETE FROM workspace_usage WHERE count <= 0 AND (workspace_id, day) IN
+			(SELECT workspace_id, at FROM usage_sums WHERE key_id = $1 AND days = 1)`,
+		`DELETE FROM usage_sums WHERE key_id = $1`,
+	} {
+		if _, err := tx.exec(q, keyID); err != nil {
+			return wrap("forget the uses of a key", err)
 		}
 	}
 	return nil
@@ -80,6 +140,11 @@ type UsageFilter struct {
 	CursorHour time.Time
 	CursorKey  string
 	Limit      int
+}
+
+// whole tells whether the filter's time is one of whole days.
+func (f UsageFilter) whole() bool {
+	return f.Since.Equal(f.Since.UTC().Truncate(day)) && f.Until.Equal(f.Until.UTC().Truncate(day))
 }
 
 // Usage lists buckets of one key and hour, newest hour first.
@@ -147,7 +212,12 @@ func (tx *Tx) UsageOverTime(s Scope, f UsageFilter, step time.Duration) ([]Usage
 		n    int64
 	}
 	args := []any{step.Milliseconds(), ws, all, f.WorkspaceID, millis(f.Since), millis(f.Until)}
-	inside := ` AND u.workspace_id = $4`
+	from, inside := `(SELECT workspace_id, key_id, hour AS at, code, count FROM usage) u`, ` AND u.workspace_id = $4`
+	if days := step%day == 0 && f.whole(); days && f.KeyID == "" {
+		from = `(SELECT workspace_id, day AS at, code, count FROM workspace_usage) u`
+	} else if days {
+		from = `(SELECT workspace_id, key_id, at, code, count FROM usage_sums WHERE days = 1) u`
+	}
 	if f.KeyID != "" {
 		args = append(args, f.KeyID)
 		// What is no column is not looked up: the key's own rows are, which are few.
@@ -157,8 +227,8 @@ func (tx *Tx) UsageOverTime(s Scope, f UsageFilter, step time.Duration) ([]Usage
 		var v row
 		err := r.Scan(&v.at, &v.code, &v.n)
 		return v, err
-	}, `SELECT u.hour - u.hour % $1 AS at, u.code, CAST(SUM(u.count) AS BIGINT) FROM usage u
-		WHERE (u.workspace_id = $2 OR $3 = 1) AND u.hour >= $5 AND u.hour < $6`+inside+`
+	}, `SELECT u.at - u.at % $1, u.code, CAST(SUM(u.count) AS BIGINT) FROM `+from+`
+		WHERE (u.workspace_id = $2 OR $3 = 1) AND u.at >= $5 AND u.at < $6`+inside+`
 		GROUP BY 1, u.code ORDER BY 1, u.code`, args...)
 	if err != nil {
 		return nil, err
@@ -197,16 +267,34 @@ func (tx *Tx) UsageByKey(s Scope, f UsageFilter, below int64) ([]KeyUsage, error
 		args = append(args, below, f.CursorKey)
 		after = ` HAVING SUM(u.count) < $7 OR (SUM(u.count) = $7 AND u.key_id > $8)`
 	}
+	// What is summed in whole, and what of a key.
+	from, of := `SELECT key_id, count FROM usage WHERE workspace_id = $3 AND hour >= $4 AND hour < $5`, `u.hour >= $4 AND u.hour < $5`
+	table := "usage"
+	if f.whole() {
+		table = "usage_sums"
+		// Ten days at once as far as they lie in the time, then the days at its ends.
+		ten := 10 * dayMillis
+		begin, end := (millis(f.Since)+ten-1)/ten*ten, millis(f.Until)/ten*ten
+		if begin >= end {
+			begin, end = millis(f.Until), millis(f.Until)
+		}
+		args = append(args, begin, end)
+		b, e := "$"+itoa(len(args)-1), "$"+itoa(len(args))
+		part := func(days, from, to string) string { return `days = ` + days + ` AND at >= ` + from + ` AND at < ` + to }
+		parts := []string{part("10", b, e), part("1", "$4", b), part("1", e, "$5")}
+		from = `SELECT key_id, count FROM usage_sums WHERE workspace_id = $3 AND ` +
+			strings.Join(parts, ` UNION ALL SELECT key_id, count FROM usage_sums WHERE workspace_id = $3 AND `)
+		of = `(` + strings.Join(parts, ` OR `) + `)`
+	}
 	rows, err := queryAll(tx, func(r scanner) (row, error) {
 		var v row
 		err := r.Scan(&v.key, &v.name, &v.code, &v.n)
 		return v, err
-	}, `SELECT u.key_id, k.name, u.code, CAST(SUM(u.count) AS BIGINT) FROM usage u JOIN (
-			SELECT u.key_id, SUM(u.count) AS total FROM usage u
-			WHERE (u.workspace_id = $1 OR $2 = 1) AND u.workspace_id = $3 AND u.hour >= $4 AND u.hour < $5
+	}, `SELECT u.key_id, k.name, u.code, CAST(SUM(u.count) AS BIGINT) FROM `+table+` u JOIN (
+			SELECT u.key_id, SUM(u.count) AS total FROM (`+from+`) u WHERE $1 = $3 OR $2 = 1
 			GROUP BY u.key_id`+after+` ORDER BY total DESC, u.key_id LIMIT $6
 		) page ON page.key_id = u.key_id JOIN keys k ON k.id = u.key_id
-		WHERE u.hour >= $4 AND u.hour < $5
+		WHERE `+of+`
 		GROUP BY page.total, u.key_id, k.name, u.code ORDER BY page.total DESC, u.key_id, u.code`, args...)
 	if err != nil {
 		return nil, err

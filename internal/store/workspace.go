@@ -82,6 +82,8 @@ func (tx *Tx) DeleteWorkspace(s Scope, id string) ([]string, error) {
 		`DELETE FROM key_use WHERE key_id IN (SELECT id FROM keys WHERE workspace_id = $1)`,
 		`DELETE FROM key_sources WHERE key_id IN (SELECT id FROM keys WHERE workspace_id = $1)`,
 		`DELETE FROM usage WHERE workspace_id = $1`,
+		`DELETE FROM usage_sums WHERE workspace_id = $1`,
+		`DELETE FROM workspace_usage WHERE workspace_id = $1`,
 		`DELETE FROM alert_mails WHERE alert_id IN (SELECT id FROM alerts WHERE workspace_id = $1)`,
 		`DELETE FROM alerts WHERE workspace_id = $1`,
 		`DELETE FROM auth_failures WHERE workspace_id = $1`,

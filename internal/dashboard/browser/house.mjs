@@ -110,8 +110,39 @@ export class House {
       }, rules);
       for (const v of violations) this.faults.push(`${name} (${new URL(page.url()).pathname}): ${v}`);
     }
-    const wide = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
-    if (wide > 1) this.faults.push(`${name}: the page is ${wide} px wider than the window`);
+    await this.fits(name, page);
+  }
+
+  // fits checks that a page does not scroll sideways, nor a list in it, and that
+  // no cell of a table covers what another holds.
+  async fits(name, page = this.page) {
+    const found = await page.evaluate(() => {
+      const wide = (e) => e.scrollWidth - e.clientWidth;
+      const faults = [];
+      if (wide(document.documentElement) > 1) faults.push(`the page is ${wide(document.documentElement)} px wider than the window`);
+      for (const table of document.querySelectorAll("table")) {
+        const list = table.classList.contains("stack");
+        if (list && wide(table.parentElement) > 1) faults.push(`the list ${table.caption?.textContent} is ${wide(table.parentElement)} px too wide`);
+        for (const row of [...table.rows].slice(0, 5)) {
+          const held = [...row.cells].map((cell) => {
+            const range = document.createRange();
+            range.selectNodeContents(cell);
+            const box = cell.getBoundingClientRect();
+            // What is folded away has a place all the same.
+            const { left, right, top, bottom } = cell.querySelector("details:not([open])") ? box : range.getBoundingClientRect();
+            return { cell, left, right, top, bottom, over: getComputedStyle(cell).position === "sticky" ? box : { left, right, top, bottom } };
+          }).filter((h) => h.right - h.left > 1);
+          for (const a of held) {
+            for (const b of held) {
+              const x = Math.min(a.over.right, b.right) - Math.max(a.over.left, b.left), y = Math.min(a.over.bottom, b.bottom) - Math.max(a.over.top, b.top);
+              if (a !== b && x > 2 && y > 2) faults.push(`“${a.cell.innerText}” covers “${b.cell.innerText}” in ${table.caption?.textContent}`);
+            }
+          }
+        }
+      }
+      return faults;
+    });
+    for (const fault of found) this.faults.push(`${name}, ${page.viewportSize().width} px: ${fault}`);
   }
 
   // shoot looks at a page and takes its picture in both themes and two widths,
@@ -127,6 +158,7 @@ export class House {
         await this.look(`${name} ${theme} ${kind}`, page);
         if (!given.screenshots) continue;
         mkdirSync(given.screenshots, { recursive: true });
+        await page.evaluate(() => scrollTo(0, 0));
         await page.screenshot({ path: `${given.screenshots}/${name}-${theme}-${kind}.png` });
       }
     }
@@ -188,6 +220,7 @@ export class House {
       await page.reload();
     }
     assert.ok(await used(), `the use of ${name} does not show`);
+    if (given.screenshots) assert.equal((await fetch(given.history)).status, 200);
   }
 
   verify(key, more = {}) {

@@ -74,6 +74,10 @@ await walk(async (house, page) => {
     const size = on.viewportSize();
     await on.emulateMedia({ colorScheme: "light" });
     await house.look(`${name}, light and wide`, on);
+    for (const width of [1024, 768]) {
+      await on.setViewportSize({ width, height: 800 });
+      await house.fits(name, on);
+    }
     await on.emulateMedia({ colorScheme: "dark" });
     await on.setViewportSize({ width: 360, height: 740 });
     await house.look(`${name}, dark and narrow`, on, ["color-contrast", "target-size", "link-in-text-block", "scrollable-region-focusable"]);
