@@ -236,7 +236,7 @@ func (n *Node) Leave(ctx context.Context) error {
 		return fmt.Errorf("cluster: %d replicas may still answer for up to %s", orphans, n.times.wait)
 	}
 	if noted && n.alone {
-		if _, err := n.store.Write(ctx, func(tx *store.Tx) error { return tx.SetSetting(childrenSetting, "0") }); err != nil {
+		if _, err := n.store.Write(ctx, func(tx *store.Tx) error { return tx.SetSetting(store.SettingReplicas, "0") }); err != nil {
 			return err
 		}
 	}

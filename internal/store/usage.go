@@ -12,7 +12,8 @@ import (
 // change, and touches a key's row only to have it looked at: when one that was
 // idle is used, or one that is over is tried. A use that began before an hour's
 // end counts for the hour of its last instant. Uses of keys that were deleted meanwhile
-// are dropped: nothing would ever remove what was kept of them.
+// are dropped: nothing would ever remove what was kept of them. Whose a key is
+// says its row, and not who has counted: that may be a replica.
 func (tx *Tx) AddUses(uses []verify.Use) error {
 	for _, u := range uses {
 		address := ""
@@ -33,9 +34,9 @@ func (tx *Tx) AddUses(uses []verify.Use) error {
 			return err
 		}
 		if _, err := tx.exec(`INSERT INTO usage (key_id, hour, code, workspace_id, count)
-			SELECT $1, $2, $3, $4, $5 WHERE EXISTS (SELECT 1 FROM keys WHERE id = $1)
+			SELECT id, $2, $3, workspace_id, $4 FROM keys WHERE id = $1
 			ON CONFLICT (key_id, hour, code) DO UPDATE SET count = usage.count + excluded.count`,
-			u.KeyID, millis(u.Last.UTC().Truncate(time.Hour)), string(u.Code), u.WorkspaceID, u.Count); err != nil {
+			u.KeyID, millis(u.Last.UTC().Truncate(time.Hour)), string(u.Code), u.Count); err != nil {
 			return wrap("add to usage", err)
 		}
 		if _, err := tx.exec(`INSERT INTO key_sources (key_id, address, code, user_agent, first_at, last_at, count)
