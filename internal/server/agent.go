@@ -28,8 +28,8 @@ type AgentConfig struct {
 	Open    bool     // verify needs no key on Listen either
 	// InsecureHTTP lets servers on other machines be reached without TLS.
 	InsecureHTTP bool
-	Trusted []string // proxies whose forwarding headers count, addresses or CIDR ranges
-	Log     *slog.Logger
+	Trusted      []string // proxies whose forwarding headers count, addresses or CIDR ranges
+	Log          *slog.Logger
 }
 
 // Agent answers verify and forward-auth beside a program, from a replica.
