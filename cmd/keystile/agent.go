@@ -13,6 +13,7 @@ type agentCmd struct {
 	Listen       string   `help:"Address and port to listen on; ${default} without it." default:"127.0.0.1:8181" env:"KEYSTILE_AGENT_LISTEN" placeholder:"ADDR"`
 	Socket       string   `help:"Listen on a unix socket as well, where verify needs no key of the caller's." env:"KEYSTILE_AGENT_SOCKET" placeholder:"PATH"`
 	Open         bool     `help:"Let verify be asked without a key on --listen too: whoever reaches the address may check keys." env:"KEYSTILE_AGENT_OPEN"`
+	InsecureHTTP bool     `help:"Let servers on other machines be reached by http:// without TLS: whoever is on the way has the agent's key, and can make any key good." name:"insecure-http" env:"KEYSTILE_AGENT_INSECURE_HTTP"`
 	TrustedProxy []string `help:"Address or CIDR range of a proxy whose X-Forwarded-For counts; may be repeated." env:"KEYSTILE_TRUSTED_PROXY" placeholder:"CIDR"`
 	LogFormat    string   `help:"Form of the log on standard error: ${enum}; ${default} without it." enum:"text,json" default:"text" env:"KEYSTILE_LOG_FORMAT" placeholder:"FORM"`
 	LogLevel     string   `help:"What to log: debug, info, warn or error; ${default} without it." default:"info" env:"KEYSTILE_LOG_LEVEL" placeholder:"LEVEL"`
@@ -37,7 +38,7 @@ func (c *agentCmd) Run(ctx context.Context, a *app) error {
 		return usage(errors.New("the agent needs a key: set KEYSTILE_KEY to one with the role replica, such as keystile admin key --role replica prints"))
 	}
 	agent, err := server.OpenAgent(ctx, server.AgentConfig{
-		Servers: c.URL, Key: key, Listen: c.Listen, Socket: c.Socket, Open: c.Open, Trusted: c.TrustedProxy, Log: log,
+		Servers: c.URL, Key: key, Listen: c.Listen, Socket: c.Socket, Open: c.Open, InsecureHTTP: c.InsecureHTTP, Trusted: c.TrustedProxy, Log: log,
 	})
 	if err != nil {
 		if ctx.Err() != nil {

@@ -36,7 +36,8 @@ func TestUsesOfAHostileReplica(t *testing.T) {
 	now := time.Now().UTC()
 	use := map[string]any{"KeyID": made.Key.ID, "Code": "valid", "Count": 1, "First": now, "Last": now, "Address": ""}
 	var uses []any
-	for _, ws := range []string{"a\x00b", "", "ws_", s.Workspace + "\x00"} {
+	foreign := s.NewWorkspace("Foreign", "").ID // whose usage the key's must not become
+	for _, ws := range []string{"a\x00b", "", "ws_", s.Workspace + "\x00", foreign} {
 		one := map[string]any{"WorkspaceID": ws}
 		for name, value := range use {
 			one[name] = value
@@ -59,10 +60,19 @@ func TestUsesOfAHostileReplica(t *testing.T) {
 			t.Fatal(err)
 		}
 		if shown.LastUse != nil {
-			return
+			break
 		}
 		if time.Now().After(end) {
 			t.Fatal("the use of a key is not written")
+		}
+	}
+	for _, where := range []struct {
+		workspace string
+		used      bool
+	}{{s.Workspace, true}, {foreign, false}} {
+		got := want[keystile.Usage](t, call(t, s, s.OperatorKey, "GET", "/v1/workspaces/"+where.workspace+"/usage", nil), 200)
+		if used := len(got.Buckets) > 0; used != where.used {
+			t.Errorf("usage of %s: %+v", where.workspace, got.Buckets)
 		}
 	}
 }

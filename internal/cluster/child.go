@@ -129,7 +129,7 @@ func (n *Node) haveChildren() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), n.times.stepLimit)
 	defer cancel()
-	if _, err := n.store.Write(ctx, func(tx *store.Tx) error { return tx.SetSetting(childrenSetting, "1") }); err != nil {
+	if _, err := n.store.Write(ctx, func(tx *store.Tx) error { return tx.SetSetting(store.SettingReplicas, "1") }); err != nil {
 		return err
 	}
 	n.mu.Lock()
@@ -137,8 +137,6 @@ func (n *Node) haveChildren() error {
 	n.mu.Unlock()
 	return nil
 }
-
-const childrenSetting = "replicas_attached"
 
 // orphans makes narrowing changes wait until the leases of children that a
 // killed predecessor had are over.
@@ -159,7 +157,7 @@ func hadChildren(ctx context.Context, s *store.Store) (had bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, protocol().stepLimit)
 	defer cancel()
 	err = s.Follow(ctx, func(tx *store.Tx) error {
-		value, err := tx.Setting(childrenSetting)
+		value, err := tx.Setting(store.SettingReplicas)
 		had = value == "1"
 		if errors.Is(err, store.ErrNotFound) {
 			return nil

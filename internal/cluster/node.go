@@ -238,7 +238,7 @@ func (n *Node) Leave(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, n.times.stepLimit)
 	defer cancel()
 	if noted && n.alone {
-		if _, err := n.store.Write(ctx, func(tx *store.Tx) error { return tx.SetSetting(childrenSetting, "0") }); err != nil {
+		if _, err := n.store.Write(ctx, func(tx *store.Tx) error { return tx.SetSetting(store.SettingReplicas, "0") }); err != nil {
 			return err
 		}
 	}

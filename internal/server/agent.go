@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
+	"strings"
 	"time"
 
 	"github.com/keystile/keystile"
@@ -24,8 +26,10 @@ type AgentConfig struct {
 	Listen  string   // address and port; "" for none
 	Socket  string   // path of a unix socket on which verify needs no key; "" for none
 	Open    bool     // verify needs no key on Listen either
-	Trusted []string // proxies whose forwarding headers count, addresses or CIDR ranges
-	Log     *slog.Logger
+	// InsecureHTTP lets servers on other machines be reached without TLS.
+	InsecureHTTP bool
+	Trusted      []string // proxies whose forwarding headers count, addresses or CIDR ranges
+	Log          *slog.Logger
 }
 
 // Agent answers verify and forward-auth beside a program, from a replica.
@@ -39,6 +43,9 @@ type Agent struct {
 func OpenAgent(ctx context.Context, c AgentConfig) (_ *Agent, err error) {
 	trusted, err := parseTrusted(c.Trusted)
 	if err != nil {
+		return nil, err
+	}
+	if err := c.checkServers(); err != nil {
 		return nil, err
 	}
 	if c.Listen == "" && c.Socket == "" {
@@ -79,6 +86,23 @@ func OpenAgent(ctx context.Context, c AgentConfig) (_ *Agent, err error) {
 		l.http.Handler, l.http.ErrorLog = routes, quietLog(c.Log)
 	}
 	return a, nil
+}
+
+// checkServers refuses servers on other machines without TLS: whoever is on the
+// way would have the agent's key, with which every key's digest can be had, and
+// could tell the agent that any key is good.
+func (c *AgentConfig) checkServers() error {
+	for _, s := range c.Servers {
+		u, err := url.Parse(strings.TrimSpace(s))
+		if err != nil || u.Scheme != "http" || c.InsecureHTTP {
+			continue // what is no URL is refused when it is attached to
+		}
+		if ip := net.ParseIP(u.Hostname()); u.Hostname() != "localhost" && (ip == nil || !ip.IsLoopback()) {
+			return fmt.Errorf("%s is on another machine and without TLS: whoever is on the way could read the agent's key, and tell the agent that any key is good; "+
+				"give its https:// URL, or allow it with --insecure-http where the network itself is sealed", u.Redacted())
+		}
+	}
+	return nil
 }
 
 // routes are those of a server that need its index and nothing else.

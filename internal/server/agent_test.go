@@ -1,6 +1,8 @@
 package server_test
 
 import (
+	"context"
+	"log/slog"
 	"net/http"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/keystile/keystile"
 	"github.com/keystile/keystile/internal/pgtest"
+	"github.com/keystile/keystile/internal/server"
 )
 
 // attach starts an agent on servers and waits until it answers. Who asks it
@@ -330,6 +333,61 @@ func metricsOf(t testing.TB, s *process, key string) string {
 		return ""
 	}
 	return string(r.body)
+}
+
+// TestAgentOutlivesARestore: a server is killed, and a backup restored that was
+// made before any replica was there. The next server knows nothing of the agent
+// that still answers, and a revoke waits for it all the same.
+func TestAgentOutlivesARestore(t *testing.T) {
+	t.Parallel()
+	flags := []string{"--data", t.TempDir()}
+	s := serve(t, flags)
+	operator := s.admin("key")
+	made := want[keystile.CreatedKey](t, call(t, "POST", s.url+"/v1/workspaces/"+s.tenant(operator)+"/keys", bearer(operator), `{"name": "Key"}`), http.StatusCreated)
+	key := s.admin("key", "--role", "replica")
+	backup := filepath.Join(t.TempDir(), "backup.db")
+	succeed(t, append([]string{"backup", backup}, flags...)...)
+	network, through := pgtest.NewLink(t, s.url)
+	agent := attach(t, key, nil, &process{url: through})
+	accepts := func() bool {
+		r, err := tryCall(httpClient, "GET", agent.url+"/v1/forward-auth", bearer(made.Secret), nil)
+		return err == nil && r.status == http.StatusOK
+	}
+	eventually(t, "the agent knows the key", accepts)
+	network.Set(pgtest.Cut)
+	s.kill()
+	succeed(t, append([]string{"restore", "--yes", backup}, flags...)...)
+	again := serve(t, flags)
+	want[keystile.Key](t, call(t, "POST", again.url+"/v1/keys/"+made.Key.ID+"/revoke", bearer(operator), nil), http.StatusOK)
+	if accepts() {
+		t.Error("P1: after a restore an agent accepts a key whose revoke has returned")
+	}
+}
+
+// TestAgentWantsTLS: an agent attaches to nothing on another machine without TLS.
+func TestAgentWantsTLS(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		url     string
+		refused bool
+	}{{"http://192.0.2.1:8080", true}, {"http://keys.example.invalid", true}, {"http://127.0.0.1:1", false}, {"http://localhost:1", false}} {
+		_, err := server.OpenAgent(canceled(t), server.AgentConfig{Servers: []string{c.url}, Key: "key", Listen: "127.0.0.1:0", Log: slog.New(slog.DiscardHandler)})
+		if err == nil || strings.Contains(err.Error(), "--insecure-http") != c.refused {
+			t.Errorf("%s: %v", c.url, err)
+		}
+	}
+	_, err := server.OpenAgent(canceled(t), server.AgentConfig{
+		Servers: []string{"http://192.0.2.1:8080"}, Key: "key", Listen: "127.0.0.1:0", Log: slog.New(slog.DiscardHandler), InsecureHTTP: true,
+	})
+	if err == nil || strings.Contains(err.Error(), "--insecure-http") {
+		t.Errorf("allowed: %v", err)
+	}
+}
+
+func canceled(t *testing.T) context.Context {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	return ctx
 }
 
 // TestManyAgents: each of them is waited for.

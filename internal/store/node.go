@@ -32,6 +32,10 @@ type Node struct {
 	MasterKeys []string
 }
 
+// SettingReplicas names the setting that tells, on SQLite, whether a server has
+// had replicas and did not end in order: 1 or 0.
+const SettingReplicas = "replicas_attached"
+
 // noMasterKey is how a row says that a node holds none.
 const noMasterKey = "none"
 

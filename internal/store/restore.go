@@ -222,6 +222,11 @@ func (r *Restored) rewrite(ctx context.Context, db *sql.DB, former string, entry
 		AND NOT EXISTS (SELECT 1 FROM webhook_secrets WHERE master_key <> '')`, SettingMasterKey); err != nil {
 		return err
 	}
+	// The server that was killed before this may have had replicas, which the
+	// backup knows nothing of: the next one waits for their leases.
+	if err := tx.SetSetting(SettingReplicas, "1"); err != nil {
+		return err
+	}
 	entry.After = map[string]any{"backup": r.Backup.CreatedAt.Format(time.RFC3339), "carried_over": r.Carried}
 	if err := tx.InsertAudit(entry); err != nil {
 		return err

@@ -202,20 +202,39 @@ type preparer interface {
 	PrepareContext(ctx context.Context, query string) (*sql.Stmt, error)
 }
 
-func (p *prepared) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
-	s, ok := p.statements[query]
+// statement returns nil where nothing can be kept.
+func (p *prepared) statement(ctx context.Context, query string) (*sql.Stmt, error) {
+	if s, ok := p.statements[query]; ok {
+		return s, nil
+	}
+	of, ok := p.querier.(preparer)
 	if !ok {
-		of, ok := p.querier.(preparer)
-		if !ok {
-			return p.querier.ExecContext(ctx, query, args...)
-		}
-		var err error
-		if s, err = of.PrepareContext(ctx, query); err != nil {
-			return nil, err
-		}
+		return nil, nil //nolint:nilnil // see above
+	}
+	s, err := of.PrepareContext(ctx, query)
+	if err == nil {
 		p.statements[query] = s
 	}
+	return s, err
+}
+
+func (p *prepared) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	s, err := p.statement(ctx, query)
+	switch {
+	case err != nil:
+		return nil, err
+	case s == nil:
+		return p.querier.ExecContext(ctx, query, args...)
+	}
 	return s.ExecContext(ctx, args...)
+}
+
+func (p *prepared) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
+	s, err := p.statement(ctx, query)
+	if err != nil || s == nil {
+		return p.querier.QueryRowContext(ctx, query, args...) // which fails in the same way
+	}
+	return s.QueryRowContext(ctx, args...)
 }
 
 func (p *prepared) close() {

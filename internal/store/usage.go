@@ -2,6 +2,7 @@ package store
 
 import (
 	"cmp"
+	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -16,7 +17,8 @@ import (
 // change, and touches a key's row only to have it looked at: when one that was
 // idle is used, or one that is over is tried. A use that began before an hour's
 // end counts for the hour of its last instant. Uses of keys that were deleted meanwhile
-// are dropped: nothing would ever remove what was kept of them.
+// are dropped: nothing would ever remove what was kept of them. Whose a key is
+// says its row, and not who has counted: that may be a replica.
 func (tx *Tx) AddUses(uses []verify.Use) error {
 	defer tx.repeating()()
 	sums := map[workspaceDay]int64{}
@@ -38,25 +40,25 @@ func (tx *Tx) AddUses(uses []verify.Use) error {
 		if err := tx.lookAtUsed(u); err != nil {
 			return err
 		}
-		added, err := tx.exec(`INSERT INTO usage (key_id, hour, code, workspace_id, count)
-			SELECT $1, $2, $3, $4, $5 WHERE EXISTS (SELECT 1 FROM keys WHERE id = $1)
-			ON CONFLICT (key_id, hour, code) DO UPDATE SET count = usage.count + excluded.count`,
-			u.KeyID, millis(u.Last.UTC().Truncate(time.Hour)), string(u.Code), u.WorkspaceID, u.Count)
-		if err != nil {
+		workspace, err := queryOne(tx, scanString, `INSERT INTO usage (key_id, hour, code, workspace_id, count)
+			SELECT id, $2, $3, workspace_id, $4 FROM keys WHERE id = $1
+			ON CONFLICT (key_id, hour, code) DO UPDATE SET count = usage.count + excluded.count RETURNING workspace_id`,
+			u.KeyID, millis(u.Last.UTC().Truncate(time.Hour)), string(u.Code), u.Count)
+		if errors.Is(err, ErrNotFound) {
+			continue
+		} else if err != nil {
 			return wrap("add to usage", err)
 		}
-		if added > 0 {
-			for _, days := range []int64{1, 10} {
-				if _, err := tx.exec(`INSERT INTO usage_sums (key_id, days, at, code, workspace_id, count) VALUES ($1, $2, $3, $4, $5, $6)
-					ON CONFLICT (key_id, days, at, code) DO UPDATE SET count = usage_sums.count + excluded.count`,
-					u.KeyID, days, last-last%(days*dayMillis), string(u.Code), u.WorkspaceID, u.Count); err != nil {
-					return wrap("add to the sums of usage", err)
-				}
+		for _, days := range []int64{1, 10} {
+			if _, err := tx.exec(`INSERT INTO usage_sums (key_id, days, at, code, workspace_id, count) VALUES ($1, $2, $3, $4, $5, $6)
+				ON CONFLICT (key_id, days, at, code) DO UPDATE SET count = usage_sums.count + excluded.count`,
+				u.KeyID, days, last-last%(days*dayMillis), string(u.Code), workspace, u.Count); err != nil {
+				return wrap("add to the sums of usage", err)
 			}
-			sums[workspaceDay{u.WorkspaceID, last - last%dayMillis, string(u.Code)}] += u.Count
 		}
+		sums[workspaceDay{workspace, last - last%dayMillis, string(u.Code)}] += u.Count
 		if _, err := tx.exec(`INSERT INTO key_sources (key_id, address, code, user_agent, first_at, last_at, count)
-			SELECT $1, $2, $3, $4, $5, $6, $7 WHERE EXISTS (SELECT 1 FROM keys WHERE id = $1)
+			VALUES ($1, $2, $3, $4, $5, $6, $7)
 			ON CONFLICT (key_id, address, code) DO UPDATE SET
 			first_at = CASE WHEN excluded.first_at < key_sources.first_at THEN excluded.first_at ELSE key_sources.first_at END,
 			last_at = CASE WHEN excluded.last_at > key_sources.last_at THEN excluded.last_at ELSE key_sources.last_at END,
