@@ -15,6 +15,11 @@ const (
 	AlertKeyStillUsed   AlertType = "key.still_used"   // replaced, near its end, and still in use
 	AlertKeyStillTried  AlertType = "key.still_tried"  // revoked or expired, and somebody goes on trying it
 	AlertAuthFailures   AlertType = "auth.failures"    // far more refused keys than usual
+
+	AlertSecretExposed     AlertType = "webhook_secret.exposed"      // as with keys
+	AlertSecretExpiring    AlertType = "webhook_secret.expiring"     // as with keys
+	AlertSecretExpired     AlertType = "webhook_secret.expired"      // as with keys
+	AlertSecretRotationDue AlertType = "webhook_secret.rotation_due" // as with keys
 )
 
 // EventAuthFailuresEnded is the type of the event that tells of the end of
@@ -24,8 +29,9 @@ const EventAuthFailuresEnded = "auth.failures_ended"
 // AlertTypes returns all types of alerts, the most urgent first.
 func AlertTypes() []AlertType {
 	return []AlertType{
-		AlertKeyExposed, AlertAuthFailures, AlertKeyStillUsed, AlertKeyStillTried,
-		AlertKeyExpired, AlertKeyExpiring, AlertKeyRotationDue, AlertKeyIdle,
+		AlertKeyExposed, AlertSecretExposed, AlertAuthFailures, AlertKeyStillUsed, AlertKeyStillTried,
+		AlertKeyExpired, AlertSecretExpired, AlertKeyExpiring, AlertSecretExpiring,
+		AlertKeyRotationDue, AlertSecretRotationDue, AlertKeyIdle,
 	}
 }
 
@@ -34,14 +40,17 @@ func AlertTypes() []AlertType {
 type Alert struct {
 	ID          string     `json:"id" example:"al_0ktv3m2a8s0c5f9b1d7e6g4h2j"`
 	WorkspaceID string     `json:"workspace_id"`
-	Type        AlertType  `json:"type" enum:"key.exposed,key.expiring,key.expired,key.rotation_due,key.idle,key.still_used,key.still_tried,auth.failures"`
-	Stage       string     `json:"stage,omitempty" doc:"How far it has come: of key.expiring the time left, such as 7d; of key.rotation_due due or overdue" example:"7d"`
+	Type        AlertType  `json:"type" enum:"key.exposed,key.expiring,key.expired,key.rotation_due,key.idle,key.still_used,key.still_tried,auth.failures,webhook_secret.exposed,webhook_secret.expiring,webhook_secret.expired,webhook_secret.rotation_due"`
+	Stage       string     `json:"stage,omitempty" doc:"How far it has come: of key.expiring and webhook_secret.expiring the time left, such as 7d; of key.rotation_due and webhook_secret.rotation_due due or overdue" example:"7d"`
 	State       string     `json:"state" enum:"open,closed"`
 	OpenedAt    time.Time  `json:"opened_at"`
 	UpdatedAt   time.Time  `json:"updated_at"`
 	ClosedAt    *time.Time `json:"closed_at,omitempty"`
 	KeyID       string     `json:"key_id,omitempty" doc:"Absent when it is about no single key"`
 	KeyName     string     `json:"key_name,omitempty" doc:"The key's name when the alert opened"`
+
+	WebhookSecretID    string `json:"webhook_secret_id,omitempty" doc:"Absent when it is about no webhook secret"`
+	WebhookSecretLabel string `json:"webhook_secret_label,omitempty" doc:"The webhook secret's label when the alert opened"`
 
 	AlertFacts
 
@@ -51,7 +60,7 @@ type Alert struct {
 
 // AlertFacts are what is known about an alert's cause.
 type AlertFacts struct {
-	DueAt    *time.Time   `json:"due_at,omitempty" doc:"The key's end, when its rotation is recommended, or its last use, by the type"`
+	DueAt    *time.Time   `json:"due_at,omitempty" doc:"The end, when a rotation is recommended, or the last use, by the type"`
 	Sources  []KeySource  `json:"sources,omitempty" doc:"Who still uses or tries the key, latest first; at most 10"`
 	Failures *AuthFailure `json:"failures,omitempty" doc:"With auth.failures"`
 }

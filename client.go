@@ -46,6 +46,7 @@ type Client struct {
 	// authorize adds the key. It is a function because nothing that prints or
 	// dumps a value can look into one.
 	authorize func(http.Header)
+	unreached func([]Unreached)
 }
 
 // A ClientOption changes how [NewClient] makes a client.
@@ -60,6 +61,14 @@ func WithHTTPClient(h *http.Client) ClientOption {
 			c.http = h
 		}
 	}
+}
+
+// WithUnreached has f called for each change that some servers have not heard
+// of, since they have lost the database and were set to go on without it. The
+// change is made, and each of them may act on what was before until the time
+// that it is named with. F may be called by several goroutines at once.
+func WithUnreached(f func([]Unreached)) ClientOption {
+	return func(c *Client) { c.unreached = f }
 }
 
 // NewClient returns a client of the server at the URL, which authenticates

@@ -94,6 +94,7 @@ func (c *Client) do(ctx context.Context, call call, out any) (replayed bool, err
 			err = answer.decode(out)
 		}
 		if err == nil {
+			c.tellUnreached(answer)
 			return answer.replayed, nil
 		}
 		wait, again := call.again(ctx, err, answer, try)
@@ -114,6 +115,7 @@ type answer struct {
 	media      string // Content-Type without parameters
 	retryAfter string
 	replayed   bool
+	unreached  string
 	body       []byte
 	from       string // who was asked, for errors
 	location   string // of a redirect
@@ -155,10 +157,22 @@ func (c *Client) send(ctx context.Context, call call, header http.Header, body [
 		media:      media,
 		retryAfter: response.Header.Get("Retry-After"),
 		replayed:   response.Header.Get("Idempotency-Replayed") == "true",
+		unreached:  response.Header.Get(UnreachedHeader),
 		body:       text,
 		from:       c.base,
 		location:   response.Header.Get("Location"),
 	}, nil
+}
+
+// tellUnreached hands on which servers a change has not reached. That there are
+// some counts, even where nothing can be read of them.
+func (c *Client) tellUnreached(a *answer) {
+	if c.unreached == nil || a.unreached == "" {
+		return
+	}
+	var list []Unreached
+	_ = json.Unmarshal([]byte(a.unreached), &list) // what can't be read is an empty list
+	c.unreached(list)
 }
 
 // decode reads the answer into out, or returns the error that it carries.

@@ -71,14 +71,14 @@ func (c *Client) ResumeEndpoint(ctx context.Context, id string) (Endpoint, error
 	return fetch[Endpoint](ctx, c, call{method: http.MethodPost, path: object("/v1/endpoints/%s/resume", id), repeatable: true})
 }
 
-// TestEndpoint sends a test delivery and tells what became of it, after 20
+// TestEndpoint sends a test delivery and tells what became of it, after 10
 // seconds at most. That nothing was delivered is no error.
 func (c *Client) TestEndpoint(ctx context.Context, id string, t TestDelivery) (TestResult, error) {
 	return fetch[TestResult](ctx, c, call{method: http.MethodPost, path: object("/v1/endpoints/%s/test", id), body: t})
 }
 
 // TestWebhookSecret sends a test that is signed with one of the workspace's own
-// webhook secrets alone, and tells what became of it, after 20 seconds at most.
+// webhook secrets alone, and tells what became of it, after 10 seconds at most.
 func (c *Client) TestWebhookSecret(ctx context.Context, id string, t TestWebhook) (TestResult, error) {
 	return fetch[TestResult](ctx, c, call{method: http.MethodPost, path: object("/v1/webhook-secrets/%s/test", id), body: t})
 }

@@ -177,6 +177,12 @@ func (c *Client) Alerts(ctx context.Context, workspaceID string, o ListAlerts) (
 	return fetch[List[Alert]](ctx, c, get(object("/v1/workspaces/%s/alerts", workspaceID), q))
 }
 
+// SeeAlert notes that somebody has seen an alert, and returns it. It stays open
+// until its cause is gone, and counts as unseen again at its next stage.
+func (c *Client) SeeAlert(ctx context.Context, id string) (Alert, error) {
+	return fetch[Alert](ctx, c, call{method: http.MethodPost, path: object("/v1/alerts/%s/seen", id), repeatable: true})
+}
+
 // Plans returns which plan and which role allows what.
 func (c *Client) Plans(ctx context.Context) (PlanMatrix, error) {
 	return fetch[PlanMatrix](ctx, c, get("/v1/plans", nil))

@@ -27,7 +27,7 @@ func CredentialFrom(h http.Header, accept []string) (secret string, problem *Err
 	}
 	var header, value string
 	for _, name := range accept {
-		for _, line := range h[http.CanonicalHeaderKey(name)] {
+		for _, line := range h[canonical(name)] {
 			line = strings.Trim(line, " \t")
 			if line == "" {
 				continue
@@ -50,6 +50,18 @@ func CredentialFrom(h http.Header, accept []string) (secret string, problem *Err
 		secret, problem = "", NewError(CodeMalformed, "What was sent is far longer than any key.")
 	}
 	return secret, problem
+}
+
+// canonical is the form of a header's name in an http.Header. The two names
+// that there nearly always are cost nothing.
+func canonical(name string) string {
+	switch name {
+	case "Authorization":
+		return name
+	case "X-API-Key":
+		return "X-Api-Key"
+	}
+	return http.CanonicalHeaderKey(name)
 }
 
 // bearer reads the value of an Authorization header.
@@ -171,7 +183,7 @@ func KeyInQuery(rawQuery string) *Error {
 		}
 		name, value, _ := strings.Cut(pair, "=")
 		value = strings.TrimSpace(unescape(value))
-		if isAnyKey(value) || isAnyKey(name) || isCredentialName(unescape(name)) && isKeyForm(value) {
+		if isAnyKey(value) || isAnyKey(name) || isKeyForm(value) && isCredentialName(unescape(name)) {
 			return NewError(CodeKeyInQuery, "")
 		}
 	}

@@ -25,6 +25,7 @@ type Endpoint struct {
 	Status       EndpointStatus `json:"status" enum:"active,paused,disabled"`
 	StatusReason string         `json:"status_reason,omitempty" doc:"Why it is not active"`
 	FailingSince *time.Time     `json:"failing_since,omitempty" doc:"Since when no attempt has succeeded; absent while they do"`
+	LastFailure  *Attempt       `json:"last_failure,omitempty" doc:"The latest attempt that failed, without the answer's body; absent while attempts succeed"`
 	AllowRanges  []string       `json:"allow_ranges,omitempty" doc:"Addresses of the operator's network that the operator lets it reach"`
 	CreatedAt    time.Time      `json:"created_at"`
 	CreatedBy    Party          `json:"created_by"`
@@ -107,6 +108,8 @@ type Delivery struct {
 	EventAt     time.Time      `json:"event_at"`
 	Status      DeliveryStatus `json:"status" enum:"pending,delivered,failed"`
 	Attempts    int            `json:"attempts" doc:"How often it was tried"`
+	LastStatus  int            `json:"last_status,omitempty" doc:"In lists: HTTP status of the latest answer; absent when there was none"`
+	LastMS      int64          `json:"last_duration_ms,omitempty" doc:"In lists: how long the latest attempt took, in milliseconds"`
 	NextAt      *time.Time     `json:"next_at,omitempty" doc:"When it is tried next, if the endpoint is active"`
 	CreatedAt   time.Time      `json:"created_at"`
 	UpdatedAt   time.Time      `json:"updated_at"`
@@ -126,6 +129,6 @@ type Attempt struct {
 	DurationMS int64     `json:"duration_ms" doc:"Until the answer was read, in milliseconds"`
 	Status     int       `json:"status,omitempty" doc:"HTTP status of the answer; absent when there was none"`
 	Address    string    `json:"address,omitempty" doc:"The address and port that was dialled"`
-	Error      string    `json:"error,omitempty" doc:"Why there was no answer, or not the whole one"`
+	Error      string    `json:"error,omitempty" doc:"In words, why it was not accepted, or why there was no whole answer"`
 	Body       string    `json:"body,omitempty" doc:"The beginning of the answer, 4 KiB at most"`
 }

@@ -88,6 +88,9 @@ func EventTypes() []EventType {
 		{"webhook_secret.rolled_back", "A webhook secret got its former end back when its replacement was revoked", secrets, "webhook_secret"},
 		{"webhook_secret.revoked", "A webhook secret was revoked", secrets, "webhook_secret"},
 		{"webhook_secret.expired", "A webhook secret reached its end", secrets, "webhook_secret"},
+		{string(AlertSecretExposed), "A webhook secret was revoked because others may have it", secrets, "alert"},
+		{string(AlertSecretExpiring), "The end of a webhook secret comes near; once for each stage, such as 30d, 7d and 1d before", secrets, "alert"},
+		{string(AlertSecretRotationDue), "A webhook secret comes near the age that the profile recommends, and again when it is past", secrets, "alert"},
 		{"webhook_secret.deleted", "A webhook secret was deleted, by someone or by retention", secrets, "webhook_secret"},
 		{EventWebhookSecretTest, "Someone asked for a test delivery signed with a webhook secret", secrets, "webhook_secret"},
 

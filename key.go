@@ -59,6 +59,9 @@ type Key struct {
 	ReviewedBy   *Party     `json:"reviewed_by,omitempty"`
 	ReviewDue    *time.Time `json:"review_due_at,omitempty"`
 	Imported     bool       `json:"imported,omitempty" doc:"Its hash was imported; Keystile never saw the secret"`
+	// Unreached are servers that a change of it has not reached, in the answer
+	// of that change and nowhere else.
+	Unreached []Unreached `json:"unreached,omitempty" doc:"In the answer of a change: servers that have lost the database and may act on what was before until the time given"`
 }
 
 // Party is who did something: a key, a person, the operator at the command
@@ -113,6 +116,8 @@ type CreatedKey struct {
 	Replaces string `json:"replaces,omitempty" doc:"Key ID of the rotated key"`
 	// Pending is true when some node may not know the key for a moment yet.
 	Pending bool `json:"pending,omitempty" doc:"Some server may need a moment more before it accepts the key"`
+	// Unreached is that of [Key], when a rotation has ended a key.
+	Unreached []Unreached `json:"unreached,omitempty" doc:"Servers that have lost the database and may go on accepting the rotated key until the time given"`
 }
 
 // RotateKey says how to replace a key.

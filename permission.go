@@ -81,13 +81,14 @@ func covers(pattern, want string) bool {
 	if want == "" || pattern == "" {
 		return false
 	}
-	if pattern == want {
-		return true
-	}
-	if pattern == "*" {
+	branch := pattern[:len(pattern)-1]
+	switch {
+	case pattern[len(branch)] != '*':
+		return pattern == want
+	case branch == "":
 		return !isManaging(want)
+	case branch[len(branch)-1] == '.': // which it keeps, so that "inventory.*" does not match "inventoryx"
+		return len(want) > len(branch) && want[:len(branch)] == branch
 	}
-	branch, ok := strings.CutSuffix(pattern, "*")
-	// The branch keeps its dot, so that "inventory.*" does not match "inventoryx".
-	return ok && strings.HasSuffix(branch, ".") && len(want) > len(branch) && strings.HasPrefix(want, branch)
+	return pattern == want
 }

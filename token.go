@@ -7,7 +7,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"math/bits"
 	"slices"
 	"strings"
@@ -40,6 +39,8 @@ const (
 type Format struct {
 	head    string // the prefix and its underscore
 	markers []string
+	heads   []head // without a marker, and with each
+	sums    *sums
 }
 
 // NewFormat returns the format of the keys that begin with prefix, an
@@ -75,6 +76,11 @@ func NewFormat(prefix string, markers ...string) (Format, error) {
 				prefix, m, MaxTokenLen, over)
 		}
 		f.markers = append(f.markers, m)
+	}
+	f.sums = newSums()
+	f.heads = append(f.heads, newHead(f.head))
+	for _, m := range f.markers {
+		f.heads = append(f.heads, newHead(f.head+m+"_"))
 	}
 	return f, nil
 }
@@ -127,8 +133,12 @@ func (f Format) encode(marker string, random [randomSize]byte) string {
 // from the text alone, so they tell nothing about which keys exist. Check
 // allocates nothing and takes time in proportion to the text at most.
 func (f Format) Check(token string) (Hint, bool) {
-	if _, ok := f.parse(token); ok {
+	_, ok, shaped := f.read(token)
+	switch {
+	case ok:
 		return "", true
+	case shaped: // what hint would say, without looking for it
+		return HintChecksum, false
 	}
 	return f.hint(token), false
 }
@@ -205,37 +215,32 @@ func (f Format) Find(text []byte) [][2]int {
 
 // parse tells whether token is well formed, and where its random digits begin.
 func (f Format) parse(token string) (body int, ok bool) {
-	body = len(token) - bodyLen
-	if f.head == "" || body < len(f.head) || !strings.HasPrefix(token, f.head) {
-		return 0, false
-	}
-	if marker := token[len(f.head):body]; marker != "" {
-		name, ok := strings.CutSuffix(marker, "_")
-		if !ok || !slices.Contains(f.markers, name) {
-			return 0, false
-		}
-	}
-	random, sum := token[body:body+randomLen], token[body+randomLen:]
-	// Without the bound, texts would pass that stand for no 24 bytes.
-	if !isAlphanumeric(random) || random > maxRandom {
-		return 0, false
-	}
-	// No need for constant time: the checksum is a function of text that the
-	// sender has, so how long the comparison takes tells nothing new.
-	want := checksum(token[:body+randomLen])
-	return body, sum == string(want[:])
+	body, ok, _ = f.read(token)
+	return body, ok
 }
 
-// checksum returns the CRC-32 (IEEE) of s in base62. It finds every change of
-// a single character before any lookup and is no protection against anyone.
-func checksum(s string) [sumLen]byte {
-	n := crc32.ChecksumIEEE(bytesOf(s))
-	var digits [sumLen]byte
-	for i := sumLen - 1; i >= 0; i-- {
-		digits[i] = alphabet[n%uint32(len(alphabet))]
-		n /= uint32(len(alphabet))
+// read is parse, and tells whether the token is shaped like a key: well formed
+// but for the value of its digits.
+func (f Format) read(token string) (body int, ok, shaped bool) {
+	body = len(token) - bodyLen
+	for i := range f.heads {
+		h := &f.heads[i]
+		if len(h.text) != body || token[:body] != h.text {
+			continue
+		}
+		digits := (*[bodyLen]byte)(bytesOf(token)[body:])
+		if !areDigits(digits) {
+			return 0, false, false
+		}
+		// Without the bound, texts would pass that stand for no 24 bytes. No need
+		// for constant time: the checksum is a function of text that the sender
+		// has, so how long the comparison takes tells nothing new.
+		if token[body:body+randomLen] > maxRandom || f.sums.of(h, digits) != sumIn(digits) {
+			return 0, false, true
+		}
+		return body, true, true
 	}
-	return digits
+	return 0, false, false
 }
 
 // bytesOf returns the bytes of s, to be read only. A conversion would copy them

@@ -39,8 +39,8 @@ func FuzzCheck(f *testing.F) {
 				if again != text {
 					t.Fatalf("%q: its random bytes make %q", text, again)
 				}
-			} else if !slices.Contains(allHints(), hint) {
-				t.Fatalf("%q: hint %q", text, hint)
+			} else if !slices.Contains(allHints(), hint) || hint != format.hint(text) {
+				t.Fatalf("%q: hint %q, looked for: %q", text, hint, format.hint(text))
 			}
 			for _, at := range found {
 				if !isToken(format, text[at[0]:at[1]]) {

@@ -541,3 +541,23 @@ func BenchmarkFind(b *testing.B) {
 		}
 	}
 }
+
+// TestCheckLooksAtEveryByte puts every byte in every place of a key, and holds
+// the answer against the rules written a second time.
+func TestCheckLooksAtEveryByte(t *testing.T) {
+	f := mustFormat(t, "gw", "live")
+	for _, token := range []string{mustMint(t, f, "live"), mustMint(t, f, ""), f.encode("live", [randomSize]byte{})} {
+		for at := range len(token) {
+			for c := range 256 {
+				text := token[:at] + string([]byte{byte(c)}) + token[at+1:]
+				hint, ok := f.Check(text)
+				if want := derivable(f, text); ok != want || ok != (text == token) {
+					t.Fatalf("%q in place %d: %v", byte(c), at, ok)
+				}
+				if !ok && hint != f.hint(text) {
+					t.Fatalf("%q in place %d: hint %q, looked for: %q", byte(c), at, hint, f.hint(text))
+				}
+			}
+		}
+	}
+}

@@ -14,6 +14,9 @@ type Workspace struct {
 	UpdatedAt       time.Time `json:"updated_at"`
 	Operator        bool      `json:"operator,omitempty" doc:"The operator's own workspace"`
 	ActiveKeys      int       `json:"active_keys" doc:"Keys that count against the plan"`
+	// Unreached are servers that a change of it has not reached, in the answer
+	// of that change and nowhere else.
+	Unreached []Unreached `json:"unreached,omitempty" doc:"In the answer of a change: servers that have lost the database and may act on what was before until the time given"`
 }
 
 // CreateWorkspace says what workspace to make.
@@ -44,6 +47,9 @@ type Role struct {
 	Default     bool        `json:"default,omitempty" doc:"New keys get it when none is named"`
 	CreatedAt   *time.Time  `json:"created_at,omitempty"`
 	UpdatedAt   *time.Time  `json:"updated_at,omitempty"`
+	// Unreached are servers that a change of it has not reached, in the answer
+	// of that change and nowhere else.
+	Unreached []Unreached `json:"unreached,omitempty" doc:"In the answer of a change: servers that have lost the database and may act on what was before until the time given"`
 }
 
 // CreateRole says what role to make.
@@ -69,6 +75,9 @@ type Member struct {
 	Status      string    `json:"status" enum:"invited,active"`
 	CreatedAt   time.Time `json:"created_at"`
 	InvitedBy   Party     `json:"invited_by"`
+	// Unreached are servers that a change of it has not reached, in the answer
+	// of that change and nowhere else.
+	Unreached []Unreached `json:"unreached,omitempty" doc:"In the answer of a change: servers that have lost the database and may act on what was before until the time given"`
 }
 
 // Person is who signs in. Issuer and Subject identify, as in OpenID Connect;

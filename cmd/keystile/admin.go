@@ -20,6 +20,7 @@ import (
 type adminCmd struct {
 	Key             adminKeyCmd             `cmd:"" help:"Make a key that manages Keystile and print it."`
 	RotateMasterKey adminRotateMasterKeyCmd `cmd:"" help:"Seal all webhook secrets anew under a new master key."`
+	Mail            adminMailCmd            `cmd:"" help:"Send a trial mail by the mail server that alerts are sent by, and tell what went wrong."`
 	Link            adminLinkCmd            `cmd:"" help:"Make a one-time sign-in link, good for 15 minutes, and print it: for the first sign-in, and for when nobody else can let you in."`
 }
 

@@ -49,7 +49,7 @@ func (c *agentCmd) Run(ctx context.Context, a *app) error {
 	for _, u := range agent.URLs() {
 		fmt.Fprintf(a.stdout, "Keystile listens on %s\n", u)
 	}
-	if err := agent.Run(ctx); err != nil {
+	if err := withBallast(func() error { return agent.Run(ctx) }); err != nil {
 		return err
 	}
 	log.Info("stopped")

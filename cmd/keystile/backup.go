@@ -58,8 +58,10 @@ type backupCmd struct {
 // Help is the long help of the verb.
 func (c *backupCmd) Help() string {
 	return `Works beside a running server and shows one moment of the store. The file is read
-back and checked before it gets its name. It holds no key, but digests and who did
-what: keep it like the database.`
+back and checked before it gets its name. Of API keys it holds digests, and none
+that could be used. Webhook secrets are in it, sealed with the master key, which is
+not: whoever has both can sign. With who did what, that is reason enough to keep it
+like the database, and apart from the master key.`
 }
 
 // Run writes a backup, or checks one.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/keystile/keystile"
 )
@@ -44,11 +45,27 @@ func (f clientFlags) client(a *app) (*keystile.Client, error) {
 		}
 		return nil, usage(errors.New("the variable KEYSTILE_KEY is not set: put a key into it, such as the one that 'keystile admin key' prints, or name a file with --key-file"))
 	}
-	c, err := keystile.NewClient(f.URL, key)
+	c, err := keystile.NewClient(f.URL, key, keystile.WithUnreached(a.sayUnreached))
 	if err != nil {
 		return nil, usage(errors.New(strings.TrimPrefix(err.Error(), "keystile: ")))
 	}
 	return c, nil
+}
+
+// sayUnreached tells a person that a change does not hold everywhere yet.
+func (a *app) sayUnreached(list []keystile.Unreached) {
+	if len(list) == 0 {
+		fmt.Fprintln(a.stderr, "keystile: not everywhere yet: some servers have lost the database and go on from what they knew; 'GET /v1/nodes' lists all")
+		return
+	}
+	for _, u := range list {
+		name := printable(u.Name)
+		if name == "" {
+			name = "a server"
+		}
+		fmt.Fprintf(a.stderr, "keystile: not everywhere yet: %s (node %s) has lost the database and goes on from what it knew, until %s at the latest\n",
+			name, printable(u.Node), u.Until.Format(time.RFC3339))
+	}
 }
 
 // workspaceFlag names the workspace to work in.

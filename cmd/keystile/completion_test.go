@@ -11,7 +11,7 @@ import (
 func TestCandidates(t *testing.T) {
 	t.Parallel()
 	for line, want := range map[string]string{
-		"":                             "serve agent keys verify webhooks workspaces admin backup restore scan completion version",
+		"":                             "serve agent keys verify webhooks endpoints deliveries alerts workspaces admin backup restore scan bench completion version",
 		"ve":                           "verify version",
 		"keys re":                      "revoke",
 		"keys r":                       "rotate revoke",
@@ -35,7 +35,7 @@ func TestCandidates(t *testing.T) {
 		"completion z":                 "zsh",
 		"completion zsh ":              "",
 		"compl":                        "completion", // the hidden verb stays hidden
-		"nonsense ":                    "serve agent keys verify webhooks workspaces admin backup restore scan completion version",
+		"nonsense ":                    "serve agent keys verify webhooks endpoints deliveries alerts workspaces admin backup restore scan bench completion version",
 		"verify -":                     "--help --json --url --key-file --permission --workspace --ip",
 	} {
 		t.Run(line, func(t *testing.T) {

@@ -27,14 +27,19 @@ type cli struct {
 	Keys       keysCmd       `cmd:"" help:"Create, list, show, edit, rotate, revoke, delete and import keys."`
 	Verify     verifyCmd     `cmd:"" help:"Check a key."`
 	Webhooks   webhooksCmd   `cmd:"" help:"Create, list, show, edit, rotate, revoke and delete webhook secrets, and sign with them."`
+	Endpoints  endpointsCmd  `cmd:"" help:"Create, list, show, edit, test, pause, resume, rotate and delete endpoints that get events."`
+	Deliveries deliveriesCmd `cmd:"" help:"List, show and retry deliveries of events."`
+	Alerts     alertsCmd     `cmd:"" help:"List alerts, and note that they were seen."`
 	Workspaces workspacesCmd `cmd:"" help:"Create, list, show, edit, suspend, resume and delete workspaces."`
-	Admin      adminCmd      `cmd:"" help:"Make a key or a sign-in link, or rotate the master key, on the store itself, beside a running server."`
+	Admin      adminCmd      `cmd:"" help:"Make a key or a sign-in link, or rotate the master key, on the store itself, beside a running server; or send a trial mail."`
 	Backup     backupCmd     `cmd:"" help:"Write a backup of the store, beside a running server, or check one."`
 	Restore    restoreCmd    `cmd:"" help:"Replace the store by a backup."`
 	Scan       scanCmd       `cmd:"" help:"Find keys of this product, and webhook secrets, in files, offline."`
+	Bench      benchCmd      `cmd:"" help:"Measure this machine: checks, memory, starts and writes beside the least they could cost."`
 	Completion completionCmd `cmd:"" help:"Print a script that completes commands in bash, zsh or fish."`
 	Version    versionCmd    `cmd:"" help:"Print the version."`
 	Complete   completeCmd   `cmd:"" hidden:""`
+	BenchFloor benchFloorCmd `cmd:"" hidden:""`
 }
 
 // app is what every verb gets.

@@ -36,12 +36,14 @@ func TestMain(m *testing.M) {
 //
 //	code N PROGRAM ARGUMENTS…   runs it to its end and checks the exit status
 //	misuse ARGUMENTS…           runs keystile, which must end with 2, one line on stderr and no word on stdout
+//	await REGEXP PROGRAM …      runs it until a line on stdout matches
 //	capture NAME [REGEXP]       puts stdout, or the first group of the expression in it, into a variable
 //	serve ARGUMENTS…            starts keystile serve, waits until it listens, and sets KEYSTILE_URL;
 //	                            what it prints goes into the file served
 //	unserve [SIGNAL]            stops it with INT or TERM, after which it must end with 0;
 //	                            what it logged goes into the file served.log
 //	freeport NAME               puts a free port of this machine into a variable
+//	report FILE KEYS            holds a report of keystile bench against what can be
 //	postgres NAME               puts the URL of an empty PostgreSQL database into a variable
 func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -61,12 +63,14 @@ func TestScript(t *testing.T) {
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"code":    code,
 			"misuse":  misuse,
+			"await":   await,
 			"capture": capture,
 			"serve":   serve,
 			"unserve": unserve,
 			"freeport": func(ts *testscript.TestScript, _ bool, args []string) {
 				ts.Setenv(args[0], freePort(ts))
 			},
+			"report": report,
 			"postgres": func(ts *testscript.TestScript, _ bool, args []string) {
 				ts.Setenv(args[0], pgtest.New(t))
 			},
@@ -108,6 +112,19 @@ func capture(ts *testscript.TestScript, _ bool, args []string) {
 		text = found[1]
 	}
 	ts.Setenv(args[0], text)
+}
+
+func await(ts *testscript.TestScript, _ bool, args []string) {
+	line := regexp.MustCompile(`(?m)` + args[0])
+	for end := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+		ts.Check(ts.Exec(args[1], args[2:]...))
+		if line.MatchString(ts.ReadFile("stdout")) {
+			return
+		}
+		if time.Now().After(end) {
+			ts.Fatalf("no line matched %q", args[0])
+		}
+	}
 }
 
 func freePort(ts *testscript.TestScript) string {

@@ -25,7 +25,8 @@ func (f masterKeyFlags) source(a *app) seal.Source {
 type adminRotateMasterKeyCmd struct {
 	storeFlags
 	masterKeyFlags
-	Lost bool `help:"The former key is lost: revoke the webhook secrets that nobody can open any more."`
+	Lost  bool `help:"The former key is lost: revoke the webhook secrets that nobody can open any more."`
+	Force bool `help:"On PostgreSQL: rotate even where servers lack the new key; they refuse everything that takes a webhook secret until they have it."`
 	confirmFlag
 }
 
@@ -35,7 +36,7 @@ func (c *adminRotateMasterKeyCmd) Help() string {
 With an embedded database and a file, the new key is made and put first into the
 file; the former ones stay for older backups. Otherwise put a new key before the
 one in use, on every node, restart servers that take it from the variable, and
-then run this. Killed half-way, it goes on where it was when it is run again.`
+then run this, which refuses while a server lacks the new key. Killed half-way, it goes on where it was when it is run again.`
 }
 
 // Run rotates the key.
@@ -62,10 +63,13 @@ func (c *adminRotateMasterKeyCmd) Run(ctx context.Context, a *app) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, end()) }()
-	r, err := k.RotateMasterKey(ctx, operator(), source, mayMake, c.Lost)
+	r, err := k.RotateMasterKey(ctx, operator(), source, mayMake, c.Lost, c.Force)
 	if err != nil {
 		if errors.Is(err, keyring.ErrNoNewMasterKey) {
 			err = fmt.Errorf("the newest master key in %s is the one in use: put a new one before it, such as the output of 'openssl rand -base64 32', on every node, and run this again", source)
+		}
+		if lack, ok := errors.AsType[*keyring.NodesLackKeyError](err); ok {
+			err = fmt.Errorf("nothing was changed: %w; put the key there (servers notice it in a file or from a command by themselves, in a variable when they are restarted), or rotate all the same with --force", lack)
 		}
 		return usage(err)
 	}

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/keystile/keystile/internal/courier"
 	"github.com/keystile/keystile/internal/dashboard"
 	"github.com/keystile/keystile/internal/server"
 )
@@ -18,20 +17,18 @@ import (
 type serveCmd struct {
 	storeFlags
 	masterKeyFlags
-	Listen        string        `help:"Address and port to listen on; ${default} without it." default:"127.0.0.1:8080" env:"KEYSTILE_LISTEN" placeholder:"ADDR"`
-	PublicURL     string        `help:"How people and clients reach this server: for links, passkeys, single sign-on and Secure cookies." env:"KEYSTILE_PUBLIC_URL" placeholder:"URL"`
-	TrustedProxy  []string      `help:"Address or CIDR range of a proxy whose X-Forwarded-For counts; may be repeated." env:"KEYSTILE_TRUSTED_PROXY" placeholder:"CIDR"`
-	TLSCert       string        `help:"Certificate in PEM form; served without a proxy." name:"tls-cert" env:"KEYSTILE_TLS_CERT" placeholder:"FILE"`
-	TLSKey        string        `help:"Key of the certificate, in PEM form." name:"tls-key" env:"KEYSTILE_TLS_KEY" placeholder:"FILE"`
-	MetricsListen string        `help:"Serve /metrics on an address of its own, where it needs no key." env:"KEYSTILE_METRICS_LISTEN" placeholder:"ADDR"`
-	VerifySocket  string        `help:"Serve on a unix socket as well, where verify needs no key of the caller's." env:"KEYSTILE_VERIFY_SOCKET" placeholder:"PATH"`
-	OIDCIssuer    string        `help:"OpenID provider that people may sign in with; its client secret is read from KEYSTILE_OIDC_CLIENT_SECRET." name:"oidc-issuer" env:"KEYSTILE_OIDC_ISSUER" placeholder:"URL"`
-	OIDCClientID  string        `help:"Client ID that the provider knows this server by." name:"oidc-client-id" env:"KEYSTILE_OIDC_CLIENT_ID" placeholder:"ID"`
-	SMTPServer    string        `help:"Mail server that alerts are sent by: smtp://HOST:587 with STARTTLS, or smtps://HOST:465." name:"smtp-server" env:"KEYSTILE_SMTP_SERVER" placeholder:"URL"`
-	SMTPUser      string        `help:"User at the mail server; the password is read from KEYSTILE_SMTP_PASSWORD, or from a file." name:"smtp-user" env:"KEYSTILE_SMTP_USER" placeholder:"NAME"`
-	SMTPPassword  string        `help:"File with the password at the mail server." name:"smtp-password-file" env:"KEYSTILE_SMTP_PASSWORD_FILE" placeholder:"FILE"`
-	SMTPFrom      string        `help:"Whom mails come from, such as keys@example.com." name:"smtp-from" env:"KEYSTILE_SMTP_FROM" placeholder:"ADDRESS"`
+	Listen        string   `help:"Address and port to listen on; ${default} without it." default:"127.0.0.1:8080" env:"KEYSTILE_LISTEN" placeholder:"ADDR"`
+	PublicURL     string   `help:"How people and clients reach this server: for links, passkeys, single sign-on and Secure cookies." env:"KEYSTILE_PUBLIC_URL" placeholder:"URL"`
+	TrustedProxy  []string `help:"Address or CIDR range of a proxy whose X-Forwarded-For counts; may be repeated." env:"KEYSTILE_TRUSTED_PROXY" placeholder:"CIDR"`
+	TLSCert       string   `help:"Certificate in PEM form; served without a proxy." name:"tls-cert" env:"KEYSTILE_TLS_CERT" placeholder:"FILE"`
+	TLSKey        string   `help:"Key of the certificate, in PEM form." name:"tls-key" env:"KEYSTILE_TLS_KEY" placeholder:"FILE"`
+	MetricsListen string   `help:"Serve /metrics on an address of its own, where it needs no key." env:"KEYSTILE_METRICS_LISTEN" placeholder:"ADDR"`
+	VerifySocket  string   `help:"Serve on a unix socket as well, where verify needs no key of the caller's." env:"KEYSTILE_VERIFY_SOCKET" placeholder:"PATH"`
+	OIDCIssuer    string   `help:"OpenID provider that people may sign in with; its client secret is read from KEYSTILE_OIDC_CLIENT_SECRET." name:"oidc-issuer" env:"KEYSTILE_OIDC_ISSUER" placeholder:"URL"`
+	OIDCClientID  string   `help:"Client ID that the provider knows this server by." name:"oidc-client-id" env:"KEYSTILE_OIDC_CLIENT_ID" placeholder:"ID"`
+	mailFlags
 	FlushInterval time.Duration `help:"How often usage and last use are written; ${default} without it." default:"10s" env:"KEYSTILE_FLUSH_INTERVAL" placeholder:"DURATION"`
+	Partition     string        `help:"What to do without the database for longer than a lease, 12 s: refuse, or serve-stale=DURATION to go on checking keys from what was known, revoked ones too; ${default} without it." default:"refuse" env:"KEYSTILE_PARTITION" placeholder:"POLICY"`
 	LogFormat     string        `help:"Form of the log on standard error: ${enum}; ${default} without it." enum:"text,json" default:"text" env:"KEYSTILE_LOG_FORMAT" placeholder:"FORM"`
 	LogLevel      string        `help:"What to log: debug, info, warn or error; ${default} without it." default:"info" env:"KEYSTILE_LOG_LEVEL" placeholder:"LEVEL"`
 }
@@ -52,7 +49,7 @@ func (c *serveCmd) Run(ctx context.Context, a *app) error {
 	s, err := server.Open(ctx, server.Config{
 		ProfilePath: c.Config, Dir: c.Data, DatabaseURL: c.Database, Listen: c.Listen, PublicURL: c.PublicURL, Named: true,
 		Trusted: c.TrustedProxy, TLSCert: c.TLSCert, TLSKey: c.TLSKey, MetricsListen: c.MetricsListen,
-		MasterKey: c.source(a), VerifySocket: c.VerifySocket, FlushInterval: c.FlushInterval, Log: log, Mail: mail,
+		MasterKey: c.source(a), VerifySocket: c.VerifySocket, FlushInterval: c.FlushInterval, Partition: c.Partition, Log: log, Mail: mail,
 		OpenID: dashboard.OpenID{Issuer: c.OIDCIssuer, ClientID: c.OIDCClientID, Secret: a.env("KEYSTILE_OIDC_CLIENT_SECRET")},
 	})
 	if err != nil {
@@ -79,30 +76,11 @@ func (c *serveCmd) Run(ctx context.Context, a *app) error {
 		}
 		c.welcome(a.stdout, s, link)
 	}
-	if err := s.Run(ctx); err != nil {
+	if err := withBallast(func() error { return s.Run(ctx) }); err != nil {
 		return err
 	}
 	log.Info("stopped")
 	return nil
-}
-
-// mail are the settings of the mail server.
-func (c *serveCmd) mail(a *app) (courier.MailServer, error) {
-	m := courier.MailServer{Address: c.SMTPServer, User: c.SMTPUser, From: c.SMTPFrom, Password: a.env("KEYSTILE_SMTP_PASSWORD")}
-	if c.SMTPPassword == "" {
-		return m, nil
-	}
-	if m.Password != "" {
-		return m, errors.New("the password at the mail server is given twice; leave out --smtp-password-file or KEYSTILE_SMTP_PASSWORD")
-	}
-	text, err := os.ReadFile(c.SMTPPassword)
-	if err != nil {
-		return m, fmt.Errorf("cannot read --smtp-password-file: %w", err)
-	}
-	if m.Password = strings.TrimRight(string(text), "\r\n"); m.Password == "" {
-		return m, errors.New("--smtp-password-file names an empty file")
-	}
-	return m, nil
 }
 
 // welcome is what a first start says: how to sign in, and three lines that

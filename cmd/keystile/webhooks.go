@@ -104,6 +104,7 @@ type webhooksListCmd struct {
 	workspaceFlag
 	Status      string `help:"Only secrets that are ${enum}." enum:"active,revoked,expired,all" default:"all" placeholder:"STATUS"`
 	Environment string `help:"Only secrets of this environment." placeholder:"NAME"`
+	Endpoint    string `help:"The secrets of this endpoint, instead of the workspace's own." placeholder:"ID"`
 }
 
 // Run lists all pages.
@@ -117,7 +118,7 @@ func (c *webhooksListCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	secrets := keystile.List[keystile.WebhookSecretRecord]{Data: []keystile.WebhookSecretRecord{}}
-	for s, err := range client.AllWebhookSecrets(ctx, workspace, keystile.ListWebhookSecrets{Status: c.Status, Environment: c.Environment, Limit: 200}) {
+	for s, err := range client.AllWebhookSecrets(ctx, workspace, keystile.ListWebhookSecrets{Status: c.Status, Environment: c.Environment, Endpoint: c.Endpoint, Limit: 200}) {
 		if err != nil {
 			return err
 		}

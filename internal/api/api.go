@@ -43,8 +43,10 @@ type API struct {
 	node    *cluster.Node
 	// Open lets verify be asked without a key of the caller's: on a unix
 	// socket that the operator has configured for that.
-	open bool
-	mux  *http.ServeMux
+	open    bool
+	mux     *http.ServeMux
+	scratch scratch
+	json    []string // value of Content-Type
 	// Spec is the OpenAPI description, as indented JSON. It is made once, when
 	// it is first asked for: anyone may ask, and making it takes milliseconds.
 	Spec func() ([]byte, error)
@@ -63,12 +65,13 @@ type Options struct {
 
 // New returns the API behind a door.
 func New(d *entry.Door, o Options) *API {
-	a := &API{door: d, keyring: d.Keyring, courier: o.Courier, baseURL: o.BaseURL, docsURL: o.DocsURL, open: o.Open, node: o.Node, mux: http.NewServeMux()}
+	a := &API{door: d, keyring: d.Keyring, courier: o.Courier, baseURL: o.BaseURL, docsURL: o.DocsURL, open: o.Open, node: o.Node, mux: http.NewServeMux(), json: []string{"application/json"}}
 	problemsOnce.Do(useProblems)
 	config := huma.DefaultConfig("Keystile", keystile.Version)
 	config.Info.Description = "Issue, check, rotate and revoke API keys; sign webhooks."
 	config.CreateHooks = nil // no $schema member in answers
 	config.DocsPath, config.SchemasPath = "", ""
+	config.Transformers = []huma.Transformer{nameUnreached}
 	config.RejectUnknownQueryParameters = true
 	config.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
 		"bearer":  {Type: "http", Scheme: "bearer", Description: "A key of Keystile in the header Authorization"},
@@ -97,6 +100,54 @@ func New(d *entry.Door, o Options) *API {
 
 // ServeHTTP implements http.Handler for /v1 and /openapi.json.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.mux.ServeHTTP(w, r) }
+
+// Direct implements [entry.Direct] for the routes that are asked with every
+// request of the product's customers. Their paths in any other spelling go the
+// way of all routes, which ends at the same handlers.
+func (a *API) Direct(r *http.Request) func(*entry.Visit, *http.Request) {
+	if r.URL.RawPath != "" || r.Method == http.MethodConnect {
+		return nil
+	}
+	switch path := r.URL.Path; {
+	case path == "/v1/verify" && r.Method == http.MethodPost:
+		r.Pattern = "POST /v1/verify"
+		return a.verify
+	case path == "/v1/verify/batch" && r.Method == http.MethodPost:
+		r.Pattern = "POST /v1/verify/batch"
+		return a.verifyBatch
+	case path == "/v1/forward-auth":
+		r.Pattern = "/v1/forward-auth"
+		return a.forwardAuth
+	}
+	return nil
+}
+
+// nameUnreached adds the servers that a change has not reached to the answer,
+// where that is an object. Answers without a body have the header alone.
+func nameUnreached(ctx huma.Context, _ string, v any) (any, error) {
+	list := entry.Unreached(ctx.Context())
+	if len(list) == 0 {
+		return v, nil
+	}
+	switch of := v.(type) {
+	case keystile.Key:
+		of.Unreached = list
+		return of, nil
+	case keystile.CreatedKey:
+		of.Unreached = list
+		return of, nil
+	case keystile.Workspace:
+		of.Unreached = list
+		return of, nil
+	case keystile.Role:
+		of.Unreached = list
+		return of, nil
+	case keystile.Member:
+		of.Unreached = list
+		return of, nil
+	}
+	return v, nil
+}
 
 // indented is a value as JSON with its members in order.
 func indented(of any) ([]byte, error) {

@@ -218,6 +218,14 @@ func (h *house) delivery(ws string) (d keystile.Delivery) {
 	return d
 }
 
+// alert is of a key that was revoked for suspected exposure.
+func (h *house) alert(ws string) keystile.Alert {
+	h.t.Helper()
+	want[keystile.Key](h.t, call(h.t, h.Server, h.OperatorKey, "POST", "/v1/keys/"+h.key(ws, "service").Key.ID+"/revoke",
+		keystile.RevokeKey{Reason: keystile.ReasonExposureSuspected}), 200)
+	return want[keystile.List[keystile.Alert]](h.t, call(h.t, h.Server, h.OperatorKey, "GET", "/v1/workspaces/"+ws+"/alerts", nil), 200).Data[0]
+}
+
 // member invites someone.
 func (h *house) member(ws, role string) keystile.Member {
 	h.t.Helper()

@@ -110,6 +110,7 @@ func permits() map[string]permit {
 		"listUsage":  p("api.usage.view", all, nil),
 		"listAudit":  p("api.audit.view", all, nil),
 		"listAlerts": p("api.usage.view", all, nil),
+		"seeAlert":   p("api.key.update api.usage.view", developer, nil),
 	}
 }
 
@@ -213,6 +214,8 @@ func TestEveryRouteAsksForItsPermission(t *testing.T) {
 			id = h.endpoint(ws, "key.created").Endpoint.ID
 		case "deliveries":
 			id = h.delivery(ws).ID
+		case "alerts":
+			id = h.alert(ws).ID
 		}
 		if !spent {
 			objects[ws+kind] = id
@@ -220,7 +223,7 @@ func TestEveryRouteAsksForItsPermission(t *testing.T) {
 		return id
 	}
 	absent := map[string][]string{}
-	for kind, prefix := range map[string]string{"workspaces": "ws_", "keys": "key_", "roles": "role_", "members": "mem_", "webhook-secrets": "whs_", "endpoints": "ep_", "deliveries": "dlv_"} {
+	for kind, prefix := range map[string]string{"workspaces": "ws_", "keys": "key_", "roles": "role_", "members": "mem_", "webhook-secrets": "whs_", "endpoints": "ep_", "deliveries": "dlv_", "alerts": "al_"} {
 		valid := object(own, kind, false)
 		gone := valid[:len(valid)-8] + "00000000" // well formed, and never given out
 		absent[kind] = []string{

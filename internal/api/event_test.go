@@ -100,7 +100,7 @@ func (h *house) subscribe(ws string, b *mailbox, types ...string) keystile.Creat
 // pages, the clock and receivers do.
 func elsewhere() []string {
 	return []string{
-		"key.expiring", "key.expired", "key.rotation_due", "key.idle", "key.still_used", "auth.failures_ended", "webhook_secret.expired", "member.joined", "member.recovered", "member.link_created", "endpoint.disabled",
+		"key.expiring", "key.expired", "key.rotation_due", "key.idle", "key.still_used", "auth.failures_ended", "webhook_secret.expired", "webhook_secret.expiring", "webhook_secret.rotation_due", "member.joined", "member.recovered", "member.link_created", "endpoint.disabled",
 		"session.began", "session.ended", "session.refused", "passkey.added", "passkey.renamed", "passkey.removed", "passkey.refused", "link.created",
 	}
 }
@@ -160,6 +160,10 @@ func TestEvents(t *testing.T) {
 	do("POST", "/v1/webhook-secrets/"+next.WebhookSecret.ID+"/revoke", fields{"rollback": true})
 	do("POST", path+"/test", fields{"url": box.URL, "allow_ranges": []string{"127.0.0.1"}})
 	do("DELETE", path, nil)
+
+	spilt := want[keystile.CreatedWebhookSecret](t, do("POST", at+"/webhook-secrets", fields{"label": "S", "environment": "production"}), 201)
+	secret(spilt.Secret)
+	do("POST", "/v1/webhook-secrets/"+spilt.WebhookSecret.ID+"/revoke", fields{"reason": "exposure_suspected"})
 
 	role := want[keystile.Role](t, do("POST", at+"/roles", fields{"name": "R", "permissions": []string{"read"}}), 201)
 	do("PATCH", "/v1/roles/"+role.ID, fields{"description": "d"})

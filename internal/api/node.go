@@ -8,5 +8,7 @@ import (
 )
 
 func (a *API) listNodes(ctx context.Context, _ *struct{}) (*answer[keystile.List[keystile.Node]], error) {
-	return answerWith(a.keyring.Nodes(ctx, entry.Actor(ctx)))
+	list, err := a.keyring.Nodes(ctx, entry.Actor(ctx))
+	a.door.Look(list.Data)
+	return answerWith(list, err)
 }

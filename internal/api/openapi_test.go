@@ -373,6 +373,8 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 	do("revokeKey", "POST", "/v1/keys/"+leaked.Key.ID+"/revoke", fields{"reason": "exposure_suspected"})
 	if l := want[keystile.List[keystile.Alert]](t, do("listAlerts", "GET", at+"/alerts?state=all", nil), 200); len(l.Data) == 0 {
 		t.Error("no alert was described")
+	} else if a := want[keystile.Alert](t, do("seeAlert", "POST", "/v1/alerts/"+l.Data[0].ID+"/seen", nil), 200); a.AcknowledgedBy == nil || a.State != "open" {
+		t.Errorf("seen: %+v", a)
 	}
 	do("deleteKey", "DELETE", key, nil)
 	do("deleteWorkspace", "DELETE", at, nil)

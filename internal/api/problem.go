@@ -1,12 +1,10 @@
 package api
 
 import (
-	"encoding/json"
 	"net/http"
-	"strings"
-	"unicode/utf16"
 
 	"github.com/keystile/keystile"
+	"github.com/keystile/keystile/internal/entry"
 )
 
 // problemHeader carries the problem of a refused forward-auth: gateways such
@@ -30,7 +28,7 @@ func problemLine(p keystile.Error, unauthorizedTitle string) string {
 		p.Fixes = []string{}
 	}
 	for {
-		line := asciiJSON(p)
+		line := entry.ASCII(p)
 		switch {
 		case len(line) <= maxProblemLine:
 			return line
@@ -42,30 +40,4 @@ func problemLine(p keystile.Error, unauthorizedTitle string) string {
 			return "" // a title of 60 characters, the most a profile has, fits in any case
 		}
 	}
-}
-
-// asciiJSON writes a problem without anything outside printable ASCII.
-func asciiJSON(p keystile.Error) string {
-	var text strings.Builder
-	encoder := json.NewEncoder(&text)
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(p); err != nil {
-		return "" // strings and numbers always encode
-	}
-	var b strings.Builder
-	for _, r := range strings.TrimSuffix(text.String(), "\n") {
-		if r >= ' ' && r <= '~' {
-			b.WriteRune(r)
-			continue
-		}
-		// Everything left is inside a string. UTF-16, as JSON has it (RFC 8259, section 7).
-		for _, unit := range utf16.Encode([]rune{r}) {
-			const hex = "0123456789abcdef"
-			b.WriteString(`\u`)
-			for shift := 12; shift >= 0; shift -= 4 {
-				b.WriteByte(hex[unit>>shift&0xf])
-			}
-		}
-	}
-	return b.String()
 }

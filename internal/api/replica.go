@@ -21,8 +21,8 @@ import (
 
 const (
 	// aliveEvery is how often a replica hears that nothing has changed. Its key
-	// is checked as often.
-	aliveEvery = time.Second
+	// is checked as often, and with each change, such as its own revocation.
+	aliveEvery = 5 * time.Second
 	// frameTimeout is how long one frame may take to be taken.
 	frameTimeout = 20 * time.Second
 	maxAsk       = 2 << 20 // bytes
@@ -64,7 +64,7 @@ func (a *API) replicate(w http.ResponseWriter, r *http.Request) {
 		a.door.Refuse(w, r, problem)
 		return
 	}
-	at, err := a.node.Attach()
+	at, err := a.node.Attach(cameFrom(r))
 	if err != nil {
 		a.door.Refuse(w, r, a.replicaProblem(r, err))
 		return
@@ -78,6 +78,15 @@ func (a *API) replicate(w http.ResponseWriter, r *http.Request) {
 	if err := a.feed(r, at, out, from, token); err != nil && r.Context().Err() == nil {
 		a.door.Log.Info("a replica was detached", "request_id", entry.RequestID(r.Context()), "error", err)
 	}
+}
+
+// cameFrom is what people know a replica by.
+func cameFrom(r *http.Request) (address, program string) {
+	o := entry.Origin(r.Context())
+	if o.Address.IsValid() {
+		address = o.Address.Unmap().String()
+	}
+	return address, o.UserAgent
 }
 
 // position is where a replica stands that was attached before; -1 for none.

@@ -8,6 +8,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/keystile/keystile"
+	"github.com/keystile/keystile/internal/entry"
 )
 
 // anyMethod marks a route that takes every method.
@@ -30,9 +31,9 @@ func (a *API) routes() []route {
 	const keys, workspaces, people, logs, checks, nodes = "Keys", "Workspaces", "Roles and members", "Logs", "Checking keys", "Nodes and replicas"
 	const webhooks, events = "Webhooks", "Endpoints and events"
 	return []route{
-		{"POST", "/v1/verify", "verify", checks, 200, "platform.verify, or api.key.verify for keys of the own workspace", "Check a key", byHand(a.verify)},
-		{"POST", "/v1/verify/batch", "verifyBatch", checks, 200, "platform.verify, or api.key.verify for keys of the own workspace", "Check up to 1000 keys", byHand(a.verifyBatch)},
-		{anyMethod, "/v1/forward-auth", "forwardAuth", checks, 200, "the key that is checked", "Check the key of a request that a gateway holds", byHand(a.forwardAuth)},
+		{"POST", "/v1/verify", "verify", checks, 200, "platform.verify, or api.key.verify for keys of the own workspace", "Check a key", byHand(visited(a.verify))},
+		{"POST", "/v1/verify/batch", "verifyBatch", checks, 200, "platform.verify, or api.key.verify for keys of the own workspace", "Check up to 1000 keys", byHand(visited(a.verifyBatch))},
+		{anyMethod, "/v1/forward-auth", "forwardAuth", checks, 200, "the key that is checked", "Check the key of a request that a gateway holds", byHand(visited(a.forwardAuth))},
 		{"GET", "/v1/me", "me", checks, 200, "the key that is asked about", "What the presented key is", byHand(a.me)},
 
 		{"GET", "/v1/workspaces/{id}/keys", "listKeys", keys, 200, "api.key.view", "List keys", typed(a.listKeys)},
@@ -94,6 +95,7 @@ func (a *API) routes() []route {
 		{"GET", "/v1/workspaces/{id}/usage", "listUsage", logs, 200, "api.usage.view", "Uses of keys by hour", typed(a.listUsage)},
 		{"GET", "/v1/workspaces/{id}/audit", "listAudit", logs, 200, "api.audit.view", "Who changed what, when and from where", typed(a.listAudit)},
 		{"GET", "/v1/workspaces/{id}/alerts", "listAlerts", logs, 200, "api.usage.view", "What somebody should see to", typed(a.listAlerts)},
+		{"POST", "/v1/alerts/{id}/seen", "seeAlert", logs, 200, "api.usage.view, api.key.update or api.webhook_secret.update", "Note that somebody has seen an alert, which stays open until its cause is gone", typed(a.seeAlert)},
 
 		{"GET", "/v1/nodes", "listNodes", nodes, 200, "platform.nodes", "List the servers of this installation, and how far each has come", typed(a.listNodes)},
 		{"GET", "/v1/replica", "replicate", nodes, 200, "platform.replica", "Attach a replica; package replica and keystile agent do so", unlisted(a.replicate)},
@@ -140,6 +142,11 @@ func byHand(handler http.HandlerFunc) func(*API, huma.API, route) {
 		describe(h, &op, r)
 		h.OpenAPI().AddOperation(&op)
 	}
+}
+
+// visited makes a handler of one that [API.Direct] hands out.
+func visited(handler func(*entry.Visit, *http.Request)) http.HandlerFunc {
+	return func(_ http.ResponseWriter, r *http.Request) { handler(entry.Of(r.Context()), r) }
 }
 
 // unlisted adds a route that is no part of the description: what servers and

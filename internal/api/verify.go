@@ -1,11 +1,6 @@
 package api
 
 import (
-	"bytes"
-	"encoding/json"
-	"errors"
-	"io"
-	"mime"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -37,26 +32,29 @@ type asker struct {
 
 // question reads what is asked, once it is known that the caller may ask: the
 // body of a stranger is not worth reading.
-func (a *API) question(w http.ResponseWriter, r *http.Request, most int64, into any) (asker, *keystile.Error) {
+func (a *API) question(v *entry.Visit, r *http.Request, read func() *keystile.Error) (who asker, now time.Time, problem *keystile.Error) {
 	if a.open { // on a socket that is open for it, no key is needed
-		return asker{everywhere: true}, readJSON(w, r, most, into)
+		problem = read()
+		return asker{everywhere: true}, v.Arrived(), problem
 	}
-	result, problem := a.door.Authenticate(r, nil)
+	result, problem := a.door.AuthenticateCheck(v, r, nil)
 	if problem != nil {
-		return asker{}, problem
+		return who, now, problem
 	}
 	if _, problem = mayVerify(result); problem != nil {
-		return asker{}, problem
+		return who, now, problem
 	}
-	if problem = readJSON(w, r, most, into); problem != nil {
-		return asker{}, problem
+	if problem = read(); problem != nil {
+		return who, now, problem
 	}
+	now = v.Arrived()
 	// The body may have come seconds later. A key that was taken away meanwhile
 	// must not ask any more: whoever took it away was told so.
-	if result, problem = a.door.Again(r, nil); problem != nil {
-		return asker{}, problem
+	if result, problem = a.door.CheckAgain(v, now); problem != nil {
+		return who, now, problem
 	}
-	return mayVerify(result)
+	who, problem = mayVerify(result)
+	return who, now, problem
 }
 
 // mayVerify tells whose keys the holder of a key may ask about.
@@ -92,25 +90,26 @@ func (a answered) decision() keystile.Decision {
 	return keystile.Decision{Code: p.Code, Status: p.Status, Detail: p.Detail, Fixes: p.Fixes}
 }
 
-// decide answers one question about a key, which stands at a place in the body.
-func (a *API) decide(who asker, at string, q keystile.VerifyRequest, now time.Time) (answered, *keystile.Error) {
+// decide answers one question about a key: the only one of a body, or the n-th
+// of a batch.
+func (a *API) decide(who asker, n int, q *keystile.VerifyRequest, now time.Time) (answered, *keystile.Error) {
 	var address netip.Addr
 	if q.IP != "" {
 		var err error
 		if address, err = netip.ParseAddr(q.IP); err != nil {
-			return answered{}, field(at+".ip", "It is not an IP address.")
+			return answered{}, field(placeOf(n, "ip"), "It is not an IP address.")
 		}
 	}
 	if q.Key == "" {
-		return answered{}, field(at+".key", "It is missing: send the key to check.")
+		return answered{}, field(placeOf(n, "key"), "It is missing: send the key to check.")
 	}
 	if len(q.Permission) > maxPermission {
-		return answered{}, field(at+".permission", "It is longer than any permission.")
+		return answered{}, field(placeOf(n, "permission"), "It is longer than any permission.")
 	}
 	if detail := a.unknownPermission(q.Permission); detail != "" {
-		return answered{}, field(at+".permission", detail)
+		return answered{}, field(placeOf(n, "permission"), detail)
 	}
-	index, ok := a.door.Index()
+	index, ok := a.door.ForChecks()
 	if !ok {
 		return answered{}, entry.Unavailable()
 	}
@@ -123,6 +122,17 @@ func (a *API) decide(who asker, at string, q keystile.VerifyRequest, now time.Ti
 	}
 	a.door.Count(result, code, asked, entry.CleanUserAgent(q.UserAgent))
 	return out, nil
+}
+
+// single is the number of a question that is the only one.
+const single = -1
+
+// placeOf names a field of the n-th question.
+func placeOf(n int, name string) string {
+	if n == single {
+		return "body." + name
+	}
+	return "body.requests[" + strconv.Itoa(n) + "]." + name
 }
 
 // unknownPermission says what is wrong with a permission that was asked for; ""
@@ -145,95 +155,39 @@ func field(name, detail string) *keystile.Error {
 	return p
 }
 
-func (a *API) verify(w http.ResponseWriter, r *http.Request) {
+func (a *API) verify(v *entry.Visit, r *http.Request) {
 	var q keystile.VerifyRequest
-	who, problem := a.question(w, r, maxVerifyBody, &q)
+	who, now, problem := a.question(v, r, func() *keystile.Error { return read(a, v, r, maxVerifyBody, &q, (*scanner).request) })
 	if problem != nil {
-		a.door.Refuse(w, r, problem)
+		v.Refuse(problem)
 		return
 	}
-	d, problem := a.decide(who, "body", q, time.Now())
+	d, problem := a.decide(who, single, &q, now)
 	if problem != nil {
-		a.door.Refuse(w, r, problem)
+		v.Refuse(problem)
 		return
 	}
-	writeJSON(w, d.decision())
+	a.writeDecision(v, d)
 }
 
-func (a *API) verifyBatch(w http.ResponseWriter, r *http.Request) {
+func (a *API) verifyBatch(v *entry.Visit, r *http.Request) {
 	var q batch
-	who, problem := a.question(w, r, maxBatchBody, &q)
+	who, now, problem := a.question(v, r, func() *keystile.Error { return read(a, v, r, maxBatchBody, &q, (*scanner).batch) })
 	if problem == nil && len(q.Requests) == 0 {
 		problem = badBatch()
 	}
 	if problem != nil {
-		a.door.Refuse(w, r, problem)
+		v.Refuse(problem)
 		return
 	}
-	now := time.Now()
 	answers := make([]answered, len(q.Requests))
-	for i, one := range q.Requests {
-		if answers[i], problem = a.decide(who, "body.requests["+strconv.Itoa(i)+"]", one, now); problem != nil {
-			a.door.Refuse(w, r, problem)
+	for i := range q.Requests {
+		if answers[i], problem = a.decide(who, i, &q.Requests[i], now); problem != nil {
+			v.Refuse(problem)
 			return
 		}
 	}
-	writeBatch(w, answers)
-}
-
-// batch is a [keystile.VerifyBatch] that reads no more than it may have.
-type batch struct {
-	Requests requests `json:"requests"`
-}
-
-type requests []keystile.VerifyRequest
-
-func badBatch() *keystile.Error {
-	return field("body.requests", "Send from 1 to 1000 requests.")
-}
-
-// UnmarshalJSON stops at one request too many: two megabytes of "{}," would
-// take a hundred times the memory.
-func (q *requests) UnmarshalJSON(text []byte) error {
-	*q = nil
-	if text[0] != '[' {
-		return json.Unmarshal(text, (*[]keystile.VerifyRequest)(q))
-	}
-	d := json.NewDecoder(bytes.NewReader(text))
-	d.DisallowUnknownFields()
-	if _, err := d.Token(); err != nil {
-		return err
-	}
-	for d.More() {
-		if len(*q) == maxBatch {
-			return badBatch()
-		}
-		var one keystile.VerifyRequest
-		if err := d.Decode(&one); err != nil {
-			return err
-		}
-		*q = append(*q, one)
-	}
-	return nil
-}
-
-// writeBatch writes a [keystile.DecisionBatch] one by one. All at once it could
-// be a thousand times the metadata of one key, for a question of a few bytes.
-func writeBatch(w http.ResponseWriter, answers []answered) {
-	w.Header().Set("Content-Type", "application/json")
-	encoder := json.NewEncoder(w)
-	encoder.SetEscapeHTML(false)
-	before := `{"data":[`
-	for _, a := range answers {
-		if _, err := io.WriteString(w, before); err != nil {
-			return // the client has gone
-		}
-		if err := encoder.Encode(a.decision()); err != nil {
-			return
-		}
-		before = ","
-	}
-	_, _ = io.WriteString(w, "]}\n")
+	a.writeDecisions(v, answers)
 }
 
 // forwardHeaders are what a gateway may hand on about a good key.
@@ -249,53 +203,58 @@ var forwardHeaders = map[string]string{ //nolint:gochecknoglobals // a constant
 // forwardAuth answers a gateway that holds a request: 200, 401 or 403, since
 // gateways turn the rest into errors of their own. Only a node that may not
 // answer at all says 503, which is an error of its own.
-func (a *API) forwardAuth(w http.ResponseWriter, r *http.Request) {
-	refuse := func(p *keystile.Error) {
-		if p.Status != http.StatusForbidden && p.Status != http.StatusServiceUnavailable {
-			q := *p
-			q.Status = http.StatusUnauthorized
-			p = &q
-		}
-		told := *p
-		told.RequestID = entry.RequestID(r.Context())
-		w.Header().Set(problemHeader, problemLine(told, a.door.Profile.Unauthorized))
-		a.door.Refuse(w, r, p)
+func (a *API) forwardAuth(v *entry.Visit, r *http.Request) {
+	result, permission, problem := a.forwarded(v, r)
+	if problem == nil && result.Code != keystile.CodeValid {
+		problem = result.Decision().Problem(permission)
 	}
-	if problem := keystile.KeyInQuery(r.URL.RawQuery); problem != nil {
-		refuse(problem)
+	if problem != nil {
+		a.refuseForwarded(v, problem)
 		return
+	}
+	h, values := v.Header(), [...]string{
+		result.KeyID(), result.WorkspaceID(), url.PathEscape(result.RoleName()), result.Environment(),
+		strings.Join(result.Permissions(), " "), url.PathEscape(result.Owner()),
+	}
+	for i, name := range [...]string{
+		"X-Keystile-Key-Id", "X-Keystile-Workspace", "X-Keystile-Role", "X-Keystile-Environment",
+		"X-Keystile-Permissions", "X-Keystile-Owner",
+	} {
+		h[name] = values[i : i+1 : i+1]
+	}
+	v.WriteHeader(http.StatusOK)
+}
+
+// forwarded decides about the key of a request that a gateway holds.
+func (a *API) forwarded(v *entry.Visit, r *http.Request) (result verify.Result, permission string, problem *keystile.Error) {
+	if problem := keystile.KeyInQuery(r.URL.RawQuery); problem != nil {
+		return result, "", problem
 	}
 	permission, workspace, problem := a.forwardQuery(r.URL.RawQuery)
 	if problem != nil {
-		refuse(problem)
-		return
+		return result, "", problem
 	}
 	secret, problem := keystile.CredentialFrom(r.Header, a.door.Profile.Headers)
 	if problem != nil {
-		refuse(problem)
-		return
+		return result, "", problem
 	}
-	origin := entry.Origin(r.Context())
-	result, problem := a.door.Decide(verify.Query{
-		Secret: secret, Permission: permission, Workspace: workspace, Address: origin.Address, Now: time.Now(),
+	origin := v.Origin()
+	result, problem = a.door.Decide(verify.Query{
+		Secret: secret, Permission: permission, Workspace: workspace, Address: origin.Address, Now: v.Began(),
 	}, origin.UserAgent)
-	if problem != nil {
-		refuse(problem)
-		return
+	return result, permission, problem
+}
+
+func (a *API) refuseForwarded(v *entry.Visit, p *keystile.Error) {
+	if p.Status != http.StatusForbidden && p.Status != http.StatusServiceUnavailable {
+		q := *p
+		q.Status = http.StatusUnauthorized
+		p = &q
 	}
-	d := result.Decision()
-	if problem := d.Problem(permission); problem != nil {
-		refuse(problem)
-		return
-	}
-	h := w.Header()
-	h.Set("X-Keystile-Key-Id", d.KeyID)
-	h.Set("X-Keystile-Workspace", d.WorkspaceID)
-	h.Set("X-Keystile-Role", url.PathEscape(d.Role))
-	h.Set("X-Keystile-Environment", d.Environment)
-	h.Set("X-Keystile-Permissions", strings.Join(d.Permissions, " "))
-	h.Set("X-Keystile-Owner", url.PathEscape(d.Owner))
-	w.WriteHeader(http.StatusOK)
+	told := *p
+	told.RequestID = v.RequestID()
+	v.Header().Set(problemHeader, problemLine(told, a.door.Profile.Unauthorized))
+	v.Refuse(p)
 }
 
 // forwardQuery reads what a gateway's configuration asks for. A parameter or
@@ -309,6 +268,11 @@ func (a *API) forwardQuery(raw string) (permission, workspace string, problem *k
 	}
 	if raw == "" {
 		return "", "", nil
+	}
+	// What most gateways ask, without a list of parameters being made of it.
+	if name, ok := strings.CutPrefix(raw, "permission="); ok && len(name) <= maxPermission &&
+		!strings.ContainsAny(name, "&;%+*") && a.door.Profile.PermissionKnown(name) {
+		return name, "", nil
 	}
 	values, err := url.ParseQuery(raw)
 	if err != nil {
@@ -343,7 +307,7 @@ func (a *API) forwardQuery(raw string) (permission, workspace string, problem *k
 // me tells the holder of a key what the key is: the connection test of
 // integrations such as Zapier.
 func (a *API) me(w http.ResponseWriter, r *http.Request) {
-	result, problem := a.door.Authenticate(r, a.door.Profile.Headers)
+	result, problem := a.door.AuthenticateCheck(entry.Of(r.Context()), r, a.door.Profile.Headers)
 	if problem != nil {
 		a.door.Refuse(w, r, problem)
 		return
@@ -354,66 +318,4 @@ func (a *API) me(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	writeJSON(w, self)
-}
-
-// readJSON reads a body strictly: one object, known fields only, no more than
-// most bytes.
-func readJSON(w http.ResponseWriter, r *http.Request, most int64, into any) *keystile.Error {
-	if !isJSON(r.Header.Get("Content-Type")) {
-		return keystile.NewError(keystile.CodeUnsupportedMedia, "")
-	}
-	body := http.MaxBytesReader(w, r.Body, most)
-	decoder := json.NewDecoder(body)
-	decoder.DisallowUnknownFields()
-	err := decoder.Decode(into)
-	if err == nil {
-		if _, more := decoder.Token(); !errors.Is(more, io.EOF) {
-			return keystile.NewError(keystile.CodeInvalidRequest, "Something follows the JSON object in the body.")
-		}
-		return nil
-	}
-	var problem *keystile.Error
-	var tooLarge *http.MaxBytesError
-	var wrongType *json.UnmarshalTypeError
-	var syntax *json.SyntaxError
-	switch {
-	case errors.As(err, &problem):
-		return problem
-	case errors.As(err, &tooLarge):
-		return keystile.NewError(keystile.CodeBodyTooLarge, "")
-	case errors.As(err, &wrongType):
-		return field("body."+wrongType.Field, "It must be a "+wrongType.Type.String()+".")
-	case errors.As(err, &syntax), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return keystile.NewError(keystile.CodeInvalidRequest, "The body is not one JSON object.")
-	}
-	if name, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
-		return field("body."+shorten(strings.Trim(name, `"`)), "There is no such field.")
-	}
-	return keystile.NewError(keystile.CodeInvalidRequest, "The body could not be read.")
-}
-
-// isJSON tells whether a body may be JSON by its Content-Type. Left out is as
-// good as said, as on the other routes.
-func isJSON(contentType string) bool {
-	if contentType == "" {
-		return true
-	}
-	kind, _, err := mime.ParseMediaType(contentType)
-	return err == nil && (kind == "application/json" || strings.HasSuffix(kind, "+json"))
-}
-
-// shorten keeps a name from the request fit for an answer. A name that long
-// is no name and may be a secret in the wrong place.
-func shorten(name string) string {
-	if len(name) > 32 {
-		return "…"
-	}
-	return name
-}
-
-func writeJSON(w http.ResponseWriter, v any) {
-	w.Header().Set("Content-Type", "application/json")
-	encoder := json.NewEncoder(w)
-	encoder.SetEscapeHTML(false)
-	_ = encoder.Encode(v) // fails when the client has gone
 }

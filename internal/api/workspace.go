@@ -100,6 +100,10 @@ func (a *API) listAlerts(ctx context.Context, in *listAlertsInput) (*answer[keys
 	return answerWith(a.keyring.Alerts(ctx, entry.Actor(ctx), in.ID, keyring.AlertQuery{State: in.State, Cursor: in.Cursor, Limit: in.Limit}))
 }
 
+func (a *API) seeAlert(ctx context.Context, in *ByID) (*answer[keystile.Alert], error) {
+	return answerWith(a.keyring.AcknowledgeAlert(ctx, entry.Actor(ctx), "", in.ID))
+}
+
 // given is a time from the query, nil when it was left out.
 func given(t time.Time) *time.Time {
 	if t.IsZero() {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/keystile/keystile"
 	"github.com/keystile/keystile/internal/store"
 )
 
@@ -18,26 +19,28 @@ var (
 // lease is over for certain. A change that takes nothing away waits createWait
 // at most and tells whether some node was still behind.
 //
-// An error means that the change may not be in force everywhere yet.
-func (n *Node) Barrier(ctx context.Context, seq int64, narrows bool) (pending bool, err error) {
+// Unreached are the nodes that are cut off and answer from before the change
+// even so, as they were set to. An error means that the change may not be in
+// force everywhere yet.
+func (n *Node) Barrier(ctx context.Context, seq int64, narrows bool) (pending bool, unreached []keystile.Unreached, err error) {
 	if withoutBarrier {
-		return false, nil
+		return false, nil, nil
 	}
 	// Whoever asked may go away; the change is committed and must get through.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*n.times.wait)
 	defer cancel()
 	if err := n.waitApplied(ctx, seq); err != nil {
-		return true, err
+		return true, nil, err
 	}
 	if behind, err := n.waitChildren(ctx, seq, narrows); behind || err != nil {
-		return true, err
+		return true, nil, err
 	}
 	if n.alone {
-		return false, nil // the only node
+		return false, nil, nil // the only node
 	}
-	behind, err := n.others.wait(ctx, seq, narrows)
+	behind, unreached, err := n.others.wait(ctx, seq, narrows)
 	// What narrows has waited until the leases of those behind were over.
-	return behind && (!narrows || err != nil), err
+	return behind && (!narrows || err != nil), unreached, err
 }
 
 // waitApplied waits until this node's own index shows the change.
@@ -107,12 +110,12 @@ func (n *Node) waitChildren(ctx context.Context, seq int64, narrows bool) (behin
 // AdminBarrier is the barrier of a process that writes to a store beside
 // running servers and answers no verifications itself. Running tells whether
 // a server may be there at all.
-func AdminBarrier(s *store.Store, running func() bool) func(context.Context, int64, bool) (bool, error) {
+func AdminBarrier(s *store.Store, running func() bool) func(context.Context, int64, bool) (bool, []keystile.Unreached, error) {
 	return adminBarrier(s, protocol(), running)
 }
 
-func adminBarrier(s *store.Store, t times, running func() bool) func(context.Context, int64, bool) (bool, error) {
-	return func(ctx context.Context, seq int64, narrows bool) (bool, error) {
+func adminBarrier(s *store.Store, t times, running func() bool) func(context.Context, int64, bool) (bool, []keystile.Unreached, error) {
+	return func(ctx context.Context, seq int64, narrows bool) (bool, []keystile.Unreached, error) {
 		listed := false
 		o := others{times: t, note: s.NoteTimeline, list: func(ctx context.Context) (r store.Roster, err error) {
 			if r.Seq = seq; running() {
@@ -121,16 +124,16 @@ func adminBarrier(s *store.Store, t times, running func() bool) func(context.Con
 			listed = len(r.Nodes) > 0
 			return r, err
 		}}
-		behind, err := o.wait(ctx, seq, narrows)
+		behind, unreached, err := o.wait(ctx, seq, narrows)
 		if err == nil && narrows && !listed && !s.Postgres() {
-			return false, outliveChildren(ctx, s, t)
+			return false, nil, outliveChildren(ctx, s, t)
 		}
 		if behind && err == nil && narrows && !s.Postgres() {
 			// The server that holds a directory needs no lease, so that time
 			// alone proves nothing.
-			return true, errBehind
+			return true, nil, errBehind
 		}
-		return behind && (!narrows || err != nil), err
+		return behind && (!narrows || err != nil), unreached, err
 	}
 }
 

@@ -244,7 +244,7 @@ func TestCallerGoesAway(t *testing.T) {
 	made := s.create("key")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if pending, err := s.node.Barrier(ctx, s.node.Applied(), true); pending || err != nil {
+	if pending, _, err := s.node.Barrier(ctx, s.node.Applied(), true); pending || err != nil {
 		t.Errorf("pending %t, error %v", pending, err)
 	}
 	s.mustAccept(made.Secret)
@@ -258,7 +258,7 @@ func TestBarrierTellsFailure(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := start(t, o, fast)
-			if pending, err := s.node.Barrier(t.Context(), s.node.Applied()+1, true); !pending || err == nil {
+			if pending, _, err := s.node.Barrier(t.Context(), s.node.Applied()+1, true); !pending || err == nil {
 				t.Errorf("pending %t, error %v for a change that is not there", pending, err)
 			}
 		})
@@ -368,7 +368,7 @@ func TestAdminAndChildrenOfTheDead(t *testing.T) {
 	if revoke(one); time.Since(begin) > cluster.Wait(fast) {
 		t.Logf("a revoke without children took %s", time.Since(begin))
 	}
-	if _, err := s.node.Attach(); err != nil {
+	if _, err := s.node.Attach("", ""); err != nil {
 		t.Fatal(err)
 	}
 	isRunning = false // as if it was killed now

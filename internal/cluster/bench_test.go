@@ -17,7 +17,7 @@ func BenchmarkBarrier(b *testing.B) {
 			b.Error(err)
 			return
 		}
-		if pending, err := s.node.Barrier(b.Context(), seq, true); pending || err != nil {
+		if pending, _, err := s.node.Barrier(b.Context(), seq, true); pending || err != nil {
 			b.Errorf("pending %t, error %v", pending, err)
 		}
 	}

@@ -22,11 +22,13 @@ type child struct {
 	acked   int64 // how far it has said that its index shows the changes
 	// until is when its last lease is over for certain, whatever its clock: 1.25
 	// times the lease, on this node's monotonic clock.
-	until time.Time
-	held  []held      // leases that may not be over, oldest first: later ones have later heads and ends
-	timer *time.Timer // fires when the oldest of them is over
-	part  int64       // of the uses that were taken from it last
-	gone  chan struct{}
+	until            time.Time
+	held             []held      // leases that may not be over, oldest first: later ones have later heads and ends
+	timer            *time.Timer // fires when the oldest of them is over
+	address, program string      // of the process, for people
+
+	part int64 // of the uses that were taken from it last
+	gone chan struct{}
 }
 
 // held is a lease that a child may have: it answers under it once its index
@@ -91,8 +93,8 @@ type Attachment struct {
 }
 
 // Attach begins a conversation. The child has no lease yet, so nobody waits
-// for it.
-func (n *Node) Attach() (*Attachment, error) {
+// for it. Address and program are what people know it by.
+func (n *Node) Attach(address, program string) (*Attachment, error) {
 	random := make([]byte, 16)
 	if _, err := rand.Read(random); err != nil {
 		return nil, err
@@ -105,7 +107,9 @@ func (n *Node) Attach() (*Attachment, error) {
 	if n.leaving {
 		return nil, ErrLeaving
 	}
-	a := &Attachment{ID: "rep_" + hex.EncodeToString(random), node: n, history: n.history, child: &child{history: n.history, gone: make(chan struct{})}}
+	a := &Attachment{ID: "rep_" + hex.EncodeToString(random), node: n, history: n.history, child: &child{
+		history: n.history, address: address, program: program, gone: make(chan struct{}),
+	}}
 	n.children[a.ID] = a.child
 	return a, nil
 }
@@ -152,6 +156,8 @@ func (n *Node) orphans(ctx context.Context) error {
 // hadChildren tells whether a server that is there, or did not end in order,
 // has had children.
 func hadChildren(ctx context.Context, s *store.Store) (had bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, protocol().stepLimit)
+	defer cancel()
 	err = s.Follow(ctx, func(tx *store.Tx) error {
 		value, err := tx.Setting(childrenSetting)
 		had = value == "1"
@@ -166,6 +172,8 @@ func hadChildren(ctx context.Context, s *store.Store) (had bool, err error) {
 // Resume makes the conversation go on where the child stands, or fails with
 // ErrReset when the log does not have that position, or no longer.
 func (a *Attachment) Resume(ctx context.Context, seq int64, token [16]byte) error {
+	ctx, cancel := context.WithTimeout(ctx, a.node.times.stepLimit)
+	defer cancel()
 	if err := a.node.store.Follow(ctx, func(tx *store.Tx) error {
 		changes, err := tx.ChangesSince(seq, 1)
 		if err != nil {
@@ -189,7 +197,7 @@ func (a *Attachment) Load(ctx context.Context, each func(verify.Batch) error) (s
 	case <-ctx.Done():
 		return 0, token, ctx.Err()
 	}
-	head, err := a.node.store.LoadIndex(ctx, each)
+	head, err := a.node.loadIndex(ctx, each)
 	a.seq = head.Seq
 	return head.Seq, head.Token, err
 }
@@ -241,6 +249,8 @@ func (a *Attachment) Next(ctx context.Context, wait time.Duration) (b verify.Bat
 
 // fromStore reads changes that memory no longer holds.
 func (a *Attachment) fromStore(ctx context.Context) (b verify.Batch, seq int64, token [16]byte, err error) {
+	ctx, cancel := context.WithTimeout(ctx, a.node.times.stepLimit)
+	defer cancel()
 	var changes []store.Change
 	err = a.node.store.Follow(ctx, func(tx *store.Tx) (err error) {
 		if changes, err = tx.ChangesSince(a.seq, changesAtOnce); err != nil {

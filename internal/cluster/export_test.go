@@ -26,7 +26,7 @@ func NewHurriedNode(s *store.Store, factor time.Duration, f keystile.Format, rol
 }
 
 // HurriedAdminBarrier is AdminBarrier with times shorter by a factor.
-func HurriedAdminBarrier(s *store.Store, factor time.Duration, running func() bool) func(context.Context, int64, bool) (bool, error) {
+func HurriedAdminBarrier(s *store.Store, factor time.Duration, running func() bool) func(context.Context, int64, bool) (bool, []keystile.Unreached, error) {
 	return adminBarrier(s, hurried(factor), running)
 }
 

@@ -305,7 +305,7 @@ func TestVisibleBeforeAcknowledged(t *testing.T) {
 		if err := tx.Commit(); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.node.Barrier(t.Context(), number(t, db, `SELECT seq FROM change_head`), true); err != nil {
+		if _, _, err := s.node.Barrier(t.Context(), number(t, db, `SELECT seq FROM change_head`), true); err != nil {
 			t.Fatal(err)
 		}
 		for _, k := range []keystile.CreatedKey{made[many-1], made[0]} {

@@ -19,6 +19,8 @@ func (n *Node) renewals(ctx context.Context) {
 		if _, err := n.renew(ctx); err != nil && ctx.Err() == nil {
 			if _, usable := n.Index(); usable {
 				n.log.Warn("the lease was not renewed; this node answers until it ends", "error", err)
+			} else if until, stale := n.Stale(); stale {
+				n.log.Error("the lease has ended; as --partition has it, this node goes on checking keys from what it knew", "until", until, "error", err)
 			} else {
 				n.log.Error("the lease has ended; this node refuses until it reaches the database again", "error", err)
 			}
@@ -46,8 +48,10 @@ func (n *Node) renew(ctx context.Context) (int64, error) {
 	begin := time.Now()
 	n.mu.Lock()
 	self := store.Node{
-		ID: n.id, Name: n.name, Version: keystile.Version, Renewals: n.renewed, Applied: n.reported, StartedAt: n.started,
+		ID: n.id, Name: n.name, Version: keystile.Version, Renewals: n.renewed, Applied: n.reported,
+		StaleFor: n.stale, StartedAt: n.started, MasterKeys: n.masterKeys,
 	}
+	self.Replicas, self.ReplicaCount = n.attached(begin)
 	token, history := n.reportedToken, n.history
 	n.mu.Unlock()
 	head, err := n.sendRow(ctx, self, token)
@@ -77,6 +81,8 @@ func (n *Node) sweep(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	n.look.Lock()
+	defer n.look.Unlock()
 	now := time.Now()
 	listed := map[string]bool{}
 	for _, other := range roster.Nodes {
@@ -88,7 +94,7 @@ func (n *Node) sweep(ctx context.Context) error {
 		switch {
 		case !known || before.renewals != other.Renewals:
 			n.seen[other.ID] = seenNode{renewals: other.Renewals, since: now}
-		case now.Sub(before.since) > n.times.wait+other.StaleFor*5/4:
+		case now.Sub(before.since) > n.times.wait+other.StaleFor*holdNum/holdDen:
 			if err := n.store.SweepNode(ctx, other.ID, other.Renewals); err != nil {
 				return err
 			}

@@ -72,6 +72,9 @@ type Node struct {
 	// alone tells that the store is a directory, which one server holds: there
 	// are no other nodes, and this one needs no lease itself.
 	alone bool
+	// stale is for how long this node goes on answering checks of keys after its
+	// lease, from what it knew; 0 for not at all.
+	stale time.Duration
 	// sendRow is the store's RenewNode.
 	sendRow func(context.Context, store.Node, [16]byte) (head int64, err error)
 
@@ -105,10 +108,13 @@ type Node struct {
 	renewing sync.Mutex
 	renewed  int64 // how often this node has sent its row; only with renewing held
 
-	acked int64               // what the others were told last; only follow touches it
-	owes  bool                // another process waits to be told; only follow touches it
-	seen  map[string]seenNode // other nodes, for the sweep
-	loops sync.WaitGroup
+	acked int64 // what the others were told last; only follow touches it
+	owes  bool  // another process waits to be told; only follow touches it
+
+	look       sync.Mutex          // of seen
+	seen       map[string]seenNode // other nodes
+	masterKeys []string            // that this node holds; with mu
+	loops      sync.WaitGroup
 }
 
 // ownRun is the newest run of changes, without a gap, that this process
@@ -158,6 +164,12 @@ func newNode(s *store.Store, t times, format keystile.Format, roles []keystile.R
 	})
 	return n, nil
 }
+
+// ServeStale has the node go on answering checks of keys for so long after its
+// lease when it loses the database. Its row says so, and changes that take
+// access away name it. It is called before Start, and not on SQLite, where
+// nothing can be lost.
+func (n *Node) ServeStale(d time.Duration) { n.stale = d }
 
 // Start loads the index, takes a lease and follows the change log until ctx
 // ends. It returns when the node can answer.
@@ -223,6 +235,8 @@ func (n *Node) Leave(ctx context.Context) error {
 		// it wait for its replicas.
 		return fmt.Errorf("cluster: %d replicas may still answer for up to %s", orphans, n.times.wait)
 	}
+	ctx, cancel := context.WithTimeout(ctx, n.times.stepLimit)
+	defer cancel()
 	if noted && n.alone {
 		if _, err := n.store.Write(ctx, func(tx *store.Tx) error { return tx.SetSetting(childrenSetting, "0") }); err != nil {
 			return err
@@ -233,20 +247,40 @@ func (n *Node) Leave(ctx context.Context) error {
 
 // Index returns the index if this node may use it now: the lease is looked at
 // first, so that a lease that ends meanwhile can't let an old index answer.
-func (n *Node) Index() (*verify.Index, bool) {
+func (n *Node) Index() (*verify.Index, bool) { return n.indexWithin(0) }
+
+// Checks returns the index that checks of keys are answered from: that of
+// [Node.Index], and for as long after the lease as [Node.ServeStale] has it.
+// Nothing else may be decided by it. Another history than the node's own ends
+// that at once.
+func (n *Node) Checks() (*verify.Index, bool) { return n.indexWithin(n.stale) }
+
+func (n *Node) indexWithin(extra time.Duration) (*verify.Index, bool) {
 	end := n.usableTo.Load()
 	if end == nil {
 		return nil, false
 	}
 	if !n.alone {
-		now := time.Now()
+		now, end := time.Now(), end.Add(extra)
 		// Both clocks must agree: the monotonic one stands still while a
 		// machine sleeps, the wall clock can be set back.
-		if !now.Before(*end) || !now.Round(0).Before(end.Round(0)) {
+		if !now.Before(end) || !now.Round(0).Before(end.Round(0)) {
 			return nil, false
 		}
 	}
 	return n.index.Load(), true
+}
+
+// Stale tells whether this node answers checks of keys after its lease, and
+// until when it does so by the wall clock.
+func (n *Node) Stale() (until time.Time, stale bool) {
+	_, leased := n.Index()
+	_, answers := n.Checks()
+	end := n.usableTo.Load()
+	if leased || !answers || end == nil {
+		return time.Time{}, false
+	}
+	return end.Add(n.stale).Round(0), true
 }
 
 // Applied is how far this node has applied the change log.
@@ -266,15 +300,8 @@ func (n *Node) nudge() {
 // load reads everything into a new index and publishes it.
 func (n *Node) load(ctx context.Context) error {
 	begin := time.Now()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	idle := time.AfterFunc(n.times.loadLimit, cancel)
-	defer idle.Stop()
-	var count int
-	if err := n.store.Follow(ctx, func(tx *store.Tx) (err error) {
-		count, err = tx.CountKeys()
-		return err
-	}); err != nil {
+	count, err := n.countKeys(ctx)
+	if err != nil {
 		return fmt.Errorf("cluster: count keys: %w", err)
 	}
 	n.mu.Lock()
@@ -282,10 +309,9 @@ func (n *Node) load(ctx context.Context) error {
 	n.mu.Unlock()
 	index := verify.New(n.format, count)
 	index.Apply(verify.Batch{Roles: n.roles})
-	head, err := n.store.LoadIndex(ctx, func(b verify.Batch) error {
+	head, err := n.loadIndex(ctx, func(b verify.Batch) error {
 		index.Apply(b)
-		idle.Reset(n.times.loadLimit)
-		return ctx.Err()
+		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("cluster: load the index: %w", err)
@@ -302,6 +328,32 @@ func (n *Node) load(ctx context.Context) error {
 	n.reached(head.Seq, head.Token, nil)
 	n.log.Info("index loaded", "keys", index.Len(), "seq", head.Seq, "seconds", time.Since(begin).Round(time.Millisecond).Seconds())
 	return nil
+}
+
+func (n *Node) countKeys(ctx context.Context) (count int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, n.times.loadLimit)
+	defer cancel()
+	err = n.store.Follow(ctx, func(tx *store.Tx) (err error) {
+		count, err = tx.CountKeys()
+		return err
+	})
+	return count, err
+}
+
+// loadIndex hands over everything. It gives up when nothing has come for as long
+// as a load may bring nothing.
+func (n *Node) loadIndex(ctx context.Context, each func(verify.Batch) error) (store.Head, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	idle := time.AfterFunc(n.times.loadLimit, cancel)
+	defer idle.Stop()
+	return n.store.LoadIndex(ctx, func(b verify.Batch) error {
+		idle.Reset(n.times.loadLimit)
+		if err := each(b); err != nil {
+			return err
+		}
+		return ctx.Err()
+	})
 }
 
 // reached notes that everything up to seq is visible in the index, wakes who

@@ -119,7 +119,7 @@ func TestChildThatAcknowledgesNothing(t *testing.T) {
 		}
 		n.usableTo.Store(&end)
 		n.reached(1, [16]byte{1}, nil)
-		a, err := n.Attach()
+		a, err := n.Attach("", "")
 		if err != nil {
 			t.Fatal(err)
 		}

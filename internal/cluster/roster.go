@@ -1,11 +1,15 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
+	"github.com/keystile/keystile"
 	"github.com/keystile/keystile/internal/store"
 )
 
@@ -75,11 +79,16 @@ type others struct {
 // comes later, or renews later, has seen the change by then. It tells whether
 // some of them were still behind. An error means that the leases may not be
 // over yet.
-func (o *others) wait(ctx context.Context, seq int64, narrows bool) (stillBehind bool, err error) {
+//
+// Of what narrows, unreached are the nodes that have not applied it and go on
+// answering after their leases, as they were set to, with the times when each
+// of them refuses for certain.
+func (o *others) wait(ctx context.Context, seq int64, narrows bool) (stillBehind bool, unreached []keystile.Unreached, err error) {
 	first, err := o.read(ctx, seq)
 	if err != nil {
-		return true, err
+		return true, nil, err
 	}
+	listed := time.Now()
 	limit := o.times.createWait
 	if narrows {
 		limit = o.times.wait
@@ -91,37 +100,79 @@ func (o *others) wait(ctx context.Context, seq int64, narrows bool) (stillBehind
 		// can't be asked. All leases of before are over after the full wait.
 		<-limited.Done()
 		if ctx.Err() != nil {
-			return true, ctx.Err()
+			return true, nil, ctx.Err()
 		}
 		// If this fails, the next change waits as long.
 		_ = o.note(ctx, first.Noted, first.Timeline)
-		return true, nil
+		return true, o.stale(ctx, o.behind(first, seq), seq, listed), nil
 	}
-	behind := map[string]bool{}
-	for _, n := range first.Nodes {
-		if n.ID != o.self && n.Applied < seq {
-			behind[n.ID] = true
-		}
-	}
+	behind := o.behind(first, seq)
 	for pause := 2 * time.Millisecond; len(behind) > 0; pause = min(2*pause, 100*time.Millisecond) {
-		if sleep(limited, pause); limited.Err() != nil {
-			return true, ctx.Err()
+		sleep(limited, pause)
+		switch {
+		case ctx.Err() != nil:
+			return true, nil, ctx.Err()
+		case limited.Err() != nil && narrows:
+			return true, o.stale(ctx, behind, seq, listed), nil
+		case limited.Err() != nil:
+			return true, nil, nil
 		}
-		now, err := o.read(limited, seq)
-		if err != nil {
-			continue // the leases end in any case
-		}
-		there := map[string]int64{}
-		for _, n := range now.Nodes {
-			there[n.ID] = n.Applied
-		}
-		for id := range behind {
-			if applied, listed := there[id]; !listed || applied >= seq {
-				delete(behind, id)
-			}
+		if now, err := o.read(limited, seq); err == nil { // if not, the leases end in any case
+			stillThere(behind, now, seq)
 		}
 	}
-	return false, nil
+	return false, nil, nil
+}
+
+// behind are the nodes of a list that have yet to apply seq, by ID.
+func (o *others) behind(r store.Roster, seq int64) map[string]store.Node {
+	behind := map[string]store.Node{}
+	for _, n := range r.Nodes {
+		if n.ID != o.self && n.Applied < seq {
+			behind[n.ID] = n
+		}
+	}
+	return behind
+}
+
+// stillThere takes those out that a newer list no longer has, or has further on.
+func stillThere(behind map[string]store.Node, now store.Roster, seq int64) {
+	there := map[string]int64{}
+	for _, n := range now.Nodes {
+		there[n.ID] = n.Applied
+	}
+	for id := range behind {
+		if applied, listed := there[id]; !listed || applied >= seq {
+			delete(behind, id)
+		}
+	}
+}
+
+// stale are those of the nodes that go on answering after their leases, which
+// are over by now, the one that does so for longest first. A lease that shows
+// nothing of the change was asked for before the list was read, and what a
+// clock may run slow is added to the time beyond it too.
+func (o *others) stale(ctx context.Context, behind map[string]store.Node, seq int64, listed time.Time) []keystile.Unreached {
+	var all []keystile.Unreached
+	for id, n := range behind {
+		if n.StaleFor == 0 {
+			delete(behind, id)
+		}
+	}
+	if len(behind) == 0 {
+		return nil
+	}
+	if now, err := o.read(ctx, seq); err == nil { // the last word counts
+		stillThere(behind, now, seq)
+	}
+	for _, n := range behind {
+		until := listed.Add(o.times.wait + n.StaleFor*holdNum/holdDen)
+		all = append(all, keystile.Unreached{Node: n.ID, Name: n.Name, Until: until.UTC().Truncate(time.Second).Add(time.Second)})
+	}
+	slices.SortFunc(all, func(a, b keystile.Unreached) int {
+		return cmp.Or(b.Until.Compare(a.Until), strings.Compare(a.Node, b.Node))
+	})
+	return all
 }
 
 // read refuses a list that is older than the change.

@@ -124,7 +124,7 @@ func TestWhoIsWaitedFor(t *testing.T) {
 				}
 				o := others{times: protocol(), self: "self", list: b.list, note: b.note}
 				begin := time.Now()
-				behind, err := o.wait(t.Context(), 7, !c.wide)
+				behind, _, err := o.wait(t.Context(), 7, !c.wide)
 				if behind != c.behind || !errors.Is(err, c.err) {
 					t.Errorf("behind %t, error %v", behind, err)
 				}
@@ -146,17 +146,17 @@ func TestNoListNoProof(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			b := &book{roster: store.Roster{Seq: 6}}
 			o := others{times: protocol(), list: b.list, note: b.note}
-			if behind, err := o.wait(t.Context(), 7, true); !behind || !errors.Is(err, errStale) {
+			if behind, _, err := o.wait(t.Context(), 7, true); !behind || !errors.Is(err, errStale) {
 				t.Errorf("an old list: behind %t, error %v", behind, err)
 			}
 			b.roster = store.Roster{Seq: 7, Timeline: moved, Nodes: []store.Node{{ID: "a"}}}
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
-			if behind, err := o.wait(ctx, 7, true); !behind || !errors.Is(err, context.DeadlineExceeded) {
+			if behind, _, err := o.wait(ctx, 7, true); !behind || !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("told to end: behind %t, error %v", behind, err)
 			}
 			b.err = errors.New("gone")
-			if behind, err := o.wait(t.Context(), 7, true); !behind || !errors.Is(err, b.err) {
+			if behind, _, err := o.wait(t.Context(), 7, true); !behind || !errors.Is(err, b.err) {
 				t.Errorf("no list: behind %t, error %v", behind, err)
 			}
 		})

@@ -84,7 +84,7 @@ func start(t testing.TB, o store.Options, factor time.Duration) *server {
 		t.Fatal(err)
 	}
 	p := profile.Default()
-	s.keys = keyring.New(s.store, p, func(ctx context.Context, seq int64, narrows bool) (bool, error) {
+	s.keys = keyring.New(s.store, p, func(ctx context.Context, seq int64, narrows bool) (bool, []keystile.Unreached, error) {
 		return s.node.Barrier(ctx, seq, narrows)
 	})
 	log := slog.New(slog.NewTextHandler(s.log, nil))

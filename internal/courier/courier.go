@@ -22,10 +22,20 @@ const (
 	lookEvery = time.Second
 	// perEndpoint, perWorkspace and atOnce bound attempts at the same time, to
 	// one endpoint, of one workspace and in all, so that receivers that hang hold
-	// up nobody else. An endpoint that is failing has one at a time.
+	// up nobody else. An endpoint that is failing has one at a time. A workspace
+	// begins another attempt only while it has fewer under way than a share of
+	// the places that are free: however many have receivers that hang, something
+	// is left for whoever comes (the dynamic threshold of shared buffers,
+	// Choudhury and Hahne 1998), after twenty of them a place in seventy.
 	perEndpoint  = 8
 	perWorkspace = 64
-	atOnce       = 256
+	atOnce       = 512
+	attemptShare = 4
+	// held bounds the endpoints that this node sends to, which are shared among
+	// workspaces in the same way, and claimed so many at once.
+	held      = 512
+	claimed   = 50
+	heldShare = 8
 	// queued is how many deliveries to one endpoint are held in memory.
 	queued = 64
 	// writeTogether is how many outcomes are written in one transaction.
@@ -37,8 +47,10 @@ const (
 	silentFor  = 20 * time.Second
 	// Grace is for how long attempts may go on when the server ends.
 	Grace = 10 * time.Second
-	// testsAtOnce bounds test deliveries, each of which a request waits for.
-	testsAtOnce = 16
+	// testsAtOnce bounds test deliveries, each of which a request waits for: a
+	// workspace has one at a time. testLimit bounds one of them.
+	testsAtOnce = 256
+	testLimit   = 10 * time.Second
 )
 
 // Observe is told of every attempt: whether it was accepted, whether it was
@@ -48,6 +60,7 @@ type Observe func(delivered, last bool, took time.Duration)
 // Courier sends the events of one store, beside those of other nodes.
 type Courier struct {
 	keyring *keyring.Keyring
+	signers *signers
 	node    string // this process
 	log     *slog.Logger
 	observe Observe
@@ -74,7 +87,7 @@ func New(k *keyring.Keyring, log *slog.Logger, o Observe) *Courier {
 		o = func(bool, bool, time.Duration) {}
 	}
 	return &Courier{
-		keyring: k, node: rand.Text(), log: log, observe: o,
+		keyring: k, signers: newSigners(k), node: rand.Text(), log: log, observe: o,
 		wake: make(chan struct{}, 1), results: make(chan result, atOnce), turned: make(chan turned, 1),
 		boxes: map[string]*box{}, of: map[string]int{}, testing: map[string]bool{},
 	}
@@ -126,7 +139,7 @@ func (c *Courier) Run(ctx context.Context) {
 			woken = c.settle(work, t) || woken
 		case <-look.C:
 			if !woken {
-				woken = c.waiting(work)
+				woken = c.waiting(ctx)
 			}
 			if len(c.boxes) > 0 && !c.turning {
 				c.load(work) // what has come due meanwhile
@@ -201,7 +214,8 @@ type turned struct {
 // turn begins to write outcomes, to hand events on, and to claim and release
 // endpoints. Attempts go on meanwhile: a commit takes longer than many of them.
 func (c *Courier) turn(ctx context.Context) {
-	t := turned{turn: keyring.Turn{Node: c.node, Claim: len(c.boxes) < atOnce, Renew: c.renewalDue()}, begun: time.Now()}
+	t := turned{turn: keyring.Turn{Node: c.node, Renew: c.renewalDue()}, begun: time.Now()}
+	t.turn.Claim, t.turn.Full = c.room()
 	left := map[string]int{}
 	for _, r := range c.tried[:min(len(c.tried), writeTogether)] {
 		t.turn.Tried = append(t.turn.Tried, r.tried)
@@ -217,6 +231,23 @@ func (c *Courier) turn(ctx context.Context) {
 		t.more, t.err = c.keyring.Turn(ctx, t.turn)
 		c.turned <- t
 	}()
+}
+
+// room is how many endpoints this node may claim, and the workspaces that have
+// so many of it already that the others' share is left to them.
+func (c *Courier) room() (n int, full []string) {
+	free := held - len(c.boxes)
+	of := map[string]int{}
+	for _, b := range c.boxes {
+		of[b.round.WorkspaceID]++
+	}
+	for workspace, n := range of {
+		if n >= share(free, heldShare) {
+			full = append(full, workspace)
+		}
+	}
+	// One workspace may take all of what is claimed at once.
+	return max(0, min(claimed, share(free, heldShare))), full
 }
 
 // settle takes note of what a turn has written, and reads what is to be sent.
@@ -279,7 +310,7 @@ func (c *Courier) dispatch(ctx context.Context) {
 		return // another node may be about to take over
 	}
 	for _, b := range c.boxes {
-		for c.flying < atOnce && c.of[b.round.WorkspaceID] < perWorkspace {
+		for c.mayFly(b.round.WorkspaceID) {
 			p, ok := b.next()
 			if !ok {
 				break
@@ -293,13 +324,21 @@ func (c *Courier) dispatch(ctx context.Context) {
 	}
 }
 
-// attempt tries one delivery. What signs it is read for this attempt alone, so
-// that a secret signs nothing any more once its revoke was answered. One that
+// mayFly tells whether another attempt of a workspace may begin.
+func (c *Courier) mayFly(workspace string) bool {
+	return c.of[workspace] < min(perWorkspace, share(atOnce-c.flying, attemptShare))
+}
+
+// share is a part of what is free, and the last one whole.
+func share(free, part int) int { return (free + part - 1) / part }
+
+// attempt tries one delivery. What signs it is read once it has begun, so that
+// a secret signs nothing any more once its revoke was answered. One that
 // nothing can sign has failed: nothing is ever sent unsigned.
 func (c *Courier) attempt(ctx context.Context, to keyring.Round, l *line, unfit error, p keyring.Parcel) {
 	var secrets []keystile.WebhookSecret
 	if unfit == nil {
-		secrets, unfit = c.keyring.SecretsOfEndpoint(ctx, to.WorkspaceID, to.ID, "")
+		secrets, unfit = c.signers.of(ctx, to.WorkspaceID, to.ID)
 	}
 	o := unsent(unfit)
 	if unfit == nil {

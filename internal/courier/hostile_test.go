@@ -71,8 +71,8 @@ func TestHostileReceivers(t *testing.T) {
 	}{
 		{"accepts", newReceiver(t, nil).URL, true, 200, "", ""},
 		{"accepts with 299", newReceiver(t, status(299)).URL, true, 299, "", "said 299"},
-		{"fails", newReceiver(t, status(500)).URL, false, 500, "", "said 500"},
-		{"refuses", newReceiver(t, status(401)).URL, false, 401, "", "said 401"},
+		{"fails", newReceiver(t, status(500)).URL, false, 500, "The receiver has failed", "said 500"},
+		{"refuses", newReceiver(t, status(401)).URL, false, 401, "another secret", "said 401"},
 		{"not modified", newReceiver(t, status(304)).URL, false, 304, "redirects", ""},
 		{"redirects", newReceiver(t, status(302, "Location", elsewhere.URL)).URL, false, 302, "not followed", ""},
 		{"redirects for good", newReceiver(t, status(308, "Location", elsewhere.URL)).URL, false, 308, "not followed", ""},

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/keystile/keystile"
+	"github.com/keystile/keystile/internal/courier"
 	"github.com/keystile/keystile/keystiletest"
 )
 
@@ -301,6 +302,69 @@ func TestOneWorkspaceHangs(t *testing.T) {
 	good.wait("the other workspace's event", ofType("key.created"))
 	if n := most.Load(); n != 64 {
 		t.Errorf("%d attempts of one workspace at a time", n)
+	}
+}
+
+// TestManyWorkspacesHang: however many workspaces have receivers that hang, and
+// however many endpoints each, there is room for the next one at once.
+func TestManyWorkspacesHang(t *testing.T) {
+	t.Parallel()
+	s := keystiletest.New(t)
+	hanging := make(chan struct{})
+	var now atomic.Int64
+	bad := newReceiver(t, func(_ http.ResponseWriter, r *http.Request) {
+		now.Add(1)
+		defer now.Add(-1)
+		select {
+		case <-hanging:
+		case <-r.Context().Done():
+		}
+	})
+	defer close(hanging)
+	const workspaces, endpoints, events = 5, 8, 8
+	for range workspaces {
+		ws := s.NewWorkspace("Hangs", "").ID
+		for range endpoints {
+			if _, err := s.Operator.CreateEndpoint(t.Context(), ws, keystile.CreateEndpoint{URL: bad.URL, EventTypes: []string{"key.created"}, AllowRanges: loopback()}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range events {
+			s.Key(ws, keystile.CreateKey{Name: "Hangs"})
+		}
+	}
+	// Of the 512 places four of them get 64, and the fifth a share of the rest.
+	eventually(t, "as many as may hang do", func() bool { return now.Load() >= 300 })
+	good, other := newReceiver(t, nil), s.NewWorkspace("Other", "").ID
+	if _, err := s.Operator.CreateEndpoint(t.Context(), other, keystile.CreateEndpoint{URL: good.URL, EventTypes: []string{"key.created"}, AllowRanges: loopback()}); err != nil {
+		t.Fatal(err)
+	}
+	s.Key(other, keystile.CreateKey{Name: "Goes on"})
+	good.wait("the other workspace's event", ofType("key.created"))
+	if n := now.Load(); n > 320 {
+		t.Errorf("%d attempts hang at a time", n)
+	}
+}
+
+// TestClaimsAreShared: a node always has room for the endpoint of one more
+// workspace, whatever those before have.
+func TestClaimsAreShared(t *testing.T) {
+	t.Parallel()
+	all := map[string]int{}
+	for n := range 15 {
+		if got := courier.Claims(all)["one more"]; n > 0 && got != 1 {
+			t.Errorf("beside %d workspaces: %d", n, got)
+		}
+		delete(all, "one more")
+		all[fmt.Sprint(n)] = 10_000
+		got, sum := courier.Claims(all), 0
+		for _, n := range got {
+			sum += n
+		}
+		if sum >= 512 {
+			t.Errorf("%d workspaces have all places: %v", n+1, got)
+		}
+		all["one more"] = 1
 	}
 }
 

@@ -2,6 +2,7 @@ package courier
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -170,6 +171,25 @@ func (m *Mailer) send(ctx context.Context, due keyring.Mail) error {
 	if err != nil {
 		return err
 	}
+	return m.deliver(ctx, message)
+}
+
+// TrialMail sends one mail that says nothing, by a server whose settings were
+// checked, to find out whether alerts would arrive. Its errors repeat what the
+// server said.
+func TrialMail(ctx context.Context, s MailServer, to string) error {
+	m := &Mailer{server: s, dial: (&net.Dialer{}).DialContext}
+	message, err := m.envelope(to, strings.ToLower(rand.Text()))
+	if err != nil {
+		return err
+	}
+	message.Subject("Keystile: a trial mail")
+	message.SetBodyString(mail.TypeTextPlain, "This is a trial mail. Alerts of Keystile are sent by the same server.\n")
+	return m.deliver(ctx, message)
+}
+
+// deliver hands a message to the server.
+func (m *Mailer) deliver(ctx context.Context, message *mail.Msg) error {
 	ctx, cancel := context.WithTimeout(ctx, mailTimeout)
 	defer cancel()
 	var conn net.Conn

@@ -12,6 +12,7 @@ import (
 	"database/sql"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"math/big"
@@ -37,6 +38,7 @@ import (
 	"github.com/keystile/keystile/internal/pgtest"
 	"github.com/keystile/keystile/internal/profile"
 	"github.com/keystile/keystile/internal/store"
+	"github.com/keystile/keystile/internal/verify"
 )
 
 const (
@@ -272,7 +274,7 @@ func newHouse(t *testing.T, o store.Options) *house {
 		t.Fatal(err)
 	}
 	h := &house{t: t, smtp: newSMTP(t), log: &bytes.Buffer{}}
-	h.Keyring = keyring.New(s, p, func(context.Context, int64, bool) (bool, error) { return false, nil })
+	h.Keyring = keyring.New(s, p, func(context.Context, int64, bool) (bool, []keystile.Unreached, error) { return false, nil, nil })
 	h.MailAlerts()
 	if _, h.workspace, err = h.Start(t.Context()); err != nil {
 		t.Fatal(err)
@@ -326,7 +328,7 @@ func (h *house) sql(statement string, args ...any) {
 // pass lets all waiting be over and sends what is due.
 func (h *house) pass() {
 	h.t.Helper()
-	h.sql(`UPDATE alert_mails SET next_at = 0, taken_till = 0`)
+	h.sql(`UPDATE alert_mails SET next_at = 0, taken_till = 0 WHERE state = 0`)
 	h.mailer.Resume()
 	h.mailer.Pass(h.t.Context())
 	h.smtp.mu.Lock()
@@ -448,6 +450,56 @@ func TestMailTogether(t *testing.T) {
 	})
 }
 
+// TestMailFlood: whoever may revoke keys can't have all others mailed without
+// end. Beyond ten mails in an hour what comes waits, and goes in one.
+func TestMailFlood(t *testing.T) {
+	inHouse(t, func(h *house) {
+		h.member(h.workspace, "ann", "ann@example.org", "admin")
+		var want []string
+		for i := range 13 {
+			h.exposed(h.workspace, fmt.Sprintf("Key%d", i))
+			if i < 10 {
+				want = append(want, "ann@example.org")
+			}
+			h.to(want...)
+		}
+		h.waiting(0, 3)
+		h.sql(`UPDATE alert_mails SET next_at = next_at - 3601000 WHERE state = 1`)
+		head, body := h.to(append(want, "ann@example.org")...)[10].text(t)
+		if s := subject(t, head); s != "[Tést] Alerts (3): Default" {
+			t.Errorf("subject %q\n%s", s, body)
+		}
+		h.waiting(0, 0)
+	})
+}
+
+// TestMailLinks: the only links in a mail are those to the own pages, whatever
+// names and user agents hold.
+func TestMailLinks(t *testing.T) {
+	inHouse(t, func(h *house) {
+		h.member(h.workspace, "ann", "ann@example.org", "admin")
+		name := "Renew at https://evil.example/x or www.evil.example, evil.example, a@evil.example, \u4f8b\u3002evil"
+		k := h.exposed(h.workspace, name)
+		if _, err := h.FlushUses(t.Context(), []verify.Use{{KeyID: k.Key.ID, WorkspaceID: h.workspace, Code: keystile.CodeRevoked,
+			UserAgent: "curl/8.5.0 http://192.0.2.7/y evil.example", Count: 9, First: time.Now(), Last: time.Now()}}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := h.WatchKeys(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		_, body := h.to("ann@example.org")[0].text(t)
+		if !strings.Contains(body, "curl/8.5.0 http[:]//192.0.2.7/y evil[.]example") {
+			t.Errorf("the user agent is not there:\n%s", body)
+		}
+		for _, word := range strings.Fields(body) {
+			if strings.Contains(word, "evil.example") || strings.Contains(word, "\u3002evil") ||
+				strings.Contains(word, "://") && !strings.HasPrefix(word, "https://keys.example.com/") {
+				t.Errorf("%q may become a link", word)
+			}
+		}
+	})
+}
+
 // TestMailServerFails: whatever a mail server does wrong, no mail is lost
 // before its time, none comes twice, and nothing travels in the clear.
 func TestMailServerFails(t *testing.T) {
@@ -545,6 +597,34 @@ func TestMailImplicitTLS(t *testing.T) {
 	}, func(m *courier.MailServer, _ *smtpServer) { m.Address = "smtps://" + smtpHost })
 }
 
+// TestTrialMail: a trial goes the way that alerts go, and what the server says
+// against it is told.
+func TestTrialMail(t *testing.T) {
+	t.Parallel()
+	server := newSMTP(t, func(s *smtpServer) { s.server.AllowInsecureAuth = true })
+	m := courier.MailServer{Address: "smtp://" + server.address, User: smtpUser, Password: smtpPassword, From: "Test keys <keys@example.com>"}
+	if err := m.Check(); err != nil {
+		t.Fatal(err)
+	}
+	if err := courier.TrialMail(t.Context(), m, "ann@example.org"); err != nil {
+		t.Fatal(err)
+	}
+	got := server.got()
+	if len(got) != 1 || strings.Join(got[0].to, " ") != "ann@example.org" || !strings.Contains(got[0].raw, "trial mail") {
+		t.Errorf("%+v", got)
+	}
+	server.set(func() {
+		server.refuse["bob@example.org"] = &smtp.SMTPError{Code: 550, Message: "No such user here"}
+	})
+	if err := courier.TrialMail(t.Context(), m, "bob@example.org"); err == nil || !strings.Contains(err.Error(), "No such user here") {
+		t.Errorf("a refused address: %v", err)
+	}
+	m.Password = "wrong"
+	if err := courier.TrialMail(t.Context(), m, "ann@example.org"); err == nil || strings.Contains(err.Error(), "wrong") {
+		t.Errorf("a wrong password: %v", err)
+	}
+}
+
 // TestMailHangs: a server that says nothing any more holds nobody up for longer
 // than the process wants to run, and the mail is still there afterwards.
 func TestMailHangs(t *testing.T) {
@@ -584,7 +664,7 @@ func TestMailHeaders(t *testing.T) {
 		h.sql(`UPDATE members SET email = $1 WHERE id = $2`, "bad@example.org"+inject, bad.ID)
 		l := h.to("ann@example.org")[0]
 		head, body := l.text(t)
-		if head.Get("Bcc") != "" || len(l.to) != 1 || !strings.HasPrefix(body, "y Bcc: evil@example.net Body · Tést") {
+		if head.Get("Bcc") != "" || len(l.to) != 1 || !strings.HasPrefix(body, "y Bcc: evil@example[.]net Body · Tést") {
 			t.Errorf("%v\n%s", head, body)
 		}
 		h.waiting(0, 0)

@@ -93,8 +93,32 @@ func (l *line) post(ctx context.Context, to, id string, payload []byte, secrets 
 		o.Error = explain(err)
 	case o.Status >= 300 && o.Status <= 399:
 		o.Error = "The receiver redirects. Redirects are not followed: give the endpoint the URL that they lead to."
+	case !o.delivered:
+		o.Error = refusal(o.Status)
 	}
 	return o
+}
+
+// refusal says for people what a status other than 2xx or 3xx means here.
+func refusal(status int) string {
+	switch status {
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return "The receiver does not let it in: it may check with another secret, or want a login, which webhooks have none of."
+	case http.StatusNotFound, http.StatusMethodNotAllowed:
+		return "There is nothing at this URL that takes POST requests."
+	case http.StatusGone:
+		return "The receiver says that it is gone for good."
+	case http.StatusRequestEntityTooLarge:
+		return "The receiver takes no requests of this size."
+	case http.StatusTooManyRequests:
+		return "The receiver gets too many requests."
+	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return "The receiver is not there: what stands before it answers in its place."
+	}
+	if status >= 500 {
+		return "The receiver has failed; its own log says why."
+	}
+	return "The receiver does not accept it."
 }
 
 func (l *line) exchange(ctx context.Context, cancel func(), to, id string, payload []byte, secrets []keystile.WebhookSecret, o *outcome) error {

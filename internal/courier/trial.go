@@ -2,13 +2,15 @@ package courier
 
 import (
 	"context"
+	"errors"
+	"strconv"
 
 	"github.com/keystile/keystile"
 	"github.com/keystile/keystile/internal/keyring"
 )
 
 // TestEndpoint sends a test delivery to an endpoint and waits for what becomes
-// of it, 20 seconds at most. It is tried once.
+// of it, 10 seconds at most. It is tried once.
 func (c *Courier) TestEndpoint(ctx context.Context, a keyring.Actor, id string, in keystile.TestDelivery) (keystile.TestResult, error) {
 	return c.trial(ctx, a, func() (keyring.TestRound, error) { return c.keyring.TestEndpoint(ctx, a, id, in) })
 }
@@ -23,7 +25,7 @@ func (c *Courier) TestWebhookSecret(ctx context.Context, a keyring.Actor, id str
 // and again to bother somebody: an actor's workspace has one at a time.
 func (c *Courier) trial(ctx context.Context, a keyring.Actor, prepare func() (keyring.TestRound, error)) (out keystile.TestResult, err error) {
 	if !c.begin(a.Workspace()) {
-		return out, keystile.NewError(keystile.CodeConflict, "A test delivery is under way already.", "Wait until it is answered, 20 seconds at most.")
+		return out, keystile.NewError(keystile.CodeConflict, "A test delivery is under way already.", "Wait until it is answered, 10 seconds at most.")
 	}
 	defer c.done(a.Workspace())
 	t, err := prepare()
@@ -35,7 +37,17 @@ func (c *Courier) trial(ctx context.Context, a keyring.Actor, prepare func() (ke
 		return out, err
 	}
 	defer l.close()
-	o := l.post(ctx, t.URL, t.EventID, t.Payload, t.Secrets)
+	within, cancel := context.WithTimeout(ctx, testLimit)
+	defer cancel()
+	o := l.post(within, t.URL, t.EventID, t.Payload, t.Secrets)
+	if o.Status == 0 && errors.Is(within.Err(), context.DeadlineExceeded) {
+		o.Error = "No answer within " + strconv.Itoa(int(testLimit.Seconds())) + " seconds, which is all that a test has."
+	}
+	if o.delivered && t.Alone != "" {
+		if err := c.keyring.TestAccepted(context.WithoutCancel(ctx), t.Alone); err != nil {
+			c.trouble("note that a test was accepted", err)
+		}
+	}
 	return keystile.TestResult{Delivered: o.delivered, EventID: t.EventID, Attempt: o.Attempt}, ctx.Err()
 }
 

@@ -1,6 +1,7 @@
 package dashboard
 
 import (
+	"cmp"
 	"errors"
 	"net/http"
 	"net/url"
@@ -24,12 +25,15 @@ type alertsPage struct {
 type alertRow struct {
 	keystile.Alert
 
-	Title string // name of a word
-	Text  string
-	// Act is the one action that it needs: an action on the key, like for one
-	// like it, log for its log of use, or nothing.
-	Act string
-	See bool // the reader may say that they have seen it
+	Title    string // name of a word
+	Text     string
+	Name, ID string // of the key or webhook secret that it is about; "" for none
+	At       string // path of its page; "" when the reader may not see it
+	// Act is the one action that it needs, and ActAt the path of its page: an
+	// action on the key or webhook secret, like for a key like it, log for its
+	// log of use, or nothing.
+	Act, ActAt string
+	See        bool // the reader may say that they have seen it
 }
 
 func (v *visit) showAlerts() error {
@@ -46,12 +50,9 @@ func (v *visit) showAlerts() error {
 		return err
 	}
 	for _, a := range list.Data {
-		row := alertRow{Alert: a, Title: keyring.AlertWord(a), Text: keyring.AlertText(a)}
-		if a.ClosedAt == nil {
-			if row.Act, err = v.alertAct(a); err != nil {
-				return err
-			}
-			row.See = a.AcknowledgedAt == nil && v.actor.May("api.key.update")
+		row, err := v.alertRow(a)
+		if err != nil {
+			return err
 		}
 		page.Alerts = append(page.Alerts, row)
 	}
@@ -62,9 +63,65 @@ func (v *visit) showAlerts() error {
 	return nil
 }
 
+// alertRow is an alert as the reader may see it.
+func (v *visit) alertRow(a keystile.Alert) (row alertRow, err error) {
+	row = alertRow{Alert: a, Title: keyring.AlertWord(a), Text: keyring.AlertText(a)}
+	open := a.ClosedAt == nil
+	row.See = open && a.AcknowledgedAt == nil && v.actor.May(keyring.AlertPermission(a))
+	if a.WebhookSecretID != "" {
+		row.Name, row.ID = cmp.Or(a.WebhookSecretLabel, a.WebhookSecretID), a.WebhookSecretID
+		return row, v.alertOfSecret(&row, open)
+	}
+	if a.KeyID == "" {
+		return row, nil
+	}
+	row.Name, row.ID, row.At = cmp.Or(a.KeyName, a.KeyID), a.KeyID, v.base()+"/keys/"+a.KeyID
+	if !open {
+		return row, nil
+	}
+	row.Act, err = v.alertAct(a)
+	switch row.Act {
+	case "log":
+		row.ActAt = row.At + "#use"
+	case "like":
+		row.ActAt = v.base() + "/keys/new"
+	default:
+		row.ActAt = row.At + "/" + row.Act
+	}
+	return row, err
+}
+
+// alertOfSecret says where a webhook secret that an alert is about stands, and
+// what it needs.
+func (v *visit) alertOfSecret(row *alertRow, open bool) error {
+	s, err := v.keyring().WebhookSecret(v.r.Context(), v.actor, row.ID)
+	if err != nil {
+		if errors.Is(err, keystile.CodeNotFound) || errors.Is(err, keystile.CodeInsufficientPermission) {
+			return nil
+		}
+		return err
+	}
+	verb := "api.webhook_secret.create"
+	switch {
+	case s.EndpointID != "" && !v.door.Profile.Endpoints, s.EndpointID == "" && !v.door.Profile.WebhookSecrets:
+		return nil // there are no pages of them
+	case s.EndpointID != "":
+		verb, row.At, row.ActAt = "api.endpoint.update", v.endpointAt(s.EndpointID), v.endpointAt(s.EndpointID)+"/secrets/"+s.ID+"/rotate"
+	default:
+		row.At, row.ActAt = v.secretAt(s.ID), v.secretAt(s.ID)+"/rotate"
+	}
+	switch row.Type {
+	case keystile.AlertSecretExpiring, keystile.AlertSecretRotationDue:
+		if open && v.actor.May(verb) {
+			row.Act = "rotate"
+		}
+	}
+	return nil
+}
+
 // alertAct is the one action that an alert needs, if the reader may take it.
 func (v *visit) alertAct(a keystile.Alert) (string, error) {
-	if a.KeyID == "" || !v.actor.May("api.key.view") {
+	if !v.actor.May("api.key.view") {
 		return "", nil
 	}
 	k, err := v.keyring().Key(v.r.Context(), v.actor, a.KeyID)
@@ -86,7 +143,6 @@ func (v *visit) alertAct(a keystile.Alert) (string, error) {
 		}
 	case keystile.AlertKeyExposed, keystile.AlertKeyStillUsed, keystile.AlertKeyStillTried:
 		return "log", nil
-	case keystile.AlertAuthFailures:
 	}
 	if act == "" || !v.may(k, act) {
 		return "", nil
@@ -96,7 +152,7 @@ func (v *visit) alertAct(a keystile.Alert) (string, error) {
 
 // seeAlert notes that somebody has seen an alert.
 func (v *visit) seeAlert() error {
-	if err := v.keyring().AcknowledgeAlert(v.r.Context(), v.actor, v.workspace.ID, v.r.PathValue("alert")); err != nil {
+	if _, err := v.keyring().AcknowledgeAlert(v.r.Context(), v.actor, v.workspace.ID, v.r.PathValue("alert")); err != nil {
 		return err
 	}
 	if v.r.PostFormValue("back") == "keys" { // it stood above the list

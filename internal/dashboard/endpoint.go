@@ -178,6 +178,7 @@ func (v *visit) createEndpoint() error {
 type endpointPage struct {
 	endpointRow
 
+	Tabs        []tab
 	Created     *createdSecret
 	Secrets     []endpointSecret
 	Status      string // filter of the deliveries
@@ -191,6 +192,7 @@ type endpointPage struct {
 type endpointSecret struct {
 	keystile.WebhookSecretRecord
 
+	Marks                []string // names of words without mark_
 	MayRotate, MayRevoke bool
 }
 
@@ -203,14 +205,20 @@ func (v *visit) showEndpoint() error {
 }
 
 func (v *visit) endpointPage(status int, e keystile.Endpoint, made *createdSecret) error {
-	page := endpointPage{endpointRow: v.endpointRow(e), Created: made, MayRetry: v.actor.May("api.endpoint.update")}
+	page := endpointPage{endpointRow: v.endpointRow(e), Tabs: v.tabs("endpoints"), Created: made, MayRetry: v.actor.May("api.endpoint.update")}
 	secrets, err := v.keyring().WebhookSecrets(v.r.Context(), v.actor, v.workspace.ID, keyring.WebhookSecretQuery{Endpoint: e.ID, Limit: keysOnPage})
 	if err != nil {
 		return err
 	}
+	signing := map[string]bool{}
 	for _, s := range secrets.Data {
-		live := s.Status == keystile.StatusActive && page.MayRetry
-		page.Secrets = append(page.Secrets, endpointSecret{s, live && s.ReplacedBy == "", live})
+		signing[s.ID] = s.Status == keystile.StatusActive
+	}
+	for _, s := range secrets.Data {
+		// There is no third one while a rotation has two in use.
+		rotating := signing[s.ReplacedBy] || signing[s.Replaces]
+		live := signing[s.ID] && page.MayRetry
+		page.Secrets = append(page.Secrets, endpointSecret{s, v.secretRow(s).Marks, live && !rotating, live})
 	}
 	q := v.r.URL.Query()
 	page.Status = q.Get("status")
@@ -242,6 +250,7 @@ func (v *visit) endpointPage(status int, e keystile.Endpoint, made *createdSecre
 type deliveryPage struct {
 	keystile.DeliveryDetails
 
+	Tabs     []tab
 	Endpoint keystile.Endpoint
 	MayRetry bool
 }
@@ -264,7 +273,7 @@ func (v *visit) showDelivery() error {
 	if err != nil {
 		return err
 	}
-	v.show(http.StatusOK, "delivery", v.door.Profile.Word("delivery_title"), deliveryPage{d, e, v.actor.May("api.endpoint.update")})
+	v.show(http.StatusOK, "delivery", v.door.Profile.Word("delivery_title"), deliveryPage{d, v.tabs("endpoints"), e, v.actor.May("api.endpoint.update")})
 	return nil
 }
 

@@ -19,8 +19,9 @@ type endpointAsk struct {
 	Overlaps []overlap
 	Overlap  string
 	Reason   string // as typed
-	Since    string
-	Today    string
+	Since    string // as typed, or what is proposed
+	Now      string
+	Label    string
 	Result   *keystile.TestResult
 	Problem  *keystile.Error
 }
@@ -28,8 +29,14 @@ type endpointAsk struct {
 // askEndpoint shows a form about an endpoint, empty or with what is wrong with it.
 func (v *visit) askEndpoint(name, title string, page endpointAsk) error {
 	form := v.r.PostFormValue
-	page.Back, page.Nonce, page.Today = v.endpointAt(page.Endpoint.ID), newNonce(), time.Now().UTC().Format(dayForm)
-	page.Overlaps, page.Overlap, page.Reason, page.Since = v.overlaps(), form("overlap"), form("reason"), form("since")
+	page.Back, page.Nonce, page.Now = v.endpointAt(page.Endpoint.ID), newNonce(), time.Now().UTC().Format(minuteForm)
+	page.Overlaps, page.Overlap, page.Reason, page.Since, page.Label = v.overlaps(), form("overlap"), form("reason"), form("since"), form("label")
+	if page.Since == "" {
+		page.Since = page.Now
+		if e := page.Endpoint; e.FailingSince != nil {
+			page.Since = failedSince(e).Format(minuteForm)
+		}
+	}
 	v.show(formStatus(page.Problem), name, v.door.Profile.Word(title), page)
 	return nil
 }
@@ -70,20 +77,40 @@ func pauseEndpoint(v *visit, e keystile.Endpoint) error {
 	return err
 }
 
+// resumeEndpoint has events sent again, and with a tick in the form also those
+// that failed since it has been failing.
 func resumeEndpoint(v *visit, e keystile.Endpoint) error {
-	_, err := v.keyring().ResumeEndpoint(v.r.Context(), v.actor, e.ID)
+	if _, err := v.keyring().ResumeEndpoint(v.r.Context(), v.actor, e.ID); err != nil {
+		return err
+	}
+	if e.FailingSince == nil || v.r.PostFormValue("replay") == "" {
+		return nil
+	}
+	_, err := v.keyring().ReplayEvents(v.r.Context(), v.actor, e.ID, keystile.ReplayEvents{Since: failedSince(e)})
 	return err
 }
+
+// failedSince is from when on events may have failed at an endpoint that is
+// failing: those that happened an hour before the first attempt that did are
+// not all sent yet then.
+func failedSince(e keystile.Endpoint) time.Time { return e.FailingSince.Add(-time.Hour) }
 
 func deleteEndpoint(v *visit, e keystile.Endpoint) error {
 	return v.keyring().DeleteEndpoint(v.r.Context(), v.actor, e.ID)
 }
 
-// replayEvents sends again what failed since the beginning of a day.
+// minuteForm is how browsers send dates with times.
+const minuteForm = "2006-01-02T15:04"
+
+// replayEvents sends again what failed since a time.
 func replayEvents(v *visit, e keystile.Endpoint) error {
-	since, err := time.Parse(dayForm, v.r.PostFormValue("since"))
+	typed := v.r.PostFormValue("since")
+	since, err := time.Parse(minuteForm, typed)
+	if err != nil { // with seconds, which a browser sends where they were typed
+		since, err = time.Parse(minuteForm+":05", typed)
+	}
 	if err != nil {
-		return keystile.NewError(keystile.CodeInvalidField, "Say since which day.", "Choose a day.")
+		return keystile.NewError(keystile.CodeInvalidField, "Say since when.", "Choose a date and a time.")
 	}
 	_, err = v.keyring().ReplayEvents(v.r.Context(), v.actor, e.ID, keystile.ReplayEvents{Since: since})
 	return err
@@ -159,6 +186,25 @@ func (v *visit) testEndpoint() error {
 		return err
 	}
 	return v.testForm(&result, nil)
+}
+
+// createSigner makes another secret of an endpoint and shows it, once.
+func (v *visit) createSigner() error {
+	e, err := v.endpoint()
+	if err != nil {
+		return err
+	}
+	out, replayed, err := v.keyring().CreateWebhookSecret(v.r.Context(), v.actor, v.workspace.ID,
+		keystile.CreateWebhookSecret{Label: v.r.PostFormValue("label"), Endpoint: e.ID}, v.once())
+	if problem := v.correctable(err); problem != nil {
+		return v.askEndpoint("endpoint_secret", "signer_create_title", endpointAsk{Endpoint: e, Problem: problem})
+	} else if err != nil {
+		return err
+	}
+	if replayed {
+		return v.to(v.endpointAt(e.ID))
+	}
+	return v.endpointPage(http.StatusCreated, e, &createdSecret{out, v.endpointAt(e.ID)})
 }
 
 // signer reads the secret of the endpoint that the path names.

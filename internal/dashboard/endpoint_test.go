@@ -99,17 +99,23 @@ func TestEndpointAtThePages(t *testing.T) {
 	status.Store(410)
 	s.Key(s.Workspace, keystile.CreateKey{Name: "Told of"})
 	failed := delivered(t, s, e.ID, "failed", 1)
-	v.get(at).shows("Disabled", "410 Gone", "Resume")
+	v.get(at).shows("Disabled", "410 Gone", "Resume", "accepted nothing since", "gone for good")
+	v.get(at+"?status=failed").shows("410", " ms")
 	v.get(at + "?status=failed").shows("key.created").lacks("endpoint.created")
 	one := base + "/deliveries/" + failed.ID
 	v.get(one).shows("Failed", "status 410", "said the receiver", "127.0.0.1:", failed.EventID, "Told of", "Send again").lacks("<b>said", secret)
 	status.Store(200)
-	v.get(at + "/resume").is(http.StatusOK)
-	v.post(at + "/resume").is(http.StatusSeeOther)
+	v.get(at + "/resume").is(http.StatusOK).shows("Also send again what failed since")
+	v.post(at+"/resume", "replay", "1").is(http.StatusSeeOther)
+	delivered(t, s, e.ID, "failed", 0)
+	eventuallyAt(v, one, "Delivered")
+	v.get(at).lacks("accepted nothing since")
+	v.get(at + "/resume").is(http.StatusOK).lacks("Also send again")
 	v.post(one + "/retry").is(http.StatusSeeOther)
 	v.get(at + "/replay").is(http.StatusOK).shows("is sent again")
-	v.post(at+"/replay", "since", "x").is(http.StatusUnprocessableEntity).shows("since which day")
-	v.post(at+"/replay", "since", "2026-01-02").is(http.StatusSeeOther)
+	v.post(at+"/replay", "since", "x").is(http.StatusUnprocessableEntity).shows("Say since when")
+	v.post(at+"/replay", "since", "2026-01-02T03:04").is(http.StatusSeeOther)
+	v.post(at+"/replay", "since", "2026-01-02T03:04:05").is(http.StatusSeeOther)
 	delivered(t, s, e.ID, "failed", 0)
 	eventuallyAt(v, one, "Delivered")
 
@@ -135,9 +141,28 @@ func TestEndpointAtThePages(t *testing.T) {
 		t.Errorf("rotated to %q", fresh)
 	}
 	v.post(of+"/rotate", "nonce", "again").is(http.StatusConflict)
+	v.get(at).lacks("Rotate", "Safe to revoke") // there is no third one
+	// A test that the new one alone signs, and that is accepted, is evidence.
+	newer, err := s.Operator.WebhookSecrets(t.Context(), s.Workspace, keystile.ListWebhookSecrets{Endpoint: e.ID})
+	if err != nil || len(newer.Data) != 2 {
+		t.Fatalf("%v, %v", newer, err)
+	}
+	status.Store(401)
+	v.post(at+"/test", "secret", newer.Data[0].ID).is(http.StatusOK).shows("Not delivered.", "may check with another secret")
+	status.Store(200)
+	v.post(at + "/test").is(http.StatusOK).shows("Delivered.")
+	v.get(at).lacks("Safe to revoke")
+	v.post(at+"/test", "secret", newer.Data[0].ID).is(http.StatusOK).shows("Delivered.")
+	v.get(at).shows("Safe to revoke")
 	v.get(of + "/revoke").is(http.StatusOK)
 	v.post(of+"/revoke", "reason", "unneeded").is(http.StatusSeeOther)
-	v.get(at).shows("Revoked")
+	v.get(at).shows("Revoked", "Rotate")
+	v.get(at + "/secrets/new").is(http.StatusOK).shows("Another secret of the endpoint")
+	v.post(at+"/secrets/new", "nonce", "a").is(http.StatusUnprocessableEntity).shows("label is required")
+	if more := text(v.post(at+"/secrets/new", "nonce", "b", "label", "Second receiver").is(http.StatusCreated).one("output")); !strings.HasPrefix(more, "whsec_") {
+		t.Errorf("another secret is %q", more)
+	}
+	v.get(at).shows("Second receiver")
 	v.get(base + "/webhook-secrets/" + secrets.Data[0].ID).is(http.StatusNotFound) // an endpoint's is no secret of the product's
 	v.get(at + "/secrets/nonsense/rotate").is(http.StatusNotFound)
 

@@ -89,6 +89,7 @@ func walkRows() map[string]walkRow {
 		"POST /account/sign-out-everywhere":  {may: known, form: none, session: true},
 
 		"GET /workspaces":     page(known),
+		"GET /servers":        page(operators),
 		"GET /workspaces/new": page(operators),
 		"POST /workspaces":    sends(operators, "name", "Another"),
 
@@ -131,6 +132,8 @@ func walkRows() map[string]walkRow {
 		"POST " + w + "/webhook-secrets/{secret}/rollback":            {may: makers, form: none, status: http.StatusUnprocessableEntity}, // it replaces no other
 		"GET " + w + "/webhook-secrets/{secret}/revoke":               page(makers),
 		"POST " + w + "/webhook-secrets/{secret}/revoke":              sends(makers, "reason", "unneeded"),
+		"GET " + w + "/webhook-secrets/{secret}/test":                 page(makers),
+		"POST " + w + "/webhook-secrets/{secret}/test":                {may: makers, form: func(objects) []string { return []string{"url", "https://192.0.2.1/"} }, status: http.StatusOK}, // nobody's address
 		"GET " + w + "/webhook-secrets/{secret}/delete":               page(makers),
 		"POST " + w + "/webhook-secrets/{secret}/delete":              sends(makers),
 		"GET " + w + "/endpoints":                                     page(viewers),
@@ -146,9 +149,11 @@ func walkRows() map[string]walkRow {
 		"GET " + w + "/endpoints/{endpoint}/resume":                   page(makers),
 		"POST " + w + "/endpoints/{endpoint}/resume":                  sends(makers),
 		"GET " + w + "/endpoints/{endpoint}/replay":                   page(makers),
-		"POST " + w + "/endpoints/{endpoint}/replay":                  sends(makers, "since", "2026-01-02"),
+		"POST " + w + "/endpoints/{endpoint}/replay":                  sends(makers, "since", "2026-01-02T03:04"),
 		"GET " + w + "/endpoints/{endpoint}/delete":                   page(makers),
 		"POST " + w + "/endpoints/{endpoint}/delete":                  sends(makers),
+		"GET " + w + "/endpoints/{endpoint}/secrets/new":              page(makers),
+		"POST " + w + "/endpoints/{endpoint}/secrets/new":             shown(makers, "label", "A receiver"),
 		"GET " + w + "/endpoints/{endpoint}/secrets/{signer}/rotate":  page(makers),
 		"POST " + w + "/endpoints/{endpoint}/secrets/{signer}/rotate": shown(makers),
 		"GET " + w + "/endpoints/{endpoint}/secrets/{signer}/revoke":  page(makers),
@@ -617,6 +622,8 @@ func freshRoutes() []string {
 		"POST /w/{workspace}/endpoints/{endpoint}/edit",
 		"GET /w/{workspace}/endpoints/{endpoint}/delete",
 		"POST /w/{workspace}/endpoints/{endpoint}/delete",
+		"GET /w/{workspace}/endpoints/{endpoint}/secrets/new",
+		"POST /w/{workspace}/endpoints/{endpoint}/secrets/new",
 		"GET /w/{workspace}/endpoints/{endpoint}/secrets/{signer}/rotate",
 		"POST /w/{workspace}/endpoints/{endpoint}/secrets/{signer}/rotate",
 		"GET /w/{workspace}/members/new",

@@ -78,6 +78,7 @@ type view struct {
 	Once         bool   // whoever is signed in came by a link, and has no other way in yet
 	Embedded     bool   // in a frame of the product's page, perhaps
 	Done         string // what the form before this page has done
+	Unreached    unreached
 	Places       []keyring.Seat
 	Everywhere   bool // and all the others
 	Page         any
@@ -133,7 +134,8 @@ func (v *visit) show(status int, name, title string, page any) {
 	data := view{
 		Product: p.Product, Logo: p.Branding.Logo, SupportEmail: p.Branding.SupportEmail, DocsURL: p.Branding.DocsURL,
 		Title: title, Known: v.known(), Session: v.session, Workspace: v.workspace, Path: v.r.URL.Path, Nav: v.nav(),
-		Once: v.cameOnce(), Embedded: v.session.Kind == keyring.SessionPortal, Done: done(before), Page: page,
+		Unreached: v.unreached(),
+		Once:      v.cameOnce(), Embedded: v.session.Kind == keyring.SessionPortal, Done: done(before), Page: page,
 	}
 	if v.workspace.ID != "" {
 		data.Base = v.base()

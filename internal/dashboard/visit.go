@@ -162,7 +162,11 @@ func (v *visit) clearCookie(portal bool) {
 // to leads the browser to another page of ours after a form. A form in a dialog
 // is sent by our script, which goes there itself: if it followed a redirect,
 // the page would be made twice, and where on it to look would be lost.
+//
+// A change that some servers have not heard of is told of on the page that
+// follows.
 func (v *visit) to(path string) error {
+	path = withUnreached(path, entry.Unreached(v.r.Context()))
 	if v.r.Header.Get("Keystile-Dialog") != "" && v.r.Method == http.MethodPost {
 		v.w.Header().Set("Location", path)
 		v.w.WriteHeader(http.StatusNoContent)

@@ -62,6 +62,12 @@ func (v *visit) debug() error {
 	if page.Body == "" {
 		page.Body = rest
 	}
+	if strings.TrimSpace(page.Headers) == "" && page.Body == "" {
+		page.Problem = keystile.NewError(keystile.CodeInvalidField, "There is no webhook to look at yet.",
+			"Paste the headers and the body that the consumer received, byte for byte.", "A consumer that keeps neither can log them once: the headers webhook-id, webhook-timestamp and webhook-signature, and the body before it is parsed.")
+		v.show(formStatus(page.Problem), "debugger", v.door.Profile.Word("debugger_title"), page)
+		return nil
+	}
 	verdict, err := v.diagnose(keystile.VerifyWebhookRequest{
 		Headers: headers, Environment: page.Environment, Secret: v.r.PostFormValue("secret"), Payload: page.Body,
 	})

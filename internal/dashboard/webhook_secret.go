@@ -258,6 +258,9 @@ func (v *visit) secretPage(s keystile.WebhookSecretRecord) (page secretPage, err
 			page.TrailMore = v.base() + "/audit?object=" + s.ID
 		}
 	}
+	if s.Status == keystile.StatusActive && v.actor.May("api.webhook_secret.sign") {
+		page.Acts = append(page.Acts, "test")
+	}
 	page.Support = v.secretSupport(s)
 	return page, nil
 }

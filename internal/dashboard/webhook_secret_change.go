@@ -138,3 +138,43 @@ func rollBackSecret(v *visit, s keystile.WebhookSecretRecord) (string, error) {
 func deleteSecret(v *visit, s keystile.WebhookSecretRecord) (string, error) {
 	return "", v.keyring().DeleteWebhookSecret(v.r.Context(), v.actor, s.ID)
 }
+
+// secretTest is the form that sends a test signed with one webhook secret.
+type secretTest struct {
+	Secret      keystile.WebhookSecretRecord
+	URL, Ranges string // as typed
+	MayAllow    bool   // the reader may open the operator's network
+	Back        string
+	Result      *keystile.TestResult
+	Problem     *keystile.Error
+}
+
+// testSecretPage asks where to send a test.
+func (v *visit) testSecretPage() error { return v.secretTestForm(nil, nil) }
+
+func (v *visit) secretTestForm(result *keystile.TestResult, problem *keystile.Error) error {
+	s, err := v.secret()
+	if err != nil {
+		return err
+	}
+	v.show(formStatus(problem), "secret_test", v.door.Profile.Word("secret_test_title"), secretTest{
+		Secret: s, URL: v.r.PostFormValue("url"), Ranges: v.r.PostFormValue("ranges"), MayAllow: v.actor.May("platform.endpoint.allow"),
+		Back: v.secretAt(s.ID), Result: result, Problem: problem,
+	})
+	return nil
+}
+
+// testSecret sends a test and shows what became of it.
+func (v *visit) testSecret() error {
+	s, err := v.secret()
+	if err != nil {
+		return err
+	}
+	result, err := v.courier.TestWebhookSecret(v.r.Context(), v.actor, s.ID, keystile.TestWebhook{URL: v.r.PostFormValue("url"), AllowRanges: v.rangesTyped()})
+	if problem := v.correctable(err); problem != nil {
+		return v.secretTestForm(nil, problem)
+	} else if err != nil {
+		return err
+	}
+	return v.secretTestForm(&result, nil)
+}

@@ -3,7 +3,9 @@ package dashboard_test
 import (
 	"encoding/json"
 	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -252,6 +254,7 @@ func TestDebuggerVQ7(t *testing.T) {
 	}
 	v.get("/w/" + s.Workspace + "/webhook-secrets").holds(`href="` + at + `"`)
 	v.get(at).is(http.StatusOK).shows("Headers", "Body", "Consumer environment", "not kept")
+	v.post(at).is(http.StatusUnprocessableEntity).shows("no webhook to look at yet", "Paste the headers").lacks("The webhook does not verify")
 	old := strings.Replace(lines, "Webhook-Timestamp: 1", "Webhook-Timestamp: 1000000000\nX-Was: 1", 1)
 	for _, c := range []struct {
 		name string
@@ -273,7 +276,6 @@ func TestDebuggerVQ7(t *testing.T) {
 		{"a line break behind it", []string{"headers", lines, "body", crlf + "\r\n"}, []string{"does not verify", "line break at the end"}},
 		{"another body", []string{"headers", lines, "body", "{}"}, []string{"does not verify", "No signature fits"}},
 		{"without a signature", []string{"headers", lines[:strings.Index(lines, "Webhook-Signature")], "body", body}, []string{"The header webhook-signature is missing"}},
-		{"nothing at all", nil, []string{"is missing"}},
 		{"an old time in it", []string{"headers", old, "body", body}, []string{"does not verify"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -302,4 +304,35 @@ func TestDebuggerVQ7(t *testing.T) {
 		t.Fatal(err)
 	}
 	v.post(at, "headers", lines, "body", body).is(http.StatusOK).shows("revoked or expired", "Order service", "Revoked")
+}
+
+// VQ4: a secret of the product is tried at a consumer, signed alone. That it is
+// accepted is evidence for a rotation.
+func TestTestSecretVQ4(t *testing.T) {
+	t.Parallel()
+	s := keystiletest.New(t)
+	var status atomic.Int32
+	status.Store(503)
+	consumer := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(int(status.Load())) }))
+	t.Cleanup(consumer.Close)
+	made, err := s.Operator.CreateWebhookSecret(t.Context(), s.Workspace, keystile.CreateWebhookSecret{Label: "Shop", Environment: "production"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fresh, err := s.Operator.RotateWebhookSecret(t.Context(), made.WebhookSecret.ID, keystile.RotateWebhookSecret{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, at := operator(t, s), "/w/"+s.Workspace+"/webhook-secrets/"
+	test := at + fresh.WebhookSecret.ID + "/test"
+	v.get(at + fresh.WebhookSecret.ID).is(http.StatusOK).holds(`action="` + test + `"`)
+	v.get(test).is(http.StatusOK).shows("Shop", "signed with this secret alone")
+	v.post(test, "url", consumer.URL).is(http.StatusUnprocessableEntity).shows("private network", "allow_ranges")
+	v.post(test, "url", consumer.URL, "ranges", "127.0.0.1").is(http.StatusOK).shows("Not accepted.", "status 503")
+	v.get(at + made.WebhookSecret.ID).lacks("Safe to revoke")
+	status.Store(204)
+	v.post(test, "url", consumer.URL, "ranges", "127.0.0.1").is(http.StatusOK).shows("Accepted.", "status 204")
+	v.get(at + made.WebhookSecret.ID).shows("Safe to revoke")
+	// Others are told whom to ask.
+	inRole(t, s, s.Workspace, "developer").post(test, "url", consumer.URL).is(http.StatusUnprocessableEntity).shows("ask whoever runs").lacks("allow_ranges")
 }

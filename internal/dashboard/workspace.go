@@ -15,6 +15,7 @@ type workspacesPage struct {
 	Seats      []keyring.Seat
 	Everywhere bool
 	MayCreate  bool
+	MayServers bool
 	All        keystile.List[keystile.Workspace] // for who sees them all
 	Query      string
 }
@@ -32,6 +33,7 @@ func (v *visit) listWorkspaces() error {
 			return err
 		}
 		page.MayCreate = a.May("platform.workspace.create")
+		page.MayServers = a.May("platform.nodes")
 		page.All, err = v.keyring().Workspaces(v.r.Context(), a, page.Query, q.Get("cursor"), 0)
 		if err != nil {
 			return err

@@ -4,8 +4,10 @@ import (
 	"net/http"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/net/html"
 
@@ -187,4 +189,30 @@ func TestWorkspacePlanLimitIP9(t *testing.T) {
 	admin.post(base+"/members", "name", "Bea", "role", "viewer").is(http.StatusForbidden).
 		shows("allows 1 member in a workspace", "Plans and permissions", "Remove members who no longer need access", "Upgrade")
 	admin.post(base+"/roles", "name", "Own", "permission", "*").is(http.StatusForbidden).shows("allows 0 custom roles", "Upgrade")
+}
+
+// TestServers: operators see the servers of the installation with what each of
+// them says of itself; nobody else does.
+func TestServers(t *testing.T) {
+	t.Parallel()
+	s := keystiletest.New(t)
+	op := operator(t, s)
+	op.get("/workspaces").is(http.StatusOK).shows("Servers of this installation")
+	op.get("/servers").is(http.StatusOK).shows("This one", keystile.Version, "needs none", "refuses")
+}
+
+// TestUnreachedIsShown: what the address says of servers that a change has not
+// reached is shown, and nothing that no server of ours can have written.
+func TestUnreachedIsShown(t *testing.T) {
+	t.Parallel()
+	s := keystiletest.New(t)
+	op := operator(t, s)
+	at := func(servers string, until time.Time) string {
+		return "/workspaces?done=revoked&unreached=" + servers + "&until=" + strconv.FormatInt(until.Unix(), 10)
+	}
+	soon := time.Now().Add(time.Hour)
+	op.get(at("2", soon)).is(http.StatusOK).shows("Not everywhere yet", "2 servers have", soon.UTC().Format(time.RFC3339))
+	for _, path := range []string{at("0", soon), at("1", soon.AddDate(1, 0, 0)), at("1", time.Now().Add(-time.Minute)), at("x", soon), "/workspaces?done=revoked"} {
+		op.get(path).is(http.StatusOK).lacks("Not everywhere yet")
+	}
 }

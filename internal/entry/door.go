@@ -5,18 +5,12 @@ package entry
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/netip"
-	"runtime/debug"
-	"strings"
 	"sync/atomic"
 	"time"
-	"unicode"
 
 	"github.com/keystile/keystile"
 	"github.com/keystile/keystile/internal/keyring"
@@ -26,14 +20,18 @@ import (
 
 // Door is the entrance that all requests come through.
 type Door struct {
-	// Index is the index if this node may use it now.
+	// Index is the index if this node may use it now, and Checks if it may for
+	// nothing but checks of keys; nil: where Index is.
 	Index    func() (*verify.Index, bool)
+	Checks   func() (*verify.Index, bool)
 	Recorder *verify.Recorder
 	Keyring  *keyring.Keyring
 	Profile  *profile.Profile
 	Trusted  []netip.Prefix // proxies whose forwarding headers count
 	Log      *slog.Logger
 	TLS      bool // people reach the server by it alone
+	// Look adds to a list of nodes what this process knows better than their rows.
+	Look func([]keystile.Node)
 	// Decided is told of every key that was checked.
 	Decided func(keystile.Code)
 	// Observe is told of every answer, by route, status and time taken.
@@ -42,110 +40,27 @@ type Door struct {
 	warned atomic.Bool
 }
 
-// request is what the door knows of a request under way.
-type request struct {
-	id     string
-	origin keyring.Origin
-	actor  keyring.Actor
-}
-
-type requestKey struct{}
+type visitKey struct{}
 
 // Origin is where a request came from.
-func Origin(ctx context.Context) keyring.Origin { return from(ctx).origin }
+func Origin(ctx context.Context) keyring.Origin { return Of(ctx).origin }
+
+// Of is the visit that a context belongs to.
+func Of(ctx context.Context) *Visit {
+	if v, ok := ctx.Value(visitKey{}).(*Visit); ok {
+		return v
+	}
+	return &Visit{}
+}
 
 // Actor is who sent a request that came through [Door.Guard].
-func Actor(ctx context.Context) keyring.Actor { return from(ctx).actor }
+func Actor(ctx context.Context) keyring.Actor { return Of(ctx).actor }
+
+// Unreached are the servers that the change of a request has not reached.
+func Unreached(ctx context.Context) []keystile.Unreached { return Of(ctx).receipt.Unreached }
 
 // RequestID names a request in logs, audit entries and errors.
-func RequestID(ctx context.Context) string { return from(ctx).id }
-
-func from(ctx context.Context) *request {
-	if r, ok := ctx.Value(requestKey{}).(*request); ok {
-		return r
-	}
-	return &request{}
-}
-
-// maxUserAgent bounds what is kept of a user agent, in bytes.
-const maxUserAgent = 200
-
-// CleanUserAgent keeps of a user agent what is fit for logs and tables. Clients
-// choose it, and one that puts a key there must not have it stored.
-func CleanUserAgent(s string) string {
-	s = keyring.MaskKeys(s) // before it is cut, which would leave most of a key
-	if len(s) > maxUserAgent {
-		s = s[:maxUserAgent]
-	}
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || r == '\uFFFD' || (r >= 0x80 && r < 0xa0) || r == '\u2028' || r == '\u2029' || unicode.Is(unicode.Bidi_Control, r) {
-			return -1
-		}
-		return r
-	}, strings.ToValidUTF8(s, ""))
-}
-
-// Handler wraps everything the server answers: it names the request, finds
-// the client's address, keeps a panic from taking the process along, and logs
-// the answer by its route, never by its path, which may hold a link's token.
-func (d *Door) Handler(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		begin := time.Now()
-		in := &request{id: newRequestID()}
-		address, ignored := keystile.ClientAddress(r, d.Trusted)
-		in.origin = keyring.Origin{Address: address, UserAgent: CleanUserAgent(r.UserAgent()), RequestID: in.id}
-		if ignored && d.warned.CompareAndSwap(false, true) {
-			d.Log.Warn("a forwarding header came from a peer that is not a trusted proxy and was ignored; "+
-				"if it is your proxy, name it with --trusted-proxy", "peer", address.String())
-		}
-		r = r.WithContext(context.WithValue(r.Context(), requestKey{}, in))
-		h := w.Header()
-		h.Set("X-Request-Id", in.id)
-		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("Cache-Control", "no-store")
-		if d.TLS {
-			h.Set("Strict-Transport-Security", "max-age=31536000") // for a year, in seconds (RFC 6797, section 6.1.1)
-		}
-		out := &response{ResponseWriter: w}
-		r.Body = newBody(out, r.Body)
-		defer func() {
-			p := recover()
-			if p != nil && p != http.ErrAbortHandler { //nolint:errorlint // net/http compares it like this
-				d.Log.Error("panic while answering", "request_id", in.id, "route", r.Pattern, "panic", p, "stack", string(debug.Stack()))
-				if out.status == 0 {
-					d.Refuse(out, r, keystile.NewError(keystile.CodeInternal, ""))
-				}
-			}
-			d.done(r, in, out, time.Since(begin))
-			if p == http.ErrAbortHandler { //nolint:errorlint // as above
-				panic(p) // or what was cut off would look whole
-			}
-		}()
-		next.ServeHTTP(out, r)
-	})
-}
-
-func (d *Door) done(r *http.Request, in *request, out *response, took time.Duration) {
-	status := out.status
-	if status == 0 {
-		status = http.StatusOK
-	}
-	route := r.Pattern
-	if route == "" {
-		route = "none"
-	}
-	d.Observe(route, status, took)
-	level := slog.LevelDebug
-	if status >= 500 {
-		level = slog.LevelError
-	}
-	if !d.Log.Enabled(r.Context(), level) {
-		return
-	}
-	d.Log.LogAttrs(r.Context(), level, "answered", slog.String("request_id", in.id), slog.String("route", route),
-		slog.Int("status", status), slog.Float64("seconds", took.Seconds()), slog.String("address", in.origin.Address.String()),
-		slog.String("key_id", in.actor.Party().ID))
-}
+func RequestID(ctx context.Context) string { return Of(ctx).id[0] }
 
 // Guard lets a request in whose key is valid, and hands its actor on. What
 // the actor may do is for the keyring to say.
@@ -156,8 +71,8 @@ func (d *Door) Guard(next http.HandlerFunc) http.HandlerFunc {
 			d.Refuse(w, r, problem)
 			return
 		}
-		in := from(r.Context())
-		in.actor = keyring.KeyActor(result, in.origin)
+		v := Of(r.Context())
+		v.actor = keyring.KeyActor(result, v.origin)
 		next(w, r)
 	}
 }
@@ -165,15 +80,38 @@ func (d *Door) Guard(next http.HandlerFunc) http.HandlerFunc {
 // Authenticate checks the key that a request carries in one of the accepted
 // headers, nil meaning all that Keystile knows, and counts its use.
 func (d *Door) Authenticate(r *http.Request, accept []string) (verify.Result, *keystile.Error) {
-	return d.authenticate(r, accept, d.Count)
+	v := Of(r.Context())
+	return d.authenticate(v, r, accept, d.Index, v.begin, true)
 }
 
 // Again checks the key of a request once more, which counts as no other use.
 func (d *Door) Again(r *http.Request, accept []string) (verify.Result, *keystile.Error) {
-	return d.authenticate(r, accept, func(verify.Result, keystile.Code, verify.Query, string) {})
+	return d.authenticate(Of(r.Context()), r, accept, d.Index, time.Now(), false)
 }
 
-func (d *Door) authenticate(r *http.Request, accept []string, count func(verify.Result, keystile.Code, verify.Query, string)) (verify.Result, *keystile.Error) {
+// AuthenticateCheck is [Door.Authenticate] for requests that lead to nothing but
+// a check of a key.
+func (d *Door) AuthenticateCheck(v *Visit, r *http.Request, accept []string) (verify.Result, *keystile.Error) {
+	return d.authenticate(v, r, accept, d.ForChecks, v.begin, true)
+}
+
+// CheckAgain is [Door.Again] for the same requests, once [Door.AuthenticateCheck]
+// has found the key: where it is in the request does not change.
+func (d *Door) CheckAgain(v *Visit, now time.Time) (verify.Result, *keystile.Error) {
+	return d.check(v, v.secret, d.ForChecks, now, false)
+}
+
+// ForChecks is the index that checks of keys are answered from, if there is one.
+func (d *Door) ForChecks() (*verify.Index, bool) {
+	if d.Checks != nil {
+		return d.Checks()
+	}
+	return d.Index()
+}
+
+func (d *Door) authenticate(
+	v *Visit, r *http.Request, accept []string, from func() (*verify.Index, bool), now time.Time, counted bool,
+) (verify.Result, *keystile.Error) {
 	if problem := keystile.KeyInQuery(r.URL.RawQuery); problem != nil {
 		return verify.Result{}, problem
 	}
@@ -181,14 +119,22 @@ func (d *Door) authenticate(r *http.Request, accept []string, count func(verify.
 	if problem != nil {
 		return verify.Result{}, problem
 	}
-	index, ok := d.Index()
+	v.secret = secret
+	return d.check(v, secret, from, now, counted)
+}
+
+// check decides about the key that a request to Keystile itself carries.
+func (d *Door) check(v *Visit, secret string, from func() (*verify.Index, bool), now time.Time, counted bool) (verify.Result, *keystile.Error) {
+	index, ok := from()
 	if !ok {
 		return verify.Result{}, Unavailable()
 	}
-	in := from(r.Context())
-	q := verify.Query{Secret: secret, Own: true, Address: in.origin.Address, Now: time.Now()}
+	var problem *keystile.Error
+	q := verify.Query{Secret: secret, Own: true, Address: v.origin.Address, Now: now}
 	result := index.Decide(q)
-	count(result, result.Code, q, in.origin.UserAgent)
+	if counted {
+		d.Count(result, result.Code, q, v.origin.UserAgent)
+	}
 	if result.Code != keystile.CodeValid {
 		problem = result.Decision().Problem("")
 	}
@@ -198,7 +144,7 @@ func (d *Door) authenticate(r *http.Request, accept []string, count func(verify.
 // Decide decides about a key and counts its use. The problem is that this
 // node can't answer now.
 func (d *Door) Decide(q verify.Query, userAgent string) (verify.Result, *keystile.Error) {
-	index, ok := d.Index()
+	index, ok := d.ForChecks()
 	if !ok {
 		return verify.Result{}, Unavailable()
 	}
@@ -221,8 +167,12 @@ func Unavailable() *keystile.Error {
 
 // Refuse answers a request with a problem. A problem without a request ID gets one.
 func (d *Door) Refuse(w http.ResponseWriter, r *http.Request, problem *keystile.Error) {
+	d.refuse(w, RequestID(r.Context()), problem)
+}
+
+func (d *Door) refuse(w http.ResponseWriter, id string, problem *keystile.Error) {
 	p := *problem
-	p.RequestID = RequestID(r.Context())
+	p.RequestID = id
 	keystile.WriteError(w, &p, d.Profile.Unauthorized)
 }
 
@@ -245,60 +195,17 @@ func (d *Door) Problem(ctx context.Context, err error) *keystile.Error {
 	return &p
 }
 
-func newRequestID() string {
-	var b [12]byte
-	_, _ = rand.Read(b[:]) // never fails (crypto/rand since Go 1.24)
-	return hex.EncodeToString(b[:])
-}
+// maxUnreachedLine bounds the header, in bytes: proxies take 4 KiB of all
+// headers together. A server takes some 130.
+const maxUnreachedLine = 2048
 
-// body lifts the limit on how long reading may take once there is nothing left
-// to read. net/http reads on behind the request to notice that the client has
-// gone, and takes a limit that passes meanwhile for that: it would end the
-// context of this request and of all that follow on the connection, while the
-// answer waits for another node, which may take longer than a body may.
-type body struct {
-	io.ReadCloser
-
-	arrived func()
-}
-
-func newBody(w http.ResponseWriter, of io.ReadCloser) *body {
-	b := &body{ReadCloser: of, arrived: func() {
-		_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // fails where there is none
-	}}
-	if of == http.NoBody {
-		b.arrived()
+// unreachedLine is the header that names servers, as JSON in ASCII, those that
+// go on for longest first and as many as fit.
+func unreachedLine(list []keystile.Unreached) string {
+	line := ASCII(list)
+	for len(line) > maxUnreachedLine {
+		list = list[:len(list)-1]
+		line = ASCII(list)
 	}
-	return b
+	return line
 }
-
-func (b *body) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if errors.Is(err, io.EOF) {
-		b.arrived()
-	}
-	return n, err
-}
-
-// response notes the status of an answer.
-type response struct {
-	http.ResponseWriter
-	status int
-}
-
-func (w *response) WriteHeader(status int) {
-	if w.status == 0 {
-		w.status = status
-	}
-	w.ResponseWriter.WriteHeader(status)
-}
-
-func (w *response) Write(b []byte) (int, error) {
-	if w.status == 0 {
-		w.status = http.StatusOK
-	}
-	return w.ResponseWriter.Write(b)
-}
-
-// Unwrap is for http.ResponseController.
-func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }

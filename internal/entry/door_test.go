@@ -23,7 +23,7 @@ func TestAbortedAnswerIsBroken(t *testing.T) {
 		if r.URL.Path == "/cut" {
 			panic(http.ErrAbortHandler)
 		}
-	})))
+	}), func(*http.Request) func(*entry.Visit, *http.Request) { return nil }))
 	defer s.Close()
 	for path, whole := range map[string]bool{"/whole": true, "/cut": false} {
 		res, err := http.Get(s.URL + path)

@@ -3,6 +3,7 @@ package keyring
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/keystile/keystile"
@@ -15,6 +16,30 @@ type Origin struct {
 	Address   netip.Addr
 	UserAgent string
 	RequestID string
+	Receipt   *Receipt // nil where nobody reads it
+}
+
+// Receipt takes what must be told to whoever made a change, beside the object
+// that was changed. It belongs to one request, and is written by its goroutine.
+type Receipt struct {
+	// Unreached are the servers that go on answering from before the change.
+	Unreached []keystile.Unreached
+}
+
+// note adds servers; of one that is there already, the later time counts.
+func (r *Receipt) note(unreached []keystile.Unreached) {
+	if r == nil {
+		return
+	}
+	for _, u := range unreached {
+		at := slices.IndexFunc(r.Unreached, func(was keystile.Unreached) bool { return was.Node == u.Node })
+		switch {
+		case at < 0:
+			r.Unreached = append(r.Unreached, u)
+		case u.Until.After(r.Unreached[at].Until):
+			r.Unreached[at].Until = u.Until
+		}
+	}
 }
 
 func (o Origin) address() string {

@@ -18,8 +18,8 @@ type AlertQuery struct {
 	Limit  int // 1 to MaxLimit; 0 means DefaultLimit
 }
 
-// Alerts lists the alerts of a workspace, newest first. The names of keys are
-// there for who may see keys.
+// Alerts lists the alerts of a workspace, newest first. The names of keys and
+// webhook secrets are there for who may see those.
 func (k *Keyring) Alerts(ctx context.Context, a Actor, workspaceID string, q AlertQuery) (out keystile.List[keystile.Alert], err error) {
 	if err := checkID("ws_", workspaceID); err != nil {
 		return out, err
@@ -44,15 +44,24 @@ func (k *Keyring) Alerts(ctx context.Context, a Actor, workspaceID string, q Ale
 	f.Limit = n + 1
 	err = k.readUsage(ctx, a, workspaceID, "", func(tx *store.Tx) error {
 		rows, err := tx.Alerts(a.scope(), f)
-		if !a.May("api.key.view") {
-			for i := range rows {
-				rows[i].KeyName = ""
-			}
+		for i := range rows {
+			rows[i] = nameless(rows[i], a.May)
 		}
 		out = page(rows, n, func(v keystile.Alert) string { return v.ID })
 		return err
 	})
 	return out, err
+}
+
+// nameless is an alert without what may not be seen of it.
+func nameless(a keystile.Alert, may func(permission string) bool) keystile.Alert {
+	if !may("api.key.view") {
+		a.KeyName = ""
+	}
+	if !may("api.webhook_secret.view") {
+		a.WebhookSecretLabel = ""
+	}
+	return a
 }
 
 // UnseenAlerts counts the open alerts of a workspace that nobody has
@@ -69,35 +78,46 @@ func (k *Keyring) UnseenAlerts(ctx context.Context, a Actor, workspaceID string)
 }
 
 // AcknowledgeAlert notes that someone has seen an alert. It stays open until
-// its cause is gone; when that gets worse, the note goes.
-func (k *Keyring) AcknowledgeAlert(ctx context.Context, a Actor, workspaceID, id string) error {
-	if err := checkID("ws_", workspaceID); err != nil {
-		return err
-	}
+// its cause is gone; when that gets worse, the note goes. That takes whoever is
+// mailed of such alerts. What is closed, or was seen before, stays as it is. With
+// a workspace the alert must be one of it.
+func (k *Keyring) AcknowledgeAlert(ctx context.Context, a Actor, workspaceID, id string) (out keystile.Alert, err error) {
 	if err := checkID("al_", id); err != nil {
-		return err
+		return out, err
 	}
-	_, err := k.write(ctx, a, func(c *change) error {
+	_, err = k.write(ctx, a, func(c *change) error {
 		alert, err := c.Alert(a.scope(), id)
-		if err == nil && alert.WorkspaceID != workspaceID {
+		if err == nil && workspaceID != "" && alert.WorkspaceID != workspaceID {
 			err = store.ErrNotFound
 		}
 		if err != nil {
 			return err
 		}
-		if err := a.need("api.usage.view", "api.key.update"); err != nil {
+		if err := a.need(AlertPermission(alert), "api.usage.view"); err != nil {
 			return err
 		}
-		if alert.ClosedAt != nil || alert.AcknowledgedAt != nil {
-			return nil
+		if alert.ClosedAt == nil && alert.AcknowledgedAt == nil {
+			who := c.actor.party
+			alert.AcknowledgedAt, alert.AcknowledgedBy = &c.now, &who
+			if err := c.UpdateAlert(a.scope(), alert); err != nil {
+				return err
+			}
+			if err := c.record(entry{workspaceID: workspaceID, action: "alert.acknowledged", kind: store.ChangeAlert,
+				objectID: alert.ID, objectName: alert.KeyName, reason: string(alert.Type)}); err != nil {
+				return err
+			}
 		}
-		who := c.actor.party
-		alert.AcknowledgedAt, alert.AcknowledgedBy = &c.now, &who
-		if err := c.UpdateAlert(a.scope(), alert); err != nil {
-			return err
-		}
-		return c.record(entry{workspaceID: workspaceID, action: "alert.acknowledged", kind: store.ChangeAlert,
-			objectID: alert.ID, objectName: alert.KeyName, reason: string(alert.Type)})
+		out = nameless(alert, a.May)
+		return err
 	})
-	return err
+	return out, err
+}
+
+// AlertPermission is what it takes to see to an alert: its holders are mailed,
+// and may say that they have seen it.
+func AlertPermission(a keystile.Alert) string {
+	if a.WebhookSecretID != "" {
+		return "api.webhook_secret.update"
+	}
+	return "api.key.update"
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/keystile/keystile/internal/keyring"
 	"github.com/keystile/keystile/internal/pgtest"
 	"github.com/keystile/keystile/internal/profile"
+	"github.com/keystile/keystile/internal/seal"
 	"github.com/keystile/keystile/internal/store"
 	"github.com/keystile/keystile/internal/verify"
 )
@@ -82,7 +83,7 @@ func (c *clocked) use(text string) {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	c.Keyring = keyring.New(c.store, p, func(context.Context, int64, bool) (bool, error) { return false, nil })
+	c.Keyring = keyring.New(c.store, p, func(context.Context, int64, bool) (bool, []keystile.Unreached, error) { return false, nil, nil })
 	c.SetNow(c.time)
 	if _, _, err := c.Start(c.t.Context()); err != nil {
 		c.t.Fatal(err)
@@ -102,7 +103,7 @@ func (c *clocked) at(d time.Duration) *clocked {
 	c.mu.Lock()
 	c.now = begin.Add(d)
 	c.mu.Unlock()
-	for _, step := range []func(context.Context) (int, error){c.ExpireKeys, c.WatchKeys} {
+	for _, step := range []func(context.Context) (int, error){c.ExpireKeys, c.ExpireWebhookSecrets, c.WatchKeys, c.WatchWebhookSecrets} {
 		for range 1000 {
 			n, err := step(c.t.Context())
 			if err != nil {
@@ -210,6 +211,7 @@ func TestAlertsOfKeys(t *testing.T) {
 			{"StillUsed", alertStillUsed},
 			{"StillTried", alertStillTried},
 			{"ExposedIP14", alertExposed},
+			{"SecretsIP14", alertSecrets},
 			{"Deleted", alertDeleted},
 			{"ProfileChanged", alertProfileChanged},
 			{"Imported", alertManyAtOnce},
@@ -349,22 +351,28 @@ func alertStillTried(c *clocked) {
 		c.t.Fatal(err)
 	}
 	c.open()
-	c.at(day + time.Minute)
-	c.used(k, keystile.CodeRevoked, 3, "192.0.2.9")
-	c.at(day + 2*time.Minute).open("key.still_tried")
+	// What has not heard of it yet is no cause.
+	c.at(day + 9*time.Minute)
+	c.used(k, keystile.CodeRevoked, 1, "192.0.2.9")
+	c.at(day + 10*time.Minute).open()
+	c.at(day + 11*time.Minute)
+	c.used(k, keystile.CodeRevoked, 1, "192.0.2.9")
+	c.at(day + 12*time.Minute).open() // nor somebody who looks
+	c.used(k, keystile.CodeRevoked, 1, "192.0.2.9")
+	c.at(day + 13*time.Minute).open("key.still_tried")
 	if s := c.alerts()[0].Sources; len(s) != 1 || s[0].Address != "192.0.2.9" || s[0].Count != 3 || s[0].UserAgent != "till/7" {
 		c.t.Errorf("%+v", s)
 	}
 	// Others go on; the alert knows within ten minutes, and tells nobody again.
 	c.used(k, keystile.CodeRevoked, 1, "192.0.2.10")
-	c.at(day + 3*time.Minute).open("key.still_tried")
-	c.at(day + 20*time.Minute)
+	c.at(day + 14*time.Minute).open("key.still_tried")
+	c.at(day + 30*time.Minute)
 	if s := c.alerts()[0].Sources; len(s) != 2 || s[0].Address != "192.0.2.10" && s[1].Address != "192.0.2.10" {
 		c.t.Errorf("%+v", s)
 	}
 	c.events("key.still_tried", 1)
-	c.at(2*day + time.Minute).open("key.still_tried")
-	c.at(2*day + 3*time.Minute).open()
+	c.at(2*day + 11*time.Minute).open("key.still_tried")
+	c.at(2*day + 14*time.Minute).open()
 	// And again, days later.
 	c.at(9 * day)
 	c.used(k, keystile.CodeRevoked, 1, "192.0.2.10")
@@ -379,10 +387,103 @@ func alertExposed(c *clocked) {
 	}
 	c.open("key.exposed") // at once
 	c.events("key.exposed", 1)
+	// Whoever tries it now may be who has it: the first time counts.
 	c.used(k, keystile.CodeRevoked, 1, "192.0.2.66")
 	c.at(time.Minute).open("key.exposed", "key.still_tried")
 	c.at(6 * day).open("key.exposed")
 	c.at(7 * day).open()
+}
+
+// What comes due of a webhook secret is told of as with keys.
+func alertSecrets(c *clocked) {
+	t := c.t
+	if _, err := c.UnlockSecrets(t.Context(), seal.Source{File: filepath.Join(t.TempDir(), "master.key")}, true); err != nil {
+		t.Fatal(err)
+	}
+	create := func(in keystile.CreateWebhookSecret) string {
+		t.Helper()
+		made, _, err := c.CreateWebhookSecret(t.Context(), operator(), c.workspace, in, keyring.Idempotency{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return made.WebhookSecret.ID
+	}
+	end := begin.Add(40 * day)
+	old := create(keystile.CreateWebhookSecret{Label: "Shop", Environment: "development", ExpiresAt: &end})
+	c.at(0).open()
+	c.at(10 * day).open("webhook_secret.expiring/30d")
+	if a := c.alerts()[0]; a.WebhookSecretID != old || a.WebhookSecretLabel != "Shop" || a.KeyID != "" || !a.DueAt.Equal(end) {
+		t.Errorf("%+v", a)
+	}
+	c.at(33 * day).open("webhook_secret.expiring/7d")
+	// Replaced, it may end; without its replacement it may not.
+	fresh, _, err := c.RotateWebhookSecret(t.Context(), operator(), old, keystile.RotateWebhookSecret{}, keyring.Idempotency{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.open() // at once
+	if _, err := c.RevokeWebhookSecret(t.Context(), operator(), fresh.WebhookSecret.ID, keystile.RevokeWebhookSecret{Rollback: true}); err != nil {
+		t.Fatal(err)
+	}
+	c.at(33*day + time.Second).open("webhook_secret.expiring/7d")
+	c.at(39 * day).open("webhook_secret.expiring/1d")
+	c.at(40 * day).open("webhook_secret.expired")
+	c.events("webhook_secret.expiring", 4)
+	c.events("webhook_secret.expired", 1)
+	c.at(47 * day).open()
+	// The environment recommends 90 days.
+	aged := create(keystile.CreateWebhookSecret{Label: "Old", Environment: "production"})
+	c.at(47*day + 76*day).open("webhook_secret.rotation_due/due")
+	c.at(47*day + 90*day).open("webhook_secret.rotation_due/overdue")
+	c.events("webhook_secret.rotation_due", 2)
+	if _, err := c.RevokeWebhookSecret(t.Context(), operator(), aged, keystile.RevokeWebhookSecret{Reason: keystile.ReasonExposureSuspected}); err != nil {
+		t.Fatal(err)
+	}
+	c.open("webhook_secret.exposed") // at once
+	c.events("webhook_secret.exposed", 1)
+	c.at(140 * day).open("webhook_secret.exposed")
+	c.at(145 * day).open()
+	// What goes takes its alerts along, an endpoint those of its secrets.
+	gone := create(keystile.CreateWebhookSecret{Label: "Gone", Environment: "development"})
+	made, _, err := c.CreateEndpoint(t.Context(), operator(), c.workspace, keystile.CreateEndpoint{URL: "https://example.com/", EventTypes: []string{"*"}}, keyring.Idempotency{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{gone, made.WebhookSecret.ID} {
+		if _, err := c.RevokeWebhookSecret(t.Context(), operator(), id, keystile.RevokeWebhookSecret{Reason: keystile.ReasonExposureSuspected}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.open("webhook_secret.exposed", "webhook_secret.exposed")
+	if err := c.DeleteWebhookSecret(t.Context(), operator(), gone); err != nil {
+		t.Fatal(err)
+	}
+	c.open("webhook_secret.exposed")
+	if err := c.DeleteEndpoint(t.Context(), operator(), made.Endpoint.ID); err != nil {
+		t.Fatal(err)
+	}
+	c.open()
+}
+
+// TestSpikeWords: the text of a spike names its cause where the outcomes tell.
+func TestSpikeWords(t *testing.T) {
+	t.Parallel()
+	for want, f := range map[string]keystile.AuthFailure{
+		"Somebody guesses": {Total: 9, Codes: map[keystile.Code]int64{keystile.CodeUnknown: 9}},
+		"All were of the one key key_1, which has ended": {Total: 9, Codes: map[keystile.Code]int64{keystile.CodeRevoked: 9},
+			Keys: []keystile.AuthFailureCount{{KeyID: "key_1", Count: 9}}},
+		"All were of keys that have ended": {Total: 9, Codes: map[keystile.Code]int64{keystile.CodeRevoked: 5, keystile.CodeDisabled: 4},
+			Keys: []keystile.AuthFailureCount{{KeyID: "key_1", Count: 5}, {KeyID: "key_2", Count: 4}}},
+		"All were of the one key key_1, from addresses": {Total: 9, Codes: map[keystile.Code]int64{keystile.CodeIPNotAllowed: 9},
+			Keys: []keystile.AuthFailureCount{{KeyID: "key_1", Count: 9}}},
+		"The workspace is suspended": {Total: 9, Codes: map[keystile.Code]int64{keystile.CodeWorkspaceSuspended: 9},
+			Keys: []keystile.AuthFailureCount{{KeyID: "key_1", Count: 9}}},
+	} {
+		text := keyring.AlertText(keystile.Alert{Type: keystile.AlertAuthFailures, AlertFacts: keystile.AlertFacts{Failures: &f}})
+		if !strings.Contains(text, want) {
+			t.Errorf("%q lacks %q", text, want)
+		}
+	}
 }
 
 func alertDeleted(c *clocked) {

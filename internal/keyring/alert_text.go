@@ -1,6 +1,7 @@
 package keyring
 
 import (
+	"slices"
 	"strconv"
 	"time"
 
@@ -29,6 +30,17 @@ func AlertWord(a keystile.Alert) string {
 		return "alert_key_still_tried"
 	case keystile.AlertAuthFailures:
 		return "alert_auth_failures"
+	case keystile.AlertSecretExposed:
+		return "alert_secret_exposed"
+	case keystile.AlertSecretExpiring:
+		return "alert_secret_expiring"
+	case keystile.AlertSecretExpired:
+		return "alert_secret_expired"
+	case keystile.AlertSecretRotationDue:
+		if a.Stage == "overdue" {
+			return "alert_secret_rotation_overdue"
+		}
+		return "alert_secret_rotation_due"
 	}
 	return ""
 }
@@ -59,6 +71,17 @@ func AlertText(a keystile.Alert) string {
 		return "It has ended and is still being tried, last on " + due + ". Whoever does so must take another key, or should not have it."
 	case keystile.AlertAuthFailures:
 		return failuresText(a)
+	case keystile.AlertSecretExposed:
+		return "It was revoked on " + due + " because others may have it. What it signed does not prove any more who sent it: see that nobody verifies with it."
+	case keystile.AlertSecretExpiring:
+		return "It ends on " + due + " and has no replacement. Nothing lengthens its life: rotate it, or create another one."
+	case keystile.AlertSecretExpired:
+		return "It ended on " + due + " and has no replacement. If somebody still verifies with it, create another one."
+	case keystile.AlertSecretRotationDue:
+		if a.Stage == "overdue" {
+			return "It has been older since " + due + " than is recommended. Rotate it: both sign until the old one ends."
+		}
+		return "It reaches the recommended age on " + due + ". Rotate it: both sign until the old one ends."
 	}
 	return ""
 }
@@ -73,7 +96,33 @@ func failuresText(a keystile.Alert) string {
 	if a.ClosedAt != nil {
 		return s + " It is over."
 	}
-	return s + " Somebody guesses, or a program goes on with a wrong key."
+	return s + " " + failuresCause(f)
+}
+
+// failuresCause says what a spike comes from, as far as the outcomes tell.
+func failuresCause(f *keystile.AuthFailure) string {
+	only := func(codes ...keystile.Code) bool {
+		for code, n := range f.Codes {
+			if n > 0 && !slices.Contains(codes, code) {
+				return false
+			}
+		}
+		return len(f.Codes) > 0
+	}
+	one := len(f.Keys) == 1 && f.Keys[0].Count == f.Total
+	switch {
+	case only(keystile.CodeWorkspaceSuspended):
+		return "The workspace is suspended: no key of it works until the operator resumes it."
+	case one && only(keystile.CodeRevoked, keystile.CodeExpired):
+		return "All were of the one key " + f.Keys[0].KeyID + ", which has ended: a program goes on with it. Give it another key."
+	case one && only(keystile.CodeDisabled):
+		return "All were of the one key " + f.Keys[0].KeyID + ", which is disabled: a program goes on with it. Enable the key, or stop the program."
+	case one && only(keystile.CodeIPNotAllowed):
+		return "All were of the one key " + f.Keys[0].KeyID + ", from addresses that it is not allowed from: its program has moved, or others have it."
+	case only(keystile.CodeRevoked, keystile.CodeExpired, keystile.CodeDisabled):
+		return "All were of keys that have ended or are disabled: programs go on with them."
+	}
+	return "Somebody guesses, or a program goes on with a wrong key."
 }
 
 // minutes writes the length of a window as people do.

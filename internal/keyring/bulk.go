@@ -110,13 +110,7 @@ func (k *Keyring) each(ctx context.Context, a Actor, workspaceID string, ids []s
 
 // Made counts the live keys of a workspace that one person or key has made.
 func (k *Keyring) Made(ctx context.Context, a Actor, workspaceID, creatorID string) (n int, err error) {
-	err = k.read(ctx, func(tx *store.Tx) error {
-		if _, err := tx.Workspace(a.scope(), workspaceID); err != nil {
-			return err
-		}
-		if err := a.need("api.key.view"); err != nil {
-			return err
-		}
+	err = k.readWithin(ctx, a, workspaceID, "api.key.view", func(tx *store.Tx) error {
 		n, err = tx.CountMade(a.scope(), workspaceID, creatorID, k.now())
 		return err
 	})

@@ -73,7 +73,7 @@ func ring(t *testing.T, o store.Options) *keyring.Keyring {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return keyring.New(s, p, func(context.Context, int64, bool) (bool, error) { return false, nil })
+	return keyring.New(s, p, func(context.Context, int64, bool) (bool, []keystile.Unreached, error) { return false, nil, nil })
 }
 
 // pair is two processes on one store.

@@ -31,22 +31,13 @@ const allowRanges = "platform.endpoint.allow"
 
 // Endpoints lists the endpoints of a workspace, newest first.
 func (k *Keyring) Endpoints(ctx context.Context, a Actor, workspaceID, cursor string, n int) (out keystile.List[keystile.Endpoint], err error) {
-	if err := checkID("ws_", workspaceID); err != nil {
-		return out, err
-	}
 	if err := checkCursor("ep_", cursor); err != nil {
 		return out, err
 	}
 	if n, err = limit(n); err != nil {
 		return out, err
 	}
-	err = k.read(ctx, func(tx *store.Tx) error {
-		if _, err := tx.Workspace(a.scope(), workspaceID); err != nil {
-			return err
-		}
-		if err := a.need("api.endpoint.view"); err != nil {
-			return err
-		}
+	err = k.readWithin(ctx, a, workspaceID, "api.endpoint.view", func(tx *store.Tx) error {
 		rows, err := tx.Endpoints(a.scope(), workspaceID, cursor, n+1)
 		var list []keystile.Endpoint
 		for _, r := range rows {
@@ -122,7 +113,7 @@ func (c *change) createEndpoint(ws keystile.Workspace, in keystile.CreateEndpoin
 	if err := c.allowRanges(&e, in.AllowRanges); err != nil {
 		return out, err
 	}
-	if e.URL, err = receiverURL(in.URL, len(e.AllowRanges) > 0); err != nil {
+	if e.URL, err = c.receiverURL(in.URL, len(e.AllowRanges) > 0); err != nil {
 		return out, err
 	}
 	if most := c.k.planOf(ws).Limits.Endpoints; most >= 0 && !ws.Operator {
@@ -239,7 +230,7 @@ func ranges(list []string) ([]string, error) {
 // receiverURL checks where events are to be sent. What the name leads to is
 // checked when it is dialled, each time anew; what is plainly no public address
 // is told now. Inside of ranges that the operator allows it may be http.
-func receiverURL(s string, inside bool) (string, error) {
+func (c *change) receiverURL(s string, inside bool) (string, error) {
 	s, err := text("body.url", s, maxURL)
 	if err != nil {
 		return "", err
@@ -252,20 +243,34 @@ func receiverURL(s string, inside bool) (string, error) {
 		return "", badField("body.url", "It holds a user name or password, which everyone would see who may see this. Deliveries are signed: check the signature instead.")
 	case u.Fragment != "" || strings.Contains(s, "#"):
 		return "", badField("body.url", "Leave out the # and what follows it: it is never sent.")
+	case !inside && (u.Scheme == "http" || u.Scheme == "https") && local(u.Hostname()):
+		return "", badField("body.url", "It leads to this machine or into a private network. "+c.whoAllows())
 	case u.Scheme != "https" && (u.Scheme != "http" || !inside):
 		return "", badField("body.url", "It must begin with https://.")
 	case u.Port() != "" && !validPort(u.Port()):
 		return "", badField("body.url", "Its port is not a number from 1 to 65535.")
-	case inside:
-		return u.String(), nil
-	}
-	host := strings.ToLower(strings.TrimSuffix(u.Hostname(), "."))
-	address, err := netip.ParseAddr(host)
-	local := host == "localhost" || strings.HasSuffix(host, ".localhost") || err == nil && !public(address)
-	if local {
-		return "", badField("body.url", "It leads to this machine or into a private network. An operator can allow that for one endpoint, with allow_ranges.")
 	}
 	return u.String(), nil
+}
+
+// local tells whether a host is plainly no public one.
+func local(host string) bool {
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	address, err := netip.ParseAddr(host)
+	return host == "localhost" || strings.HasSuffix(host, ".localhost") || err == nil && !public(address)
+}
+
+// whoAllows says how a URL inside of the operator's network is allowed: to the
+// operator what to do, to others whom to ask.
+func (c *change) whoAllows() string {
+	if c.actor.May(allowRanges) {
+		return "Name its addresses in allow_ranges, such as 127.0.0.1 or 10.1.2.0/24; then it may begin with http:// as well."
+	}
+	who := "whoever runs " + c.k.profile.Product
+	if mail := c.k.profile.Branding.SupportEmail; mail != "" {
+		who += " (" + mail + ")"
+	}
+	return "Only its operator can allow that, for one endpoint: ask " + who + ", and say which address."
 }
 
 func validPort(s string) bool {
@@ -336,7 +341,7 @@ func (k *Keyring) UpdateEndpoint(ctx context.Context, a Actor, id string, in key
 			if in.URL != nil {
 				to = *in.URL
 			}
-			if e.URL, err = receiverURL(to, len(e.AllowRanges) > 0); err != nil {
+			if e.URL, err = c.receiverURL(to, len(e.AllowRanges) > 0); err != nil {
 				return err
 			}
 			if e.URL != before.URL && len(e.AllowRanges) > 0 && !a.May(allowRanges) {
@@ -407,6 +412,15 @@ func (k *Keyring) DeleteEndpoint(ctx context.Context, a Actor, id string) error 
 	_, err := k.changeEndpoint(ctx, a, id, "api.endpoint.delete", func(c *change, e *store.Endpoint) error {
 		if err := c.recordEndpoint("endpoint.deleted", "", e, nil); err != nil {
 			return err
+		}
+		open, err := c.OpenAlertsOfEndpoint(store.OneWorkspace(e.WorkspaceID), e.ID)
+		if err != nil {
+			return err
+		}
+		for _, one := range open {
+			if err := c.closeAlert(one); err != nil {
+				return err
+			}
 		}
 		return c.Tx.DeleteEndpoint(store.OneWorkspace(e.WorkspaceID), e.ID)
 	})

@@ -31,12 +31,13 @@ const (
 )
 
 // failed tells whether an outcome is a failed authentication. A key without
-// the permission that was asked for has authenticated, and a suspended
-// workspace's keys are refused because the operator wants it so.
+// the permission that was asked for has authenticated. A workspace is suspended
+// when it is not entitled to its plan any more: nothing else of a plan bears on
+// a check, and its people wonder why nothing works.
 func failed(code keystile.Code) bool {
 	switch code {
 	case keystile.CodeMalformed, keystile.CodeUnknown, keystile.CodeRevoked, keystile.CodeDisabled,
-		keystile.CodeExpired, keystile.CodeIPNotAllowed, keystile.CodeWrongWorkspace:
+		keystile.CodeExpired, keystile.CodeIPNotAllowed, keystile.CodeWrongWorkspace, keystile.CodeWorkspaceSuspended:
 		return true
 	}
 	return false

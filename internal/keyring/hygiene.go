@@ -37,9 +37,6 @@ func FindingKinds() []Finding {
 // Findings lists the keys of a workspace about which something of one kind is
 // to be done, newest first.
 func (k *Keyring) Findings(ctx context.Context, a Actor, workspaceID string, kind Finding, cursor string, n int) (out keystile.List[keystile.Key], err error) {
-	if err := checkID("ws_", workspaceID); err != nil {
-		return out, err
-	}
 	if err := checkCursor("key_", cursor); err != nil {
 		return out, err
 	}
@@ -49,13 +46,7 @@ func (k *Keyring) Findings(ctx context.Context, a Actor, workspaceID string, kin
 	if n, err = limit(n); err != nil {
 		return out, err
 	}
-	err = k.read(ctx, func(tx *store.Tx) error {
-		if _, err := tx.Workspace(a.scope(), workspaceID); err != nil {
-			return err
-		}
-		if err := a.need("api.key.view"); err != nil {
-			return err
-		}
+	err = k.readWithin(ctx, a, workspaceID, "api.key.view", func(tx *store.Tx) error {
 		f, ok, err := k.findingFilter(tx, workspaceID, kind)
 		if err != nil || !ok {
 			out = page[keystile.Key](nil, n, nil)
@@ -154,16 +145,7 @@ const maxExposed = 3
 // that others have them, and that nobody has acknowledged, latest first. It is
 // for those who manage keys.
 func (k *Keyring) Exposed(ctx context.Context, a Actor, workspaceID string) (out []keystile.Alert, err error) {
-	if err := checkID("ws_", workspaceID); err != nil {
-		return nil, err
-	}
-	err = k.read(ctx, func(tx *store.Tx) error {
-		if _, err := tx.Workspace(a.scope(), workspaceID); err != nil {
-			return err
-		}
-		if err := a.need("api.key.view"); err != nil {
-			return err
-		}
+	err = k.readWithin(ctx, a, workspaceID, "api.key.view", func(tx *store.Tx) error {
 		rows, err := tx.Alerts(a.scope(), store.AlertFilter{WorkspaceID: workspaceID, State: "open", Type: keystile.AlertKeyExposed, Unseen: true, Limit: maxExposed})
 		out = rows
 		return err

@@ -298,9 +298,6 @@ func (k *Keyring) CountKeys(ctx context.Context, a Actor, workspaceID string, q 
 // listing runs fn with the filter that a query asks for, for those who may see
 // the workspace's keys.
 func (k *Keyring) listing(ctx context.Context, a Actor, workspaceID string, q KeyQuery, fn func(*store.Tx, store.KeyFilter) error) (err error) {
-	if err := checkID("ws_", workspaceID); err != nil {
-		return err
-	}
 	f := store.KeyFilter{WorkspaceID: workspaceID, Unrevoked: q.Unrevoked, Live: q.Live, Over: q.Over, Cursor: q.Cursor, Now: k.now()}
 	if f.Query, err = text("query.q", q.Query, maxName); err != nil {
 		return err
@@ -318,13 +315,7 @@ func (k *Keyring) listing(ctx context.Context, a Actor, workspaceID string, q Ke
 	if err := checkCursor("key_", q.Cursor); err != nil {
 		return err
 	}
-	return k.read(ctx, func(tx *store.Tx) error {
-		if _, err := tx.Workspace(a.scope(), workspaceID); err != nil {
-			return err
-		}
-		if err := a.need("api.key.view"); err != nil {
-			return err
-		}
+	return k.readWithin(ctx, a, workspaceID, "api.key.view", func(tx *store.Tx) error {
 		return fn(tx, f)
 	})
 }

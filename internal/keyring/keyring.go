@@ -27,8 +27,9 @@ const OperatorWorkspace = verify.OperatorWorkspace
 
 // Barrier waits until the change at seq is in force on every node. A change
 // that narrows access waits for all of them; another one waits a moment at
-// most and tells whether some node is still behind.
-type Barrier func(ctx context.Context, seq int64, narrows bool) (pending bool, err error)
+// most and tells whether some node is still behind. Unreached are nodes that
+// are cut off and go on answering from before the change.
+type Barrier func(ctx context.Context, seq int64, narrows bool) (pending bool, unreached []keystile.Unreached, err error)
 
 // Keyring applies the rules to a store.
 type Keyring struct {
@@ -85,18 +86,36 @@ func (k *Keyring) write(ctx context.Context, a Actor, fn func(c *change) error) 
 	if seq == 0 {
 		return false, nil
 	}
-	pending, err = k.barrier(ctx, seq, c.narrows)
+	pending, unreached, err := k.barrier(ctx, seq, c.narrows)
 	if err != nil {
 		return pending, keystile.NewError(keystile.CodeUnknownOutcome,
 			"The change is stored, and it is not certain yet that every server knows of it.",
 			"Send the same request again until it succeeds.")
 	}
+	a.origin.Receipt.note(unreached)
 	return pending, nil
 }
 
 // read runs fn on a snapshot.
 func (k *Keyring) read(ctx context.Context, fn func(tx *store.Tx) error) error {
 	return problemOf(k.withKeys(ctx, func() error { return k.store.Read(ctx, fn) }))
+}
+
+// readWithin runs fn on a snapshot for an actor who may see the workspace, which
+// is looked up first, and has the permission there.
+func (k *Keyring) readWithin(ctx context.Context, a Actor, workspaceID, permission string, fn func(tx *store.Tx) error) error {
+	if err := checkID("ws_", workspaceID); err != nil {
+		return err
+	}
+	return k.read(ctx, func(tx *store.Tx) error {
+		if _, err := tx.Workspace(a.scope(), workspaceID); err != nil {
+			return err
+		}
+		if err := a.need(permission); err != nil {
+			return err
+		}
+		return fn(tx)
+	})
 }
 
 // problemOf turns what the store says into what callers are told. Errors that

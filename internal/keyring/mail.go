@@ -24,8 +24,9 @@ const (
 	// mailTaken is for how long one sender keeps a mail to itself. After that
 	// it must have been killed.
 	mailTaken = 2 * time.Minute
-	// mailManages is the permission whose holders are told of alerts.
-	mailManages = "api.key.update"
+	// mailsAnHour is how many mails a member gets in an hour: whoever can revoke
+	// a key can have all others mailed. What comes beyond waits, and goes in one.
+	mailsAnHour = 10
 )
 
 // Mail is what is to be told to one member.
@@ -53,12 +54,13 @@ func (c *change) queueMails(a keystile.Alert) error {
 	}
 	var ids []string
 	for _, r := range roles {
-		if r.Permissions.Allow(mailManages) {
+		if r.Permissions.Allow(AlertPermission(a)) {
 			ids = append(ids, r.ID)
 		}
 	}
 	wait := mailGather
-	if a.Type == keystile.AlertKeyExposed || a.Type == keystile.AlertAuthFailures {
+	switch a.Type {
+	case keystile.AlertKeyExposed, keystile.AlertSecretExposed, keystile.AlertAuthFailures:
 		wait = mailUrgent
 	}
 	return c.QueueMails(a, ids, c.now, c.now.Add(wait), maxRecipients)
@@ -99,28 +101,41 @@ func (c *change) takeMail(memberID string) (Mail, error) {
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return m, err
 	}
-	manages, named := false, false
+	var may keystile.Permissions
 	if err == nil {
 		role, err := c.roleByID(member.WorkspaceID, member.RoleID)
 		if err != nil {
 			return m, err
 		}
-		manages, named = role.Permissions.Allow(mailManages), role.Permissions.Allow("api.key.view")
+		may = role.Permissions
 	}
-	if !manages || member.Status != "active" || member.Person.Email == "" {
+	if member.Status != "active" || member.Person.Email == "" {
 		return m, c.DropMails(memberID) // who has left is not told any more
 	}
 	m.To = member.Person.Email
 	if m.Workspace, err = c.Workspace(store.AllWorkspaces(), member.WorkspaceID); err != nil {
 		return m, err
 	}
-	m.Alerts, err = c.TakeMails(memberID, m.ID, c.now, c.now.Add(mailTaken), c.now.Add(-mailLife))
-	if !named {
-		for i := range m.Alerts {
-			m.Alerts[i].KeyName = ""
+	full, err := c.MailSentBefore(memberID, c.now.Add(-time.Hour), mailsAnHour)
+	if err != nil {
+		return m, err
+	}
+	if again := full.Add(time.Hour); again.After(c.now) {
+		return m, c.PostponeMails(memberID, again)
+	}
+	taken, err := c.TakeMails(memberID, m.ID, c.now, c.now.Add(mailTaken), c.now.Add(-mailLife))
+	if err != nil {
+		return m, err
+	}
+	for _, a := range taken {
+		if may.Allow(AlertPermission(a)) { // still
+			m.Alerts = append(m.Alerts, nameless(a, may.Allow))
 		}
 	}
-	return m, err
+	if len(m.Alerts) == 0 {
+		return m, c.EndMails(memberID, m.ID, false, c.now)
+	}
+	return m, nil
 }
 
 // MailSent notes that a mail has arrived at the mail server.
@@ -130,7 +145,7 @@ func (k *Keyring) MailSent(ctx context.Context, m Mail) error { return k.endMail
 func (k *Keyring) MailRefused(ctx context.Context, m Mail) error { return k.endMail(ctx, m, false) }
 
 func (k *Keyring) endMail(ctx context.Context, m Mail, sent bool) error {
-	_, err := k.write(ctx, system(), func(c *change) error { return c.EndMails(m.memberID, m.ID, sent) })
+	_, err := k.write(ctx, system(), func(c *change) error { return c.EndMails(m.memberID, m.ID, sent, c.now) })
 	return err
 }
 

@@ -102,19 +102,10 @@ func (c *change) createOnlyMember(ws keystile.Workspace, in keystile.CreateMembe
 // Namesakes lists members of a workspace who have an e-mail address already,
 // at most ten. An address identifies nobody, so that this is no error.
 func (k *Keyring) Namesakes(ctx context.Context, a Actor, workspaceID, email string) (out []keystile.Member, err error) {
-	if err := checkID("ws_", workspaceID); err != nil {
-		return nil, err
-	}
 	if email, err = text("body.person.email", email, maxEmail); err != nil || email == "" {
 		return nil, err
 	}
-	err = k.read(ctx, func(tx *store.Tx) error {
-		if _, err := tx.Workspace(a.scope(), workspaceID); err != nil {
-			return err
-		}
-		if err := a.need("api.member.create"); err != nil {
-			return err
-		}
+	err = k.readWithin(ctx, a, workspaceID, "api.member.create", func(tx *store.Tx) error {
 		rows, err := tx.MembersByEmail(a.scope(), workspaceID, email, 10)
 		p := k.presenter(tx)
 		out = make([]keystile.Member, len(rows))

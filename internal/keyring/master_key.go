@@ -21,11 +21,15 @@ type vault struct {
 	mu     sync.Mutex // held while the source is read
 	source seal.Source
 	tried  time.Time
+	reread time.Time
 	held   atomic.Pointer[seal.Box] // nil: none
 }
 
 // retryCommand is how often a command is asked for keys that it did not have.
 const retryCommand = time.Second
+
+// rereadCommand is how often it is asked for keys that may be new.
+const rereadCommand = 15 * time.Second
 
 // box is what is held; a box that holds nothing when there is no key.
 func (v *vault) box() *seal.Box {
@@ -61,6 +65,63 @@ type MasterKeys struct {
 	Made    bool   // the file was made just now, with a first key
 	Newest  string // ID of the first key that is held
 	Current string // ID of the key that seals, as the store has it
+}
+
+// HeldMasterKeys lists the IDs of the master keys that this process holds. It
+// reads a file or a command anew first, so that a key that was put there since
+// is among them; one that holds less than before changes nothing.
+func (k *Keyring) HeldMasterKeys(ctx context.Context) ([]string, error) {
+	v := k.vault
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	var err error
+	if v.source.Rereadable() && (v.source.Command == "" || time.Since(v.reread) >= rereadCommand) {
+		v.reread = time.Now()
+		var b *seal.Box
+		if b, err = v.source.Read(ctx); err == nil && !slices.ContainsFunc(v.box().Keys(), func(key seal.MasterKey) bool { return !b.Holds(key.ID()) }) {
+			v.held.Store(b)
+		}
+	}
+	ids := []string{}
+	for _, key := range v.box().Keys() {
+		ids = append(ids, key.ID())
+	}
+	return ids, err
+}
+
+// NodesWithout lists the servers that do not hold a master key: those that say
+// so, and those that have not said what they hold, as versions before this one.
+func (k *Keyring) NodesWithout(ctx context.Context, id string) (lacking, silent []keystile.Node, err error) {
+	nodes, _, err := k.store.Nodes(ctx)
+	if err != nil {
+		return nil, nil, problemOf(err)
+	}
+	for _, n := range nodes {
+		of := keystile.Node{ID: n.ID, Name: n.Name, Version: n.Version, MasterKeys: n.MasterKeys}
+		switch {
+		case n.MasterKeys == nil:
+			silent = append(silent, of)
+		case !slices.Contains(n.MasterKeys, id):
+			lacking = append(lacking, of)
+		}
+	}
+	return lacking, silent, nil
+}
+
+// MasterKeyRisk says how many servers lack the master key in use; "" for none.
+func (k *Keyring) MasterKeyRisk(ctx context.Context) (string, error) {
+	var current string
+	if err := k.read(ctx, func(tx *store.Tx) (err error) {
+		current, err = tx.Setting(store.SettingMasterKey)
+		return ignoreNotFound(err)
+	}); err != nil || current == "" {
+		return "", err
+	}
+	lacking, _, err := k.NodesWithout(ctx, current)
+	if err != nil || len(lacking) == 0 {
+		return "", err
+	}
+	return fmt.Sprintf("servers without the master key in use: %d; they refuse everything that takes a webhook secret (GET /v1/nodes names what each holds)", len(lacking)), nil
 }
 
 // UnlockSecrets reads the master keys and holds them. With makeFile, a file

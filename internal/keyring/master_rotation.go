@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io/fs"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/keystile/keystile"
 	"github.com/keystile/keystile/internal/seal"
@@ -30,6 +32,31 @@ type MasterKeyRotation struct {
 	Unneeded []string `json:"unneeded,omitempty"` // IDs of keys that are held and seal nothing any more
 }
 
+// NodesLackKeyError is the error of a rotation to a master key that servers
+// don't hold, or may not.
+type NodesLackKeyError struct {
+	Key             string
+	Lacking, Silent []keystile.Node
+}
+
+func (e *NodesLackKeyError) Error() string {
+	names := func(list []keystile.Node) string {
+		all := make([]string, len(list))
+		for i, n := range list {
+			all[i] = n.Name + " (node " + n.ID + ", version " + n.Version + ")"
+		}
+		return strings.Join(all, ", ")
+	}
+	text := "servers would refuse everything that takes a webhook secret from the moment the master key " + e.Key + " is in use"
+	if len(e.Lacking) > 0 {
+		text += "; they do not hold it: " + names(e.Lacking)
+	}
+	if len(e.Silent) > 0 {
+		text += "; they have not said what they hold: " + names(e.Silent)
+	}
+	return text
+}
+
 // resealChunk is how many webhook secrets one step seals anew, so that others
 // have their turn in between.
 const resealChunk = 100
@@ -46,10 +73,18 @@ const resealChunk = 100
 // names the new key on, everyone seals under it: the setting is read in each
 // transaction that seals, and transactions follow one another. All of this
 // happens inside of one, so that two rotations do not overwrite each other's file.
-func (k *Keyring) RotateMasterKey(ctx context.Context, a Actor, source seal.Source, mayMake, lost bool) (r MasterKeyRotation, err error) {
+//
+// On PostgreSQL it fails with a [NodesLackKeyError] when servers don't hold the
+// newest key, unless it is forced.
+func (k *Keyring) RotateMasterKey(ctx context.Context, a Actor, source seal.Source, mayMake, lost, force bool) (r MasterKeyRotation, err error) {
 	b, err := source.Read(ctx)
 	if err != nil && (!mayMake || !errors.Is(err, fs.ErrNotExist)) {
 		return r, err
+	}
+	if k.store.Postgres() && b != nil && !force {
+		if err := k.waitHeld(ctx, b.Newest()); err != nil {
+			return r, err
+		}
 	}
 	k.vault.source = source
 	_, err = k.write(ctx, a, func(c *change) error {
@@ -81,6 +116,30 @@ func (k *Keyring) RotateMasterKey(ctx context.Context, a Actor, source seal.Sour
 		return err
 	})
 	return r, err
+}
+
+// holdWait is for how long servers may take to notice a key that was put into
+// their file, or that their command prints now.
+const holdWait = 2 * rereadCommand
+
+// waitHeld waits until all servers hold a master key.
+func (k *Keyring) waitHeld(ctx context.Context, id string) error {
+	for end := time.Now().Add(holdWait); ; {
+		lacking, silent, err := k.NodesWithout(ctx, id)
+		switch {
+		case err != nil:
+			return err
+		case len(lacking)+len(silent) == 0:
+			return nil
+		case time.Now().After(end):
+			return &NodesLackKeyError{Key: id, Lacking: lacking, Silent: silent}
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(250 * time.Millisecond):
+		}
+	}
 }
 
 // chooseMasterKey decides which key seals from now on, and notes it.

@@ -17,22 +17,13 @@ const (
 
 // Members lists the members of a workspace, newest first.
 func (k *Keyring) Members(ctx context.Context, a Actor, workspaceID, cursor string, n int) (out keystile.List[keystile.Member], err error) {
-	if err := checkID("ws_", workspaceID); err != nil {
-		return out, err
-	}
 	if err := checkCursor("mem_", cursor); err != nil {
 		return out, err
 	}
 	if n, err = limit(n); err != nil {
 		return out, err
 	}
-	err = k.read(ctx, func(tx *store.Tx) error {
-		if _, err := tx.Workspace(a.scope(), workspaceID); err != nil {
-			return err
-		}
-		if err := a.need("api.member.view"); err != nil {
-			return err
-		}
+	err = k.readWithin(ctx, a, workspaceID, "api.member.view", func(tx *store.Tx) error {
 		rows, err := tx.Members(a.scope(), workspaceID, cursor, n+1)
 		if err != nil {
 			return err

@@ -14,10 +14,9 @@ import (
 // acts for nobody, so its methods take no Actor. They are no part of the API.
 
 const (
-	// fanOutChunk is how many events are handed on in one transaction, and
-	// claimChunk how many endpoints are claimed in one. Others wait meanwhile.
+	// fanOutChunk is how many events are handed on in one transaction. Others
+	// wait meanwhile.
 	fanOutChunk = 100
-	claimChunk  = 50
 	// claimLife is for how long a node may be silent before another one sends
 	// in its place. It is longer than an attempt can take, and renewed at half.
 	claimLife = 45 * time.Second
@@ -39,8 +38,10 @@ type Turn struct {
 	Tried []Tried
 	// Done are endpoints that the node has nothing of left to send.
 	Done []string
-	// Claim tells that the node has room for more endpoints.
-	Claim bool
+	// Claim is for how many more endpoints the node has room, none of them of
+	// the workspaces in Full.
+	Claim int
+	Full  []string
 	// Renew tells that the node's claims are to be lengthened.
 	Renew bool
 }
@@ -74,9 +75,9 @@ func (k *Keyring) Turn(ctx context.Context, t Turn) (more bool, err error) {
 				return err
 			}
 		}
-		if t.Claim {
-			claimed, err := c.ClaimEndpoints(t.Node, c.now, c.now.Add(claimLife), claimChunk)
-			more = more || len(claimed) == claimChunk
+		if t.Claim > 0 {
+			claimed, err := c.ClaimEndpoints(t.Node, t.Full, c.now, c.now.Add(claimLife), t.Claim)
+			more = more || len(claimed) == t.Claim
 			return err
 		}
 		return nil
@@ -238,6 +239,15 @@ func (k *Keyring) ReleaseAll(ctx context.Context) error {
 	return problemOf(err)
 }
 
+// TestAccepted notes that a receiver accepted a test that one secret signed
+// alone: evidence that the receiver has that one.
+func (k *Keyring) TestAccepted(ctx context.Context, secretID string) error {
+	_, err := k.store.Write(ctx, func(tx *store.Tx) error {
+		return tx.AddSecretUses([]store.SecretUse{{ID: secretID, Signed: k.now(), Verified: k.now()}})
+	})
+	return problemOf(err)
+}
+
 // TestRound is what a test delivery takes.
 type TestRound struct {
 	WorkspaceID, URL string
@@ -245,6 +255,7 @@ type TestRound struct {
 	EventID          string
 	Payload          json.RawMessage
 	Secrets          []keystile.WebhookSecret
+	Alone            string // ID of the one secret that was asked for; "" for all
 }
 
 // TestEndpoint prepares a test delivery to an endpoint, signed with all of its
@@ -267,6 +278,7 @@ func (k *Keyring) TestEndpoint(ctx context.Context, a Actor, id string, in keyst
 	if err != nil {
 		return TestRound{}, err
 	}
+	out.Alone = in.WebhookSecret
 	out.Secrets, err = k.SecretsOfEndpoint(ctx, out.WorkspaceID, id, in.WebhookSecret)
 	return out, err
 }
@@ -298,7 +310,7 @@ func (k *Keyring) TestWebhookSecret(ctx context.Context, a Actor, id string, in 
 				return err
 			}
 		}
-		if out.URL, err = receiverURL(in.URL, len(out.AllowRanges) > 0); err != nil {
+		if out.URL, err = c.receiverURL(in.URL, len(out.AllowRanges) > 0); err != nil {
 			return err
 		}
 		wire := k.presentSecret(s, c.now)
@@ -311,6 +323,7 @@ func (k *Keyring) TestWebhookSecret(ctx context.Context, a Actor, id string, in 
 	if err != nil {
 		return TestRound{}, err
 	}
+	out.Alone = id
 	out.Secrets, err = k.SecretsOfEndpoint(ctx, out.WorkspaceID, "", id)
 	return out, err
 }

@@ -95,22 +95,13 @@ func (c *change) roleByID(workspaceID, id string) (keystile.Role, error) {
 // Roles lists the roles of a workspace: the built-in ones first, with the
 // first page.
 func (k *Keyring) Roles(ctx context.Context, a Actor, workspaceID, cursor string, n int) (out keystile.List[keystile.Role], err error) {
-	if err := checkID("ws_", workspaceID); err != nil {
-		return out, err
-	}
 	if err := checkCursor("role_", cursor); err != nil {
 		return out, err
 	}
 	if n, err = limit(n); err != nil {
 		return out, err
 	}
-	err = k.read(ctx, func(tx *store.Tx) error {
-		if _, err := tx.Workspace(a.scope(), workspaceID); err != nil {
-			return err
-		}
-		if err := a.need("api.role.view"); err != nil {
-			return err
-		}
+	err = k.readWithin(ctx, a, workspaceID, "api.role.view", func(tx *store.Tx) error {
 		rows, err := tx.Roles(a.scope(), workspaceID, cursor, n+1)
 		if err != nil {
 			return err

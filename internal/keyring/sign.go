@@ -14,9 +14,6 @@ import (
 // environment, or with one secret alone. What is active is read from the store
 // at this moment, so that a revoked or expired secret signs on no node.
 func (k *Keyring) SignWebhook(ctx context.Context, a Actor, workspaceID string, in keystile.SignRequest) (out keystile.Signed, err error) {
-	if err := checkID("ws_", workspaceID); err != nil {
-		return out, err
-	}
 	if len(in.Payload) > keystile.MaxWebhookPayload {
 		return out, keystile.NewError(keystile.CodeBodyTooLarge, "The payload is larger than 1 MiB, which is the most that is signed.")
 	}
@@ -28,13 +25,7 @@ func (k *Keyring) SignWebhook(ctx context.Context, a Actor, workspaceID string, 
 		in.ID = k.ids.next("msg_", now)
 	}
 	var live []liveSecret
-	if err := k.read(ctx, func(tx *store.Tx) error {
-		if _, err := tx.Workspace(a.scope(), workspaceID); err != nil {
-			return err
-		}
-		if err := a.need("api.webhook_secret.sign"); err != nil {
-			return err
-		}
+	if err := k.readWithin(ctx, a, workspaceID, "api.webhook_secret.sign", func(tx *store.Tx) error {
 		f := store.SecretFilter{WorkspaceID: workspaceID}
 		if in.WebhookSecret == "" {
 			if f.Environment, err = k.secretEnvironment(in.Environment); err != nil {

@@ -41,9 +41,8 @@ func TestSpikesIP11(t *testing.T) {
 		c.at(day + 4*time.Minute)
 		c.used(other, keystile.CodeDisabled, 100, "2001:db8:1:2:3::4")
 		c.used(other, keystile.CodeDisabled, 100, "2001:db8:1:2:ffff::4")
-		// Neither is a failed authentication.
+		// This is no failed authentication.
 		c.used(other, keystile.CodeInsufficientPermission, 1000, "192.0.2.1")
-		c.used(other, keystile.CodeWorkspaceSuspended, 1000, "192.0.2.1")
 		c.at(day + 6*time.Minute).open("auth.failures")
 		f = c.alerts()[0].Failures
 		if f.Total != 240 || f.Peak != 240 || f.Codes[keystile.CodeDisabled] != 200 || f.Codes[keystile.CodeIPNotAllowed] != 40 || len(f.Codes) != 2 {

@@ -11,7 +11,7 @@ import (
 	"github.com/keystile/keystile/internal/store"
 )
 
-// What comes due of a key by the clock. Each key has an instant at which it is
+// What comes due of a key, or of a webhook secret, by the clock. Each key has an instant at which it is
 // to be looked at next, so that nothing goes through all keys to find the few
 // about which something is to be said: a million of them, each used once in
 // the idle period, are about eight looks a minute.
@@ -26,6 +26,16 @@ type notice struct {
 // quietAfter is for how long nobody must have tried a key that is over before
 // the alert of it closes.
 const quietAfter = 24 * time.Hour
+
+// A key that has just ended is tried for a moment by what has not heard of it
+// yet, and once by somebody who looks whether it is over. Neither is worth an
+// alert: it opens when there were triedLeast tries in all, and one of them came
+// later than triedGrace after the end. A key that others may have is another
+// matter: each try may be theirs.
+const (
+	triedGrace = 10 * time.Minute
+	triedLeast = 3
+)
 
 // maxAlertSources is how many sources an alert names.
 const maxAlertSources = 10
@@ -49,8 +59,8 @@ func (k *Keyring) watch(key store.Key, tried []keystile.KeySource, now time.Time
 	}
 	replaced := k.replaced(key, now)
 	if !replaced {
-		w.rotation()
-		w.expiring()
+		w.rotation(keystile.AlertKeyRotationDue, key.Environment, key.CreatedAt)
+		w.expiring(keystile.AlertKeyExpiring, key.CreatedAt, key.ExpiresAt)
 	} else {
 		w.stillUsed()
 	}
@@ -97,33 +107,33 @@ func (w *watch) say(kind keystile.AlertType, stage string, due time.Time, source
 }
 
 // rotation goes by the age that the profile recommends.
-func (w *watch) rotation() {
-	every := w.k.profile.RotateEvery(w.key.Environment)
+func (w *watch) rotation(kind keystile.AlertType, environment string, created time.Time) {
+	every := w.k.profile.RotateEvery(environment)
 	if every <= 0 {
 		return
 	}
-	due := w.key.CreatedAt.Add(every)
+	due := created.Add(every)
 	switch soon, come := w.since(due.Add(-Soon)), w.since(due); {
 	case come:
-		w.say(keystile.AlertKeyRotationDue, "overdue", due)
+		w.say(kind, "overdue", due)
 	case soon:
-		w.say(keystile.AlertKeyRotationDue, "due", due)
+		w.say(kind, "due", due)
 	}
 }
 
 // expiring goes by the time that is left.
-func (w *watch) expiring() {
-	if w.key.ExpiresAt == nil {
+func (w *watch) expiring(kind keystile.AlertType, created time.Time, ends *time.Time) {
+	if ends == nil {
 		return
 	}
-	end, stage := *w.key.ExpiresAt, ""
+	end, stage := *ends, ""
 	for _, before := range w.k.profile.Alerts.Expiring { // the longest first
-		if end.Sub(w.key.CreatedAt) > before && w.since(end.Add(-before)) {
+		if end.Sub(created) > before && w.since(end.Add(-before)) {
 			stage = stageOf(before)
 		}
 	}
 	if stage != "" {
-		w.say(keystile.AlertKeyExpiring, stage, end)
+		w.say(kind, stage, end)
 	}
 }
 
@@ -174,18 +184,46 @@ func (w *watch) stillUsed() {
 
 // over tells of a key whose life has ended.
 func (w *watch) over(ended time.Time) {
-	notice := ended.Add(w.k.profile.Alerts.Notice)
 	if w.key.Status == keystile.StatusRevoked {
-		if w.key.RevokedReason == keystile.ReasonExposureSuspected && !w.since(notice) {
-			w.say(keystile.AlertKeyExposed, "", ended)
-		}
-	} else if stages := w.k.profile.Alerts.Expiring; len(stages) > 0 && w.key.ReplacedBy == "" &&
-		ended.Sub(w.key.CreatedAt) > stages[len(stages)-1] && !w.since(notice) {
-		w.say(keystile.AlertKeyExpired, "", ended)
+		w.exposed(keystile.AlertKeyExposed, w.key.RevokedReason, ended)
+	} else if w.key.ReplacedBy == "" {
+		w.expired(keystile.AlertKeyExpired, w.key.CreatedAt, ended)
 	}
-	if len(w.tried) > 0 && !w.since(w.tried[0].LastAt.Add(quietAfter)) {
+	if w.stillTried(ended) && !w.since(w.tried[0].LastAt.Add(quietAfter)) {
 		w.say(keystile.AlertKeyStillTried, "", w.tried[0].LastAt, w.tried...)
 	}
+}
+
+// exposed tells for a while of what was revoked because others may have it.
+func (w *watch) exposed(kind keystile.AlertType, reason string, revoked time.Time) {
+	if reason == keystile.ReasonExposureSuspected && !w.since(revoked.Add(w.k.profile.Alerts.Notice)) {
+		w.say(kind, "", revoked)
+	}
+}
+
+// expired tells for a while of what came to its end, if it was to live so long
+// that somebody may still count on it.
+func (w *watch) expired(kind keystile.AlertType, created, ended time.Time) {
+	stages := w.k.profile.Alerts.Expiring
+	if len(stages) > 0 && ended.Sub(created) > stages[len(stages)-1] && !w.since(ended.Add(w.k.profile.Alerts.Notice)) {
+		w.say(kind, "", ended)
+	}
+}
+
+// stillTried tells whether a key that has ended is tried by more than what had
+// not heard of its end.
+func (w *watch) stillTried(ended time.Time) bool {
+	if len(w.tried) == 0 {
+		return false
+	}
+	if w.key.Status == keystile.StatusRevoked && w.key.RevokedReason == keystile.ReasonExposureSuspected {
+		return true
+	}
+	n := int64(0)
+	for _, s := range w.tried {
+		n += s.Count
+	}
+	return n >= triedLeast && w.tried[0].LastAt.After(ended.Add(triedGrace))
 }
 
 // look opens, moves and closes the alerts about a key, and returns when to
@@ -207,13 +245,19 @@ func (c *change) look(id string) (next time.Time, err error) {
 			}
 		}
 	}
-	w := c.k.watch(key, tried, c.now)
-	open, err := c.OpenAlertsOfKey(own, id)
+	return c.follow(c.k.watch(key, tried, c.now), keystile.Alert{WorkspaceID: key.WorkspaceID, KeyID: id, KeyName: key.Name})
+}
+
+// follow brings the alerts about a key or webhook secret, which about names, to
+// what there is to say of it, and returns when to look at it next.
+func (c *change) follow(w *watch, about keystile.Alert) (next time.Time, err error) {
+	open, err := c.OpenAlertsAbout(store.OneWorkspace(about.WorkspaceID), about.KeyID+about.WebhookSecretID)
 	if err != nil {
 		return next, err
 	}
 	for _, n := range w.notices {
-		was := keystile.Alert{WorkspaceID: key.WorkspaceID, Type: n.kind, KeyID: id, KeyName: key.Name}
+		was := about
+		was.Type = n.kind
 		for i := range open {
 			if open[i].Type == n.kind {
 				was, open[i].Type = open[i], ""
@@ -262,14 +306,14 @@ func (c *change) raise(a keystile.Alert, stage string, facts keystile.AlertFacts
 	if err := c.queueMails(a); err != nil {
 		return err
 	}
-	if a.Type == keystile.AlertKeyExpired {
+	if a.Type == keystile.AlertKeyExpired || a.Type == keystile.AlertSecretExpired {
 		return nil // the change of its state has told of it
 	}
 	return c.tellAlert(string(a.Type), a)
 }
 
 func (c *change) tellAlert(event string, a keystile.Alert) error {
-	object := a.KeyID
+	object := a.KeyID + a.WebhookSecretID
 	if object == "" {
 		object = a.ID
 	}
@@ -297,9 +341,9 @@ func (c *change) lookNow(id string) error {
 	return c.SetLook(store.AllWorkspaces(), id, next)
 }
 
-// closeAlertsOf closes the alerts about a key that goes.
+// closeAlertsOf closes the alerts about a key or webhook secret that goes.
 func (c *change) closeAlertsOf(id string) error {
-	open, err := c.OpenAlertsOfKey(store.AllWorkspaces(), id)
+	open, err := c.OpenAlertsAbout(store.AllWorkspaces(), id)
 	for _, a := range open {
 		if err == nil {
 			err = c.closeAlert(a)
@@ -351,6 +395,9 @@ func (c *change) noteRules() error {
 		return nil
 	default:
 		if err := c.SetSetting(settingReview, "key_"); err != nil {
+			return err
+		}
+		if err := c.LookAtSecret(store.AllWorkspaces(), ""); err != nil { // there are few
 			return err
 		}
 	}

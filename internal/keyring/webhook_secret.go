@@ -179,7 +179,7 @@ func (c *change) withinSecretLimit(ws keystile.Workspace, before int) error {
 func (k *Keyring) presentSecret(s store.WebhookSecret, now time.Time) keystile.WebhookSecretRecord {
 	secretEnded(&s, now)
 	w := s.WebhookSecretRecord
-	replaced := s.ReplacementStatus == keystile.StatusActive && (s.ReplacementEnd.IsZero() || s.ReplacementEnd.After(now))
+	replaced := secretReplaced(s, now)
 	if every := k.profile.RotateEvery(w.Environment); every > 0 && w.Status == keystile.StatusActive && !replaced {
 		due := w.CreatedAt.Add(every)
 		w.RotationDue = &due
@@ -222,7 +222,10 @@ func (c *change) saveSecret(action, reason string, before, after *store.WebhookS
 	if err := c.UpdateWebhookSecret(c.actor.scope(), *after); err != nil {
 		return err
 	}
-	return c.recordSecret(action, reason, before, after)
+	if err := c.recordSecret(action, reason, before, after); err != nil {
+		return err
+	}
+	return c.lookAtSecretNow(after.ID)
 }
 
 // WebhookSecret shows all about a webhook secret but the secret.
@@ -255,9 +258,6 @@ type WebhookSecretQuery struct {
 
 // WebhookSecrets lists the webhook secrets of a workspace, newest first.
 func (k *Keyring) WebhookSecrets(ctx context.Context, a Actor, workspaceID string, q WebhookSecretQuery) (out keystile.List[keystile.WebhookSecretRecord], err error) {
-	if err := checkID("ws_", workspaceID); err != nil {
-		return out, err
-	}
 	if q.Endpoint != "" {
 		if err := checkID("ep_", q.Endpoint); err != nil {
 			return out, err
@@ -282,13 +282,7 @@ func (k *Keyring) WebhookSecrets(ctx context.Context, a Actor, workspaceID strin
 		return out, err
 	}
 	f.Limit = n + 1
-	err = k.read(ctx, func(tx *store.Tx) error {
-		if _, err := tx.Workspace(a.scope(), workspaceID); err != nil {
-			return err
-		}
-		if err := a.need(secretPermission(q.Endpoint, "view")); err != nil {
-			return err
-		}
+	err = k.readWithin(ctx, a, workspaceID, secretPermission(q.Endpoint, "view"), func(tx *store.Tx) error {
 		rows, err := tx.WebhookSecrets(a.scope(), f)
 		if err != nil {
 			return err
@@ -403,6 +397,9 @@ func (k *Keyring) DeleteWebhookSecret(ctx context.Context, a Actor, id string) e
 
 func (c *change) deleteSecret(s *store.WebhookSecret, reason string) error {
 	if err := c.recordSecret("webhook_secret.deleted", reason, s, nil); err != nil {
+		return err
+	}
+	if err := c.closeAlertsOf(s.ID); err != nil {
 		return err
 	}
 	return c.Tx.DeleteWebhookSecret(c.actor.scope(), s.ID)

@@ -24,9 +24,6 @@ const (
 // package webhook), so nothing can be forged with it; beside that it names a
 // secret by its ID, which whoever has this permission sees in the list.
 func (k *Keyring) VerifyWebhook(ctx context.Context, a Actor, workspaceID string, in keystile.VerifyWebhookRequest) (out keystile.WebhookVerdict, err error) {
-	if err := checkID("ws_", workspaceID); err != nil {
-		return out, err
-	}
 	if len(in.Payload) > keystile.MaxWebhookPayload {
 		return out, keystile.NewError(keystile.CodeBodyTooLarge, "The payload is larger than 1 MiB, which is the most that is verified.")
 	}
@@ -41,13 +38,7 @@ func (k *Keyring) VerifyWebhook(ctx context.Context, a Actor, workspaceID string
 	if size > maxHeaders {
 		return out, badField("body.headers", "These are more than 64 kB. The three whose names begin with webhook- are enough.")
 	}
-	if err := k.read(ctx, func(tx *store.Tx) error {
-		if _, err := tx.Workspace(a.scope(), workspaceID); err != nil {
-			return err
-		}
-		if err := a.need("api.webhook_secret.view"); err != nil {
-			return err
-		}
+	if err := k.readWithin(ctx, a, workspaceID, "api.webhook_secret.view", func(tx *store.Tx) error {
 		if _, ok := k.profile.Environment(in.Environment); in.Environment != "" && !ok {
 			return badField("body.environment", "There is no environment of this name. There is: "+k.environments()+".")
 		}

@@ -113,7 +113,7 @@ func (a *Agent) routes(trusted []netip.Prefix, open bool) (http.Handler, error) 
 		door.Refuse(w, r, keystile.NewError(keystile.CodeUnknownRoute, "An agent answers /v1/verify, /v1/verify/batch and /v1/forward-auth, and nothing else.",
 			"Ask the server for everything else."))
 	})
-	return door.Handler(mux), nil
+	return door.Handler(mux, answers.Direct), nil
 }
 
 // URLs are where the agent listens, as a client takes them.

@@ -36,8 +36,8 @@ func TestAlertsOverHTTP_IP11(t *testing.T) {
 	admin := one.Key(ours, keystile.CreateKey{Name: "Admin", Role: "admin"}).Secret
 	foreign := one.Key(theirs, keystile.CreateKey{Name: "Admin", Role: "admin"}).Secret
 	revoked, narrow := one.Key(ours, keystile.CreateKey{Name: "Revoked"}), one.Key(ours, keystile.CreateKey{Name: "Narrow", IPAllowlist: []string{"192.0.2.7"}})
-	want[keystile.Key](t, call(t, "POST", one.URL+"/v1/keys/"+revoked.Key.ID+"/revoke", bearer(admin), nil), http.StatusOK)
-	if open := openAlerts(t, one.URL, admin, ours); len(open) != 0 {
+	want[keystile.Key](t, call(t, "POST", one.URL+"/v1/keys/"+revoked.Key.ID+"/revoke", bearer(admin), keystile.RevokeKey{Reason: keystile.ReasonExposureSuspected}), http.StatusOK)
+	if open := openAlerts(t, one.URL, admin, ours); len(open) != 1 || open[0].Type != keystile.AlertKeyExposed {
 		t.Fatalf("open before anything happened: %+v", open)
 	}
 	from := func(key, address string) http.Header {

@@ -219,3 +219,33 @@ func TestOrderlyStop(t *testing.T) {
 		t.Errorf("a revoke took %s after the other process had left", took)
 	}
 }
+
+// TestStopsAfterSilence: connections to the database that nobody ever hears of
+// again keep a server neither from answering nor from ending in order.
+func TestStopsAfterSilence(t *testing.T) {
+	t.Parallel()
+	network, through := pgtest.NewLink(t, pgtest.New(t))
+	s := serve(t, []string{"--database", through})
+	operator := s.admin("key")
+	tenant := s.tenant(operator)
+	var reading sync.WaitGroup
+	for range 16 { // as many connections as there may be
+		reading.Go(func() {
+			for range 50 {
+				if _, err := tryCall(httpClient, "GET", s.url+"/v1/workspaces/"+tenant+"/keys", bearer(operator), nil); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	reading.Wait()
+	network.Set(pgtest.Silent)
+	time.Sleep(3 * time.Second) // for the background work to meet it
+	network.Set(pgtest.Up)
+	if r := call(t, "GET", s.url+"/v1/workspaces/"+tenant+"/keys", bearer(operator), nil); r.status != http.StatusOK {
+		t.Errorf("the first call after the silence: %s", r)
+	}
+	if err := s.stop(); err != nil {
+		t.Errorf("the server ended with %v\n%s", err, s.stderr)
+	}
+}

@@ -47,6 +47,11 @@ type Config struct {
 	// of the caller's; "" for none.
 	VerifySocket  string
 	FlushInterval time.Duration // of usage; 0 for 10 s
+	// Partition is what a server does that has lost the database for longer than
+	// its lease: "refuse", as it does without it, or "serve-stale=DURATION", which
+	// goes on checking keys for so long from what it knew.
+	Partition string
+	stale     time.Duration // read from it
 	// Mail is the server that mails of alerts go to; without an address there
 	// are none.
 	Mail courier.MailServer
@@ -86,6 +91,9 @@ func (c *Config) check() (trusted []netip.Prefix, err error) {
 	if err := CheckMasterKey(c.MasterKey); err != nil {
 		return nil, err
 	}
+	if err := c.checkPartition(); err != nil {
+		return nil, err
+	}
 	if err := c.checkOpenID(); err != nil {
 		return nil, err
 	}
@@ -93,6 +101,28 @@ func (c *Config) check() (trusted []netip.Prefix, err error) {
 		return nil, err
 	}
 	return parseTrusted(c.Trusted)
+}
+
+// maxStale bounds for how long a server may go on without the database: the
+// change log is kept as long, and each change that takes access away waits for
+// the leases of servers that are cut off.
+const maxStale = 24 * time.Hour
+
+func (c *Config) checkPartition() (err error) {
+	if c.Partition == "" || c.Partition == "refuse" {
+		return nil
+	}
+	text, ok := strings.CutPrefix(c.Partition, "serve-stale=")
+	if c.stale, err = time.ParseDuration(text); !ok || err != nil {
+		return fmt.Errorf("--partition %q is neither refuse nor serve-stale with a duration, such as serve-stale=5m", c.Partition)
+	}
+	switch {
+	case c.stale < time.Second || c.stale > maxStale:
+		return fmt.Errorf("--partition %q: the duration must be from 1s to 24h", c.Partition)
+	case c.DatabaseURL == "":
+		return errors.New("--partition serve-stale is for servers on PostgreSQL: the embedded database is on the same machine, and cannot be cut off")
+	}
+	return nil
 }
 
 // parseTrusted reads what was given as trusted proxies.
@@ -194,7 +224,7 @@ func Explain(err error, o store.Options) error {
 	case errors.Is(err, store.ErrHeld):
 		return fmt.Errorf("another Keystile process holds %s; stop it first, or name another directory with --data", where)
 	case errors.Is(err, store.ErrNewerSchema):
-		return fmt.Errorf("%s was written by a newer version of Keystile; start that version, or restore a backup made with this one", where)
+		return fmt.Errorf("%s was written by a newer version of Keystile that this one can't work with; start that version, or restore a backup made with this one", where)
 	case errors.Is(err, store.ErrFull):
 		return fmt.Errorf("no space left for %s; free some and start again", where)
 	case errors.Is(err, store.ErrUnavailable) && o.URL != "":

@@ -23,10 +23,14 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 		Ready    bool   `json:"ready"`
 		Index    string `json:"index"`
 		Database string `json:"database"`
-		// Risks are how the database could lose what was answered with success.
+		// Risks are how the database could lose what was answered with success,
+		// and servers that lack the master key in use.
 		Risks []string `json:"risks,omitempty"`
 	}{true, "ok", "ok", nil}
-	if _, ok := s.node.Index(); !ok {
+	if until, stale := s.node.Stale(); stale {
+		answer.Index = "stale: the database was not reached for too long; as --partition has it, keys are checked from what was known until " +
+			until.UTC().Format(time.RFC3339) + ", and everything else is refused"
+	} else if _, ok := s.node.Index(); !ok {
 		answer.Ready, answer.Index = false, "no lease: the database was not reached for too long"
 	}
 	if err := s.store.Ping(ctx); err != nil {
@@ -35,6 +39,12 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 		s.config.Log.Debug("readyz: the database does not answer", "error", err)
 	} else if answer.Risks, err = s.store.Durability(ctx); err != nil {
 		s.config.Log.Debug("readyz: the database's settings can't be read", "error", err)
+	} else if s.store.Postgres() {
+		if risk, err := s.keyring.MasterKeyRisk(ctx); err != nil {
+			s.config.Log.Debug("readyz: what master keys the servers hold can't be read", "error", err)
+		} else if risk != "" {
+			answer.Risks = append(answer.Risks, risk)
+		}
 	}
 	if s.metrics.draining.Load() {
 		answer.Ready, answer.Index = false, "shutting down"

@@ -14,6 +14,9 @@ const (
 	retainEvery = 15 * time.Minute
 	watchEvery  = 2 * time.Second
 	outboxEvery = 10 * time.Second
+	// holdEvery is how often a server looks what master keys it holds, for the
+	// others to see.
+	holdEvery = 2 * time.Second
 )
 
 func every(ctx context.Context, d time.Duration, do func()) {
@@ -52,18 +55,11 @@ func (s *Server) flush(ctx context.Context) error {
 	return errors.Join(err, missed, s.keyring.FlushSecretUses(ctx))
 }
 
-// watchLoop finds what comes due of keys, and spikes of failed attempts.
+// watchLoop finds what comes due of keys and webhook secrets, and spikes of failed attempts.
 func (s *Server) watchLoop(ctx context.Context) {
 	every(ctx, watchEvery, func() {
-		for ctx.Err() == nil {
-			n, err := s.keyring.WatchKeys(ctx)
-			if err != nil {
-				s.background("look for what comes due of keys", err)
-			}
-			if err != nil || n == 0 {
-				break
-			}
-		}
+		s.all(ctx, "look for what comes due of keys", s.keyring.WatchKeys)
+		s.all(ctx, "look for what comes due of webhook secrets", s.keyring.WatchWebhookSecrets)
 		if err := s.keyring.WatchFailures(ctx); err != nil {
 			s.background("look for failed attempts", err)
 		}
@@ -73,21 +69,37 @@ func (s *Server) watchLoop(ctx context.Context) {
 // expireLoop stores as a state that keys and webhook secrets have reached their
 // end.
 func (s *Server) expireLoop(ctx context.Context) {
-	all := func(doing string, step func(context.Context) (int, error)) {
-		for ctx.Err() == nil {
-			n, err := step(ctx)
-			if err != nil {
-				s.background(doing, err)
-			}
-			if err != nil || n == 0 {
-				return
-			}
+	every(ctx, expireEvery, func() {
+		s.all(ctx, "expire keys", s.keyring.ExpireKeys)
+		s.all(ctx, "expire webhook secrets", s.keyring.ExpireWebhookSecrets)
+	})
+}
+
+// all takes steps until one finds nothing more to do.
+func (s *Server) all(ctx context.Context, doing string, step func(context.Context) (int, error)) {
+	for ctx.Err() == nil {
+		n, err := step(ctx)
+		if err != nil {
+			s.background(doing, err)
+		}
+		if err != nil || n == 0 {
+			return
 		}
 	}
-	every(ctx, expireEvery, func() {
-		all("expire keys", s.keyring.ExpireKeys)
-		all("expire webhook secrets", s.keyring.ExpireWebhookSecrets)
-	})
+}
+
+// holdLoop says in the node's row which master keys this server holds. Reading
+// them may take long, and must not hold up a renewal.
+func (s *Server) holdLoop(ctx context.Context) {
+	every(ctx, holdEvery, func() { s.hold(ctx) })
+}
+
+func (s *Server) hold(ctx context.Context) {
+	ids, err := s.keyring.HeldMasterKeys(ctx)
+	if err != nil && ctx.Err() == nil && len(ids) > 0 {
+		s.config.Log.Warn("the master keys can't be read anew; this server goes on with those it holds", "error", err)
+	}
+	s.node.HoldMasterKeys(ctx, ids)
 }
 
 // outboxLoop measures for how long events have been waiting.

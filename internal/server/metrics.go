@@ -1,6 +1,7 @@
 package server
 
 import (
+	"maps"
 	"net/http"
 	"strconv"
 	"sync/atomic"
@@ -22,6 +23,7 @@ type metrics struct {
 	registry    *prometheus.Registry
 	requests    *prometheus.CounterVec
 	durations   *prometheus.HistogramVec
+	outcomes    atomic.Pointer[map[outcome]series] // of requests and durations, those seen so far
 	decisions   map[keystile.Code]prometheus.Counter
 	others      prometheus.Counter
 	flushErrors prometheus.Counter
@@ -43,6 +45,7 @@ func decisionCodes() []keystile.Code {
 
 func newMetrics() *metrics {
 	m := &metrics{registry: prometheus.NewRegistry(), decisions: map[keystile.Code]prometheus.Counter{}}
+	m.outcomes.Store(&map[outcome]series{})
 	m.requests = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "keystile_http_requests_total", Help: "Answers, by route and status.",
 	}, []string{"route", "status"})
@@ -95,18 +98,60 @@ func (m *metrics) watch(n *cluster.Node, _ *verify.Recorder) {
 		}
 		return 0
 	})
+	gauge("keystile_node_stale", "1 while this node checks keys without a lease, from what it knew, as --partition has it.", func() float64 {
+		if _, stale := n.Stale(); stale {
+			return 1
+		}
+		return 0
+	})
 	gauge("keystile_node_lease_seconds", "For how long this node may answer without reaching the database again.", func() float64 {
 		return n.Lease().Seconds()
 	})
 	gauge("keystile_replicas_attached", "Replicas that are attached to this node.", func() float64 { return float64(n.Children()) })
+	gauge("keystile_nodes", "Servers of the installation that this node knows of, itself among them.", func() float64 { return float64(n.Known()) })
+	gauge("keystile_change_log_reported", "Position in the change log that this node and all replicas attached to it have reached.", func() float64 {
+		return float64(n.Reported())
+	})
 	gauge("keystile_change_log_applied", "Position in the change log that this node has applied.", func() float64 {
 		return float64(n.Applied())
 	})
 }
 
+// outcome is what answers are counted by: a pattern of a route, of which there
+// is a fixed number, and a status.
+type outcome struct {
+	route  string
+	status int
+}
+
+// series is where answers of one outcome are counted.
+type series struct {
+	requests  prometheus.Counter
+	durations prometheus.Observer
+}
+
 func (m *metrics) observe(route string, status int, took time.Duration) {
-	m.requests.WithLabelValues(route, strconv.Itoa(status)).Inc()
-	m.durations.WithLabelValues(route).Observe(took.Seconds())
+	o := outcome{route, status}
+	s, ok := (*m.outcomes.Load())[o]
+	if !ok {
+		s = m.firstOf(o)
+	}
+	s.requests.Inc()
+	s.durations.Observe(took.Seconds())
+}
+
+// firstOf looks up by label, which costs more than the counting, where an
+// outcome is counted that was not before.
+func (m *metrics) firstOf(o outcome) series {
+	s := series{m.requests.WithLabelValues(o.route, strconv.Itoa(o.status)), m.durations.WithLabelValues(o.route)}
+	for {
+		old := m.outcomes.Load()
+		more := maps.Clone(*old)
+		more[o] = s
+		if m.outcomes.CompareAndSwap(old, &more) {
+			return s
+		}
+	}
 }
 
 // posted counts an attempt at a delivery.

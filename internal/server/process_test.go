@@ -53,8 +53,14 @@ func (b *buffer) String() string {
 // serve starts the program on a store and waits until it says where it listens.
 func serve(t testing.TB, store []string, flags ...string) *process {
 	t.Helper()
+	return serveBy(t, program(t), store, flags...)
+}
+
+// serveBy is serve with another build of the program.
+func serveBy(t testing.TB, binary string, store []string, flags ...string) *process {
+	t.Helper()
 	arguments := append([]string{"serve", "--listen", "127.0.0.1:0"}, store...)
-	return start(t, exec.Command(program(t), append(arguments, flags...)...), store)
+	return start(t, exec.Command(binary, append(arguments, flags...)...), store)
 }
 
 // start starts a command that becomes the program.

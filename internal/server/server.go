@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/keystile/keystile"
 	"github.com/keystile/keystile/internal/api"
 	"github.com/keystile/keystile/internal/cluster"
 	"github.com/keystile/keystile/internal/courier"
@@ -111,7 +112,7 @@ func Open(ctx context.Context, c Config) (_ *Server, err error) {
 	for _, r := range risks {
 		c.Log.Warn("the database could lose what was answered with success: " + r)
 	}
-	s.keyring = keyring.New(s.store, s.profile, func(ctx context.Context, seq int64, narrows bool) (bool, error) {
+	s.keyring = keyring.New(s.store, s.profile, func(ctx context.Context, seq int64, narrows bool) (bool, []keystile.Unreached, error) {
 		return s.node.Barrier(ctx, seq, narrows)
 	})
 	if c.Mail.Address != "" {
@@ -127,6 +128,7 @@ func Open(ctx context.Context, c Config) (_ *Server, err error) {
 	if err != nil {
 		return nil, err
 	}
+	s.node.ServeStale(c.stale)
 	// The node goes on while requests drain, and so does not end with ctx.
 	running, leave := context.WithCancel(context.WithoutCancel(ctx))
 	s.leave = leave
@@ -139,6 +141,7 @@ func Open(ctx context.Context, c Config) (_ *Server, err error) {
 	if err := s.unlock(ctx, o); err != nil {
 		return nil, err
 	}
+	s.hold(ctx)
 	// Only one server is on a SQLite database: claims there are of one that was killed.
 	if !s.store.Postgres() {
 		if err := s.keyring.ReleaseAll(ctx); err != nil {
@@ -147,18 +150,16 @@ func Open(ctx context.Context, c Config) (_ *Server, err error) {
 	}
 	s.metrics.watch(s.node, s.uses)
 	door := &entry.Door{
-		Index: s.node.Index, Recorder: s.uses, Keyring: s.keyring, Profile: s.profile,
+		Index: s.node.Index, Checks: s.node.Checks, Look: s.node.Look, Recorder: s.uses, Keyring: s.keyring, Profile: s.profile,
 		Trusted: trusted, TLS: strings.HasPrefix(s.URL(), "https://"), Log: c.Log, Observe: s.metrics.observe, Decided: s.metrics.decided,
 	}
 	for i := range s.listeners {
 		l := &s.listeners[i]
 		if l.http.Handler == nil { // the main listener and the socket
 			open := l.Addr().Network() == "unix"
-			routes, err := s.routes(door, open)
-			if err != nil {
+			if l.http.Handler, err = s.routes(door, open); err != nil {
 				return nil, err
 			}
-			l.http.Handler = door.Handler(routes)
 		}
 		l.http.ErrorLog = quietLog(c.Log)
 	}
@@ -212,7 +213,7 @@ func (s *Server) chooseProfile(ctx context.Context, given *profile.Profile) erro
 	return nil
 }
 
-// routes joins what the parts serve. The socket, where verify is open, has no
+// routes joins what the parts serve behind the door. The socket, where verify is open, has no
 // pages.
 func (s *Server) routes(door *entry.Door, open bool) (http.Handler, error) {
 	a := api.New(door, api.Options{BaseURL: s.URL(), DocsURL: s.profile.Branding.DocsURL, Open: open, Node: s.node, Courier: s.courier})
@@ -231,7 +232,7 @@ func (s *Server) routes(door *entry.Door, open bool) (http.Handler, error) {
 	}))
 	if open {
 		mux.HandleFunc("/", a.UnknownRoute)
-		return mux, nil
+		return door.Handler(mux, a.Direct), nil
 	}
 	pages, err := dashboard.New(door, s.URL(), s.config.OpenID, s.courier, http.HandlerFunc(a.UnknownRoute))
 	if err != nil {
@@ -239,7 +240,7 @@ func (s *Server) routes(door *entry.Door, open bool) (http.Handler, error) {
 	}
 	s.pages = pages
 	mux.Handle("/", pages)
-	return mux, nil
+	return door.Handler(mux, a.Direct), nil
 }
 
 // bind takes the addresses.
@@ -308,8 +309,15 @@ func inner(err error) string {
 }
 
 func newHTTP(h http.Handler, secure *tls.Config) *http.Server {
+	s := NewHTTP(h)
+	s.TLSConfig = secure
+	return s
+}
+
+// NewHTTP returns an HTTP server with the limits of every listener.
+func NewHTTP(h http.Handler) *http.Server {
 	return &http.Server{
-		Handler: h, TLSConfig: secure, ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout,
+		Handler: h, ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout,
 		WriteTimeout: writeTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
 	}
 }
@@ -372,6 +380,9 @@ func (s *Server) Run(ctx context.Context) error {
 	loops.Go(func() error { s.pages.Run(work); return nil })
 	loops.Go(func() error { s.courier.Run(work); return nil })
 	loops.Go(func() error { s.outboxLoop(work); return nil })
+	if s.store.Postgres() {
+		loops.Go(func() error { s.holdLoop(work); return nil })
+	}
 
 	failed := make(chan error, len(s.listeners))
 	for _, l := range s.listeners {

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -117,12 +118,28 @@ func newFleet(t *testing.T, binary string, servers, agents int) *fleet {
 	return f
 }
 
+// lastingAddress is free, and stays so while nobody listens there: systems take
+// the ports of outgoing connections from 32768 upwards.
+func lastingAddress(t testing.TB) string {
+	t.Helper()
+	for range 1000 {
+		l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(10000+rand.IntN(20000))) //nolint:gosec // no secret
+		if err != nil {
+			continue
+		}
+		defer l.Close()
+		return l.Addr().String()
+	}
+	t.Fatal("there is no free port between 10000 and 30000")
+	return ""
+}
+
 // launch starts a member at its address, or at a new one the first time.
 func (f *fleet) launch(m *member) {
 	f.t.Helper()
-	listen := "127.0.0.1:0"
-	if at := m.at(); at != "" {
-		listen = strings.TrimPrefix(at, "http://")
+	listen := strings.TrimPrefix(m.at(), "http://")
+	if listen == "" {
+		listen = lastingAddress(f.t)
 	}
 	words := []string{"serve", "--listen", listen, "--flush-interval", "1s"}
 	if m.agent {

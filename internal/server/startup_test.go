@@ -17,7 +17,8 @@ import (
 	"github.com/keystile/keystile/internal/pgtest"
 )
 
-// newerSchema marks a store as written by a newer version.
+// newerSchema marks a store as written by a newer version that this one can't
+// work with.
 func newerSchema(t *testing.T, driver, source string) {
 	t.Helper()
 	db, err := sql.Open(driver, source)
@@ -29,8 +30,10 @@ func newerSchema(t *testing.T, driver, source string) {
 	if driver == "pgx" {
 		applied = "true"
 	}
-	if _, err := db.Exec(`INSERT INTO goose_db_version (version_id, is_applied) VALUES (9999, ` + applied + `)`); err != nil {
-		t.Fatal(err)
+	for _, q := range []string{`INSERT INTO goose_db_version (version_id, is_applied) VALUES (9999, ` + applied + `)`, `UPDATE schema_floor SET oldest = 9999`} {
+		if _, err := db.Exec(q); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

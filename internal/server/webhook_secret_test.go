@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -444,6 +445,47 @@ func TestRotateMasterKey(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestRotateMasterKeyServersLack: a rotation names the servers that lack the new
+// key, and changes nothing; forced, it goes on, and who lacks it is counted as a
+// risk.
+func TestRotateMasterKeyServersLack(t *testing.T) {
+	t.Parallel()
+	store := []string{"--database", pgtest.New(t)}
+	old, next := newMasterKey(t), newMasterKey(t)
+	had, has := keyFile(t, "", old), keyFile(t, "", next, old)
+	p := serve(t, store, "--master-key-file", had)
+	serve(t, store, "--master-key-file", has)
+	operator := p.admin("key")
+	rotate := append([]string{"admin", "rotate-master-key", "--master-key-file", has}, store...)
+	status, _, stderr := command(t, rotate...)
+	var lacks keystile.Node
+	for _, n := range want[keystile.List[keystile.Node]](t, call(t, "GET", p.url+"/v1/nodes", bearer(operator), nil), http.StatusOK).Data {
+		if !slices.Contains(n.MasterKeys, old.ID()) {
+			t.Errorf("a server says that it holds %v", n.MasterKeys)
+		}
+		if n.Self {
+			lacks = n
+		} else if strings.Contains(stderr, n.ID) {
+			t.Errorf("a server is named that holds the key: %s", stderr)
+		}
+	}
+	if status != 2 || !strings.Contains(stderr, lacks.ID) || !strings.Contains(stderr, "nothing was changed") {
+		t.Fatalf("%d %s", status, stderr)
+	}
+	risky := func() bool {
+		return strings.Contains(string(call(t, "GET", p.url+"/readyz", nil, nil).body), "without the master key in use: 1")
+	}
+	if risky() {
+		t.Error("a risk that is none")
+	}
+	succeed(t, append(rotate, "--force")...)
+	if !risky() {
+		t.Error("readyz does not say that a server lacks the key in use")
+	}
+	keyFile(t, had, next, old)
+	eventually(t, "the server has noticed its new key", func() bool { return !risky() })
 }
 
 // sealedUnder counts webhook secrets by the master key in the row, and fails

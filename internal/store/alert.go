@@ -2,6 +2,7 @@ package store
 
 import (
 	"encoding/json"
+	"strings"
 	"time"
 
 	"github.com/keystile/keystile"
@@ -10,6 +11,10 @@ import (
 const alertColumns = `a.id, a.workspace_id, a.type, a.key_id, a.key_name, a.stage, a.facts, a.opened_at, a.updated_at,
 	a.closed_at, a.acknowledged_at, a.acknowledged_by`
 
+// secretID begins the ID of a webhook secret. An alert about one has its ID and
+// label in the columns for those of a key.
+const secretID = "whs_"
+
 func scanAlert(r scanner) (keystile.Alert, error) {
 	var a keystile.Alert
 	var facts, who string
@@ -17,6 +22,9 @@ func scanAlert(r scanner) (keystile.Alert, error) {
 	if err := r.Scan(&a.ID, &a.WorkspaceID, &a.Type, &a.KeyID, &a.KeyName, &a.Stage, &facts, &opened, &updated,
 		&closed, &acknowledged, &who); err != nil {
 		return a, err
+	}
+	if strings.HasPrefix(a.KeyID, secretID) {
+		a.WebhookSecretID, a.WebhookSecretLabel, a.KeyID, a.KeyName = a.KeyID, a.KeyName, "", ""
 	}
 	a.OpenedAt, a.UpdatedAt, a.ClosedAt, a.State = fromMillis(opened), fromMillis(updated), fromMillisPtr(closed), "open"
 	if a.ClosedAt != nil {
@@ -33,7 +41,7 @@ func scanAlert(r scanner) (keystile.Alert, error) {
 // InsertAlert adds an open alert. ErrTaken when its cause has one.
 func (tx *Tx) InsertAlert(a keystile.Alert) error {
 	_, err := tx.exec(`INSERT INTO alerts (id, workspace_id, type, key_id, key_name, stage, facts, opened_at, updated_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`, a.ID, a.WorkspaceID, string(a.Type), a.KeyID, a.KeyName, a.Stage,
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`, a.ID, a.WorkspaceID, string(a.Type), a.KeyID+a.WebhookSecretID, a.KeyName+a.WebhookSecretLabel, a.Stage,
 		mustJSON(a.AlertFacts), millis(a.OpenedAt), millis(a.UpdatedAt))
 	return wrap("insert an alert", err)
 }
@@ -99,11 +107,19 @@ func (tx *Tx) CountUnseenAlerts(s Scope, workspaceID string, most int) (int, err
 	return int(n), err
 }
 
-// OpenAlertsOfKey lists the open alerts about a key.
-func (tx *Tx) OpenAlertsOfKey(s Scope, keyID string) ([]keystile.Alert, error) {
+// OpenAlertsAbout lists the open alerts about a key or a webhook secret.
+func (tx *Tx) OpenAlertsAbout(s Scope, id string) ([]keystile.Alert, error) {
 	ws, all := s.args()
 	return queryAll(tx, scanAlert, `SELECT `+alertColumns+` FROM alerts a
-		WHERE a.key_id = $1 AND a.key_id <> '' AND a.closed_at = 0 AND (a.workspace_id = $2 OR $3 = 1)`, keyID, ws, all)
+		WHERE a.key_id = $1 AND a.key_id <> '' AND a.closed_at = 0 AND (a.workspace_id = $2 OR $3 = 1)`, id, ws, all)
+}
+
+// OpenAlertsOfEndpoint lists the open alerts about the secrets of an endpoint.
+func (tx *Tx) OpenAlertsOfEndpoint(s Scope, endpointID string) ([]keystile.Alert, error) {
+	ws, all := s.args()
+	return queryAll(tx, scanAlert, `SELECT `+alertColumns+` FROM alerts a JOIN webhook_secrets w ON w.id = a.key_id
+		WHERE w.endpoint_id = $1 AND w.endpoint_id <> '' AND a.key_id <> '' AND a.closed_at = 0
+		AND (a.workspace_id = $2 OR $3 = 1)`, endpointID, ws, all)
 }
 
 // OpenAlertsOfType lists the open alerts of a type in scope, at most limit.
@@ -147,6 +163,26 @@ func (tx *Tx) LookAgain(s Scope, after string, limit int) (last string, err erro
 	}
 	_, err = tx.exec(`UPDATE keys SET look_at = 0 WHERE id > $1 AND id <= $2 AND (workspace_id = $3 OR $4 = 1)`, after, last, ws, all)
 	return last, wrap("look at keys again", err)
+}
+
+// SecretsToLook lists up to limit webhook secrets that are to be looked at.
+func (tx *Tx) SecretsToLook(s Scope, now time.Time, limit int) ([]WebhookSecret, error) {
+	ws, all := s.args()
+	return queryAll(tx, scanSecret, `SELECT `+secretColumns+secretTables+` WHERE w.look_at >= 0 AND w.look_at <= $1
+		AND (w.workspace_id = $2 OR $3 = 1) ORDER BY w.look_at LIMIT $4`, millis(now), ws, all, limit)
+}
+
+// SetSecretLook says when to look at a webhook secret next.
+func (tx *Tx) SetSecretLook(s Scope, id string, at time.Time) error {
+	ws, all := s.args()
+	return tx.one(`UPDATE webhook_secrets SET look_at = $1 WHERE id = $2 AND (workspace_id = $3 OR $4 = 1)`, at.UnixMilli(), id, ws, all)
+}
+
+// LookAtSecret has a webhook secret looked at, if it is there; "" is all.
+func (tx *Tx) LookAtSecret(s Scope, id string) error {
+	ws, all := s.args()
+	_, err := tx.exec(`UPDATE webhook_secrets SET look_at = 0 WHERE (id = $1 OR $1 = '') AND (workspace_id = $2 OR $3 = 1)`, id, ws, all)
+	return wrap("look at webhook secrets again", err)
 }
 
 // TriedSources lists who tried a key since it ended, latest first, at most

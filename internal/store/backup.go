@@ -56,6 +56,9 @@ func (s *Store) Backup(ctx context.Context, path string, overwrite bool) (b Back
 	if _, err := os.Lstat(path); err == nil && !overwrite {
 		return b, ErrExists
 	}
+	if err := s.ownSchema(ctx); err != nil {
+		return b, err
+	}
 	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*.tmp") // mode 0600
 	if err != nil {
 		return b, err

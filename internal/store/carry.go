@@ -236,12 +236,12 @@ func (c *carrier) webhookSecrets() error {
 	ended := stricter("f") + ` > ` + stricter("w")
 	nearer := `(f.expires_at > 0 AND (w.expires_at = 0 OR f.expires_at < w.expires_at))`
 	if err := c.add(&c.count.WebhookSecrets, `UPDATE webhook_secrets AS w SET state = f.state, revoked_at = f.revoked_at,
-		revoked_by = f.revoked_by, revoked_reason = f.revoked_reason
+		revoked_by = f.revoked_by, revoked_reason = f.revoked_reason, look_at = 0
 		FROM former.webhook_secrets f WHERE f.id = w.id AND `+ended); err != nil {
 		return err
 	}
 	return c.add(nil, `UPDATE webhook_secrets AS w SET expires_at = f.expires_at, former_end = f.former_end,
-		replaced_by = f.replaced_by FROM former.webhook_secrets f WHERE f.id = w.id AND `+nearer)
+		replaced_by = f.replaced_by, look_at = 0 FROM former.webhook_secrets f WHERE f.id = w.id AND `+nearer)
 }
 
 // tidy leaves no reference to what is not there.

@@ -134,7 +134,7 @@ func nodeRows(t *testing.T, f *fixture) {
 	}
 	check := func(what string, want ...store.Node) {
 		t.Helper()
-		if got := nodes(); !slices.Equal(got, want) {
+		if got := nodes(); !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: %+v, want %+v", what, got, want)
 		}
 	}

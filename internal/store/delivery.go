@@ -50,6 +50,14 @@ func scanDelivery(r scanner) (Delivery, error) {
 	return d, nil
 }
 
+// also scans columns behind those that somebody else knows of.
+type also struct {
+	row  scanner
+	more []any
+}
+
+func (a also) Scan(into ...any) error { return a.row.Scan(append(into, a.more...)...) }
+
 // InsertDeliveries adds deliveries that are due at the time of their event.
 func (tx *Tx) InsertDeliveries(rows []Delivery) error {
 	const columns = 8
@@ -91,7 +99,13 @@ func (tx *Tx) Deliveries(s Scope, endpointID string, status keystile.DeliverySta
 		args = append(args, cursor)
 		where += ` AND d.id < $5`
 	}
-	return queryAll(tx, scanDelivery, `SELECT `+deliveryColumns+deliveryTables+`
+	return queryAll(tx, func(r scanner) (Delivery, error) {
+		var status, took int64
+		d, err := scanDelivery(also{r, []any{&status, &took}})
+		d.LastStatus, d.LastMS = int(status), took
+		return d, err
+	}, `SELECT `+deliveryColumns+`, COALESCE(a.status, 0), COALESCE(a.took, 0)`+deliveryTables+`
+		LEFT JOIN attempts a ON a.delivery_id = d.id AND a.number = d.attempts
 		WHERE d.endpoint_id = $1 AND (d.workspace_id = $2 OR $3 = 1)`+where+` ORDER BY d.id DESC LIMIT $4`, args...)
 }
 

@@ -101,7 +101,7 @@ func claims(t *testing.T, f *fixture) {
 	claim := func(node string, at time.Time) (ids []string) {
 		t.Helper()
 		write(t, f.Store, func(tx *store.Tx) (err error) {
-			ids, err = tx.ClaimEndpoints(node, at, at.Add(time.Minute), 9)
+			ids, err = tx.ClaimEndpoints(node, nil, at, at.Add(time.Minute), 9)
 			return err
 		})
 		return ids
@@ -258,7 +258,7 @@ func TestRestoreDeliveries(t *testing.T) {
 			path, _ := backup(t, f.Store)
 			later := noon.Add(time.Hour)
 			write(t, f.Store, func(tx *store.Tx) error {
-				if _, err := tx.ClaimEndpoints("node", later, later.Add(time.Hour), 9); err != nil {
+				if _, err := tx.ClaimEndpoints("node", nil, later, later.Add(time.Hour), 9); err != nil {
 					return err
 				}
 				paused := endpoint(acme, 2)
@@ -269,7 +269,7 @@ func TestRestoreDeliveries(t *testing.T) {
 			f.restore(t, path)
 			var ids []string
 			write(t, f.Store, func(tx *store.Tx) (err error) {
-				ids, err = tx.ClaimEndpoints("another", later, later.Add(time.Hour), 9)
+				ids, err = tx.ClaimEndpoints("another", nil, later, later.Add(time.Hour), 9)
 				return err
 			})
 			if len(ids) != 1 || ids[0] != id("ep_", 1) {

@@ -34,14 +34,14 @@ func endpointState(s keystile.EndpointStatus) int64 {
 }
 
 const endpointColumns = `e.id, e.workspace_id, e.url, e.description, e.event_types, e.state, e.state_reason, e.allow_ranges,
-	e.created_at, e.updated_at, e.creator_kind, e.creator_id, e.creator_name, e.sees, e.failing_since`
+	e.created_at, e.updated_at, e.creator_kind, e.creator_id, e.creator_name, e.sees, e.failing_since, e.failure`
 
 func scanEndpoint(r scanner) (Endpoint, error) {
 	var e Endpoint
 	var state, created, updated, failing int64
-	var types, ranges, sees string
+	var types, ranges, sees, failure string
 	err := r.Scan(&e.ID, &e.WorkspaceID, &e.URL, &e.Description, &types, &state, &e.StatusReason, &ranges,
-		&created, &updated, &e.CreatedBy.Kind, &e.CreatedBy.ID, &e.CreatedBy.Name, &sees, &failing)
+		&created, &updated, &e.CreatedBy.Kind, &e.CreatedBy.ID, &e.CreatedBy.Name, &sees, &failing, &failure)
 	if err != nil {
 		return e, err
 	}
@@ -54,6 +54,11 @@ func scanEndpoint(r scanner) (Endpoint, error) {
 		e.Status = keystile.EndpointPaused
 	}
 	e.CreatedAt, e.UpdatedAt, e.FailingSince = fromMillis(created), fromMillis(updated), fromMillisPtr(failing)
+	if failure != "" {
+		if err := json.Unmarshal([]byte(failure), &e.LastFailure); err != nil {
+			return e, err
+		}
+	}
 	for _, list := range []struct {
 		text string
 		into any
@@ -113,7 +118,7 @@ func (tx *Tx) UpdateEndpoint(s Scope, e Endpoint, due time.Time) error {
 		failing = millis(*e.FailingSince)
 	}
 	return tx.one(`UPDATE endpoints SET url = $1, description = $2, event_types = $3, state = $4, state_reason = $5,
-		allow_ranges = $6, updated_at = $7, sees = $8, failing_since = $9, due_at = CASE WHEN CAST($10 AS BIGINT) = 0 THEN due_at ELSE CAST($10 AS BIGINT) END
+		allow_ranges = $6, updated_at = $7, sees = $8, failing_since = $9, failure = CASE WHEN CAST($9 AS BIGINT) = 0 THEN '' ELSE failure END, due_at = CASE WHEN CAST($10 AS BIGINT) = 0 THEN due_at ELSE CAST($10 AS BIGINT) END
 		WHERE id = $11 AND (workspace_id = $12 OR $13 = 1)`,
 		e.URL, e.Description, jsonList(e.EventTypes), endpointState(e.Status), e.StatusReason,
 		jsonList(e.AllowRanges), millis(e.UpdatedAt), jsonList(e.Sees), failing, millis(due), e.ID, ws, all)

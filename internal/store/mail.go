@@ -64,15 +64,30 @@ func (tx *Tx) DropMails(memberID string) error {
 	return wrap("drop mails", err)
 }
 
-// EndMails notes that mails which were taken are sent, or given up.
-func (tx *Tx) EndMails(memberID, by string, sent bool) error {
+// EndMails notes that mails which were taken are sent, or given up. Of what was
+// sent next_at says when.
+func (tx *Tx) EndMails(memberID, by string, sent bool, now time.Time) error {
 	state := mailDropped
 	if sent {
 		state = mailSent
 	}
-	_, err := tx.exec(`UPDATE alert_mails SET state = $1, taken_by = '', taken_till = 0
-		WHERE member_id = $2 AND state = 0 AND taken_by = $3`, state, memberID, by)
+	_, err := tx.exec(`UPDATE alert_mails SET state = $1, taken_by = '', taken_till = 0, next_at = $2
+		WHERE member_id = $3 AND state = 0 AND taken_by = $4`, state, millis(now), memberID, by)
 	return wrap("note sent mails", err)
+}
+
+// MailSentBefore is when the nth of the mails to a member since an instant was
+// sent, the last one being the first. It is the zero time when there were fewer.
+func (tx *Tx) MailSentBefore(memberID string, since time.Time, n int) (time.Time, error) {
+	at, err := queryOne(tx, scanInt, `SELECT COALESCE((SELECT DISTINCT next_at FROM alert_mails WHERE member_id = $1 AND state = 1
+		AND next_at > $2 ORDER BY next_at DESC LIMIT 1 OFFSET $3), 0)`, memberID, millis(since), n-1)
+	return fromMillis(at), err
+}
+
+// PostponeMails has what waits for a member wait until an instant at least.
+func (tx *Tx) PostponeMails(memberID string, at time.Time) error {
+	_, err := tx.exec(`UPDATE alert_mails SET next_at = $1 WHERE member_id = $2 AND state = 0 AND next_at < $1`, millis(at), memberID)
+	return wrap("postpone mails", err)
 }
 
 // MailAttempts is how often mails that were taken were tried before.

@@ -18,6 +18,15 @@ import (
 //go:embed migrations/*.sql
 var migrationFiles embed.FS
 
+// ownMigrations are those of this repository.
+func ownMigrations() fs.FS {
+	files, err := fs.Sub(migrationFiles, "migrations")
+	if err != nil {
+		panic("store: " + err.Error()) // the directory is embedded
+	}
+	return files
+}
+
 // migrateSQLite brings the schema up to date under a file lock, since two
 // processes may open a new directory at once.
 func migrateSQLite(ctx context.Context, db *sql.DB, path string) error {
@@ -49,11 +58,7 @@ func migratePostgres(ctx context.Context, db *sql.DB) error {
 }
 
 func migrate(ctx context.Context, db *sql.DB, d goose.Dialect) error {
-	files, err := fs.Sub(migrationFiles, "migrations")
-	if err != nil {
-		return err
-	}
-	p, err := goose.NewProvider(d, db, files, goose.WithDisableGlobalRegistry(true))
+	p, err := goose.NewProvider(d, db, migrations(), goose.WithDisableGlobalRegistry(true))
 	if err != nil {
 		return fmt.Errorf("store: migrations: %w", err)
 	}
@@ -64,7 +69,16 @@ func migrate(ctx context.Context, db *sql.DB, d goose.Dialect) error {
 		return fmt.Errorf("store: read the schema version: %w", classify(err))
 	}
 	if have > newest {
-		return fmt.Errorf("%w: schema %d, this version knows %d", ErrNewerSchema, have, newest)
+		// A newer version was here. What it has added is left alone, if it says
+		// that this version can work with it.
+		var floor int64
+		if err := db.QueryRowContext(ctx, `SELECT oldest FROM schema_floor WHERE one = 1`).Scan(&floor); err != nil {
+			return errors.Join(fmt.Errorf("%w: schema %d, this version knows %d", ErrNewerSchema, have, newest), classify(err))
+		}
+		if floor > newest {
+			return fmt.Errorf("%w: schema %d, which takes a version that knows schema %d; this one knows %d", ErrNewerSchema, have, floor, newest)
+		}
+		return nil
 	}
 	if _, err := p.Up(ctx); err != nil {
 		var partial *goose.PartialError
@@ -74,6 +88,17 @@ func migrate(ctx context.Context, db *sql.DB, d goose.Dialect) error {
 		return fmt.Errorf("store: migrate the schema: %w", classify(err))
 	}
 	return seed(ctx, db)
+}
+
+// ownSchema fails unless the schema is this version's own. To work with a newer
+// one is well enough for a server, and not for who moves whole tables: what
+// this version does not know of would be left behind.
+func (s *Store) ownSchema(ctx context.Context) error {
+	have, err := queryOne(&Tx{ctx: ctx, q: s.readers}, scanInt, `SELECT MAX(version_id) FROM goose_db_version`)
+	if err == nil && have > SchemaVersion() {
+		err = fmt.Errorf("%w: schema %d, this version knows %d", ErrNewerSchema, have, SchemaVersion())
+	}
+	return err
 }
 
 // seed makes the one row of the change log's head, the log's row 0, which
@@ -103,7 +128,7 @@ func seed(ctx context.Context, db *sql.DB) error {
 
 // SchemaVersion is the number of the newest migration of this version.
 func SchemaVersion() int64 {
-	entries, err := fs.ReadDir(migrationFiles, "migrations")
+	entries, err := fs.ReadDir(migrations(), ".")
 	if err != nil {
 		return 0
 	}

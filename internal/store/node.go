@@ -2,9 +2,13 @@ package store
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
+
+	"github.com/keystile/keystile"
 )
 
 // Node is a process that answers verifications from memory, as the others see it.
@@ -19,6 +23,33 @@ type Node struct {
 	Applied   int64
 	StaleFor  time.Duration
 	StartedAt time.Time
+	// Replicas are some of those attached to it, and ReplicaCount how many there
+	// are.
+	Replicas     []keystile.Replica
+	ReplicaCount int
+	// MasterKeys are the IDs of those it holds; nil: it has not said, or is of a
+	// version that does not.
+	MasterKeys []string
+}
+
+// noMasterKey is how a row says that a node holds none.
+const noMasterKey = "none"
+
+func (n *Node) masterKeys() string {
+	switch {
+	case n.MasterKeys == nil:
+		return ""
+	case len(n.MasterKeys) == 0:
+		return noMasterKey
+	}
+	return strings.Join(n.MasterKeys, " ")
+}
+
+func masterKeysOf(text string) []string {
+	if text == noMasterKey {
+		return []string{}
+	}
+	return strings.Fields(text)
 }
 
 // ErrHistory means that the change log holds another history than the one
@@ -28,12 +59,22 @@ var ErrHistory = errors.New("store: the change log has another history")
 // renewNode writes a node's own row: the number of its renewal, and how far it
 // has applied the log. It fails with ErrHistory when the position is not in the log.
 func (tx *Tx) renewNode(n Node, token [16]byte) error {
-	touched, err := tx.exec(`INSERT INTO nodes (id, name, version, renewals, applied, applied_token, stale_for, started_at)
-		SELECT $1, $2, $3, $8, $4, $5, $6, $7
+	replicas, err := json.Marshal(n.Replicas)
+	if err != nil {
+		return err
+	}
+	if n.Replicas == nil {
+		replicas = []byte("[]")
+	}
+	touched, err := tx.exec(`INSERT INTO nodes (id, name, version, renewals, applied, applied_token, stale_for, started_at,
+			replicas, replica_count, master_keys)
+		SELECT $1, $2, $3, $8, $4, $5, $6, $7, $9, $10, $11
 		WHERE EXISTS (SELECT 1 FROM changes WHERE seq = $4 AND token = $5)
 		ON CONFLICT (id) DO UPDATE SET renewals = excluded.renewals, applied = excluded.applied,
-			applied_token = excluded.applied_token`,
-		n.ID, n.Name, n.Version, n.Applied, token[:], n.StaleFor.Milliseconds(), millis(n.StartedAt), n.Renewals)
+			applied_token = excluded.applied_token, replicas = excluded.replicas,
+			replica_count = excluded.replica_count, master_keys = excluded.master_keys`,
+		n.ID, n.Name, n.Version, n.Applied, token[:], n.StaleFor.Milliseconds(), millis(n.StartedAt), n.Renewals,
+		string(replicas), int64(n.ReplicaCount), n.masterKeys())
 	if err != nil {
 		return wrap("renew a node", err)
 	}
@@ -61,6 +102,24 @@ type Roster struct {
 	// and a recovery, and Noted the one that all rows are known to be of: after
 	// a failover rows may be missing. Both are 0 on SQLite.
 	Timeline, Noted int64
+}
+
+// Nodes lists all nodes with what they say of themselves, and the head of the
+// change log.
+func (s *Store) Nodes(ctx context.Context) (nodes []Node, head int64, err error) {
+	tx := &Tx{ctx: ctx, q: s.followers}
+	nodes, err = queryAll(tx, func(row scanner) (n Node, err error) {
+		var stale, started, count int64
+		var replicas, keys string
+		if err := row.Scan(&head, &n.ID, &n.Name, &n.Version, &n.Applied, &stale, &started, &replicas, &count, &keys); err != nil {
+			return n, err
+		}
+		n.StaleFor, n.StartedAt = time.Duration(stale)*time.Millisecond, fromMillis(started)
+		n.ReplicaCount, n.MasterKeys = int(count), masterKeysOf(keys)
+		return n, json.Unmarshal([]byte(replicas), &n.Replicas)
+	}, `SELECT h.seq, n.id, n.name, n.version, n.applied, n.stale_for, n.started_at, n.replicas, n.replica_count, n.master_keys
+		FROM nodes n JOIN change_head h ON h.one = 1 ORDER BY n.started_at, n.id`)
+	return nodes, head, err
 }
 
 // Roster lists all nodes, in one statement. On PostgreSQL it fails unless it
@@ -145,7 +204,15 @@ func (s *Store) RenewNode(ctx context.Context, n Node, token [16]byte) (head int
 	if err := tx.renewNode(n, token); err != nil {
 		return 0, err
 	}
-	return queryOne(tx, scanInt, `SELECT seq FROM change_head`)
+	var floor int64
+	head, err = queryOne(tx, func(row scanner) (head int64, err error) {
+		return head, row.Scan(&head, &floor)
+	}, `SELECT seq, (SELECT oldest FROM schema_floor) FROM change_head`)
+	if err == nil && floor > SchemaVersion() {
+		// A newer server has changed the schema underneath this one.
+		err = fmt.Errorf("%w: it takes a version that knows schema %d, this one knows %d", ErrNewerSchema, floor, SchemaVersion())
+	}
+	return head, err
 }
 
 // AcknowledgeNode tells the others how far a node has come.

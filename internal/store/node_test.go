@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"reflect"
 	"testing"
 	"time"
 
@@ -39,7 +40,7 @@ func nodeRow(t *testing.T, f *fixture) {
 	if got, err := f.RenewNode(ctx, n, head.Token); err != nil || got != head.Seq {
 		t.Fatalf("head %d, error %v", got, err)
 	}
-	if r := roster(); len(r.Nodes) != 1 || r.Nodes[0] != n {
+	if r := roster(); len(r.Nodes) != 1 || !reflect.DeepEqual(r.Nodes[0], n) {
 		t.Fatalf("after a renewal: %+v", r)
 	}
 	seq := write(t, f.Store, func(tx *store.Tx) error { return tx.LogChange(store.ChangeNoop, "") })

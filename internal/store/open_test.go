@@ -82,6 +82,21 @@ func newerSchema(t *testing.T, f *fixture) {
 	if _, err := db.ExecContext(t.Context(), `INSERT INTO goose_db_version (version_id, is_applied) VALUES (999, true)`); err != nil {
 		t.Fatal(err)
 	}
+	// One that says that this version can work with it is worked with, and left
+	// as it is; whole tables are not moved.
+	if _, err := db.ExecContext(t.Context(), `ALTER TABLE keys ADD COLUMN later TEXT NOT NULL DEFAULT ''`); err != nil {
+		t.Fatal(err)
+	}
+	older := open(t, f.options)
+	addKeysOnly(t, older, 2)
+	_, err := older.Backup(t.Context(), filepath.Join(t.TempDir(), "backup.db"), false)
+	wantErr(t, "back up a newer schema", err, store.ErrNewerSchema)
+	if err := older.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.ExecContext(t.Context(), `UPDATE schema_floor SET oldest = 999`); err != nil {
+		t.Fatal(err)
+	}
 	before, file := f.dump(t), fileHash(t, f)
 	for _, o := range []store.Options{
 		f.options, {Dir: f.options.Dir, URL: f.options.URL, Serve: true}, {Dir: f.options.Dir, URL: f.options.URL, MustExist: true},
@@ -97,6 +112,15 @@ func newerSchema(t *testing.T, f *fixture) {
 	}
 	if after := fileHash(t, f); after != file {
 		t.Error("the file changed")
+	}
+	// Where it does not say so, neither.
+	if _, err := db.ExecContext(t.Context(), `DROP TABLE schema_floor`); err != nil {
+		t.Fatal(err)
+	}
+	_, err = store.Open(t.Context(), f.options)
+	wantErr(t, "open a newer schema that says nothing", err, store.ErrNewerSchema)
+	if _, err := db.ExecContext(t.Context(), `CREATE TABLE schema_floor (one BIGINT PRIMARY KEY, oldest BIGINT NOT NULL)`); err != nil {
+		t.Fatal(err)
 	}
 	// The locks were given back, so the newer version can go on.
 	if _, err := db.ExecContext(t.Context(), `DELETE FROM goose_db_version WHERE version_id = 999`); err != nil {

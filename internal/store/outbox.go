@@ -28,14 +28,14 @@ func (tx *Tx) RecordTried(tried []Tried, now time.Time) error {
 		return err
 	}
 	var done []string
-	good, bad := map[string]bool{}, map[string]bool{}
+	good, bad := map[string]bool{}, map[string]keystile.Attempt{}
 	for _, t := range tried {
 		if t.Delivered {
 			done = append(done, t.DeliveryID)
 			good[t.EndpointID] = true
 			continue
 		}
-		bad[t.EndpointID] = true
+		bad[t.EndpointID] = t.Attempt // the last of them
 		state := int64(deliveryPending)
 		if t.Next.IsZero() {
 			state = deliveryFailed
@@ -55,27 +55,26 @@ func (tx *Tx) RecordTried(tried []Tried, now time.Time) error {
 	return tx.recordHealth(good, bad, now)
 }
 
-// recordHealth notes since when endpoints have been failing. One that has
-// accepted something meanwhile is not.
-func (tx *Tx) recordHealth(good, bad map[string]bool, now time.Time) error {
-	var well, ill []string
+// recordHealth notes since when endpoints have been failing, and how. One that
+// has accepted something meanwhile is not.
+func (tx *Tx) recordHealth(good map[string]bool, bad map[string]keystile.Attempt, now time.Time) error {
+	var well []string
 	for id := range good {
 		well = append(well, id)
 	}
-	for id := range bad {
-		if !good[id] {
-			ill = append(ill, id)
+	for id, how := range bad {
+		if good[id] {
+			continue
+		}
+		how.Body = "" // stands in the attempt
+		if _, err := tx.exec(`UPDATE endpoints SET failing_since = CASE WHEN failing_since = 0 THEN $1 ELSE failing_since END, failure = $2
+			WHERE id = $3`, millis(now), mustJSON(how), id); err != nil {
+			return wrap("record an endpoint's health", err)
 		}
 	}
 	if well != nil {
 		args, list := bindAll(nil, well)
-		if _, err := tx.exec(`UPDATE endpoints SET failing_since = 0 WHERE failing_since > 0 AND id IN `+list, args...); err != nil {
-			return wrap("record an endpoint's health", err)
-		}
-	}
-	if ill != nil {
-		args, list := bindAll([]any{millis(now)}, ill)
-		if _, err := tx.exec(`UPDATE endpoints SET failing_since = $1 WHERE failing_since = 0 AND id IN `+list, args...); err != nil {
+		if _, err := tx.exec(`UPDATE endpoints SET failing_since = 0, failure = '' WHERE failing_since > 0 AND id IN `+list, args...); err != nil {
 			return wrap("record an endpoint's health", err)
 		}
 	}
@@ -111,14 +110,16 @@ func (tx *Tx) EndpointsDue(ids []string, now time.Time) error {
 }
 
 // ClaimEndpoints gives a node the endpoints that have something to send and
-// that no other node sends to, at most limit, until an instant.
-func (tx *Tx) ClaimEndpoints(node string, now, till time.Time, limit int) ([]string, error) {
+// that no other node sends to, at most limit, until an instant. Those of some
+// workspaces are left out.
+func (tx *Tx) ClaimEndpoints(node string, except []string, now, till time.Time, limit int) ([]string, error) {
+	args, list := bindAll([]any{millis(now), node, limit}, except)
 	ids, err := queryAll(tx, scanString, `SELECT id FROM endpoints WHERE due_at > 0 AND due_at <= $1 AND state = 0
-		AND (claimed_by = '' OR claimed_till < $1) AND claimed_by <> $2 ORDER BY due_at LIMIT $3`, millis(now), node, limit)
+		AND (claimed_by = '' OR claimed_till < $1) AND claimed_by <> $2 AND workspace_id NOT IN `+list+` ORDER BY due_at LIMIT $3`, args...)
 	if err != nil || len(ids) == 0 {
 		return nil, err
 	}
-	args, list := bindAll([]any{node, millis(till)}, ids)
+	args, list = bindAll([]any{node, millis(till)}, ids)
 	_, err = tx.exec(`UPDATE endpoints SET claimed_by = $1, claimed_till = $2 WHERE id IN `+list, args...)
 	return ids, wrap("claim endpoints", err)
 }

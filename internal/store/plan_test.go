@@ -138,7 +138,20 @@ func plannedCalls() []planned {
 			_, err := tx.TakeMails(id("mem_", 1), "x", noon, noon, noon)
 			return err
 		}, sorts: true}, // those of one member
-		{name: "EndMails", call: func(tx *store.Tx) error { return tx.EndMails(id("mem_", 1), "x", true) }},
+		{name: "EndMails", call: func(tx *store.Tx) error { return tx.EndMails(id("mem_", 1), "x", true, noon) }},
+		{name: "MailSentBefore", call: func(tx *store.Tx) error {
+			_, err := tx.MailSentBefore(id("mem_", 1), noon, 10)
+			return err
+		}},
+		{name: "PostponeMails", call: func(tx *store.Tx) error { return tx.PostponeMails(id("mem_", 1), noon) }},
+		{name: "SecretsToLook", call: func(tx *store.Tx) error {
+			_, err := tx.SecretsToLook(all(), ago(day), 9)
+			return err
+		}},
+		{name: "OpenAlertsOfEndpoint", call: func(tx *store.Tx) error {
+			_, err := tx.OpenAlertsOfEndpoint(all(), id("ep_", 1))
+			return err
+		}},
 		{name: "RetryMails", call: func(tx *store.Tx) error { return tx.RetryMails(id("mem_", 1), "x", noon) }},
 		{name: "MailAttempts", call: func(tx *store.Tx) error { _, err := tx.MailAttempts(id("mem_", 1), "x"); return err }},
 		{name: "DropMails", call: func(tx *store.Tx) error { return tx.DropMails(id("mem_", 1)) }},
@@ -159,7 +172,7 @@ func plannedCalls() []planned {
 				{DeliveryID: id("dlv_", 2), EndpointID: id("ep_", 2), Number: 2, Next: noon},
 			}, noon)
 		}, sorts: true}, // what is written, to tell what is there already
-		{name: "ClaimEndpoints", call: func(tx *store.Tx) error { _, err := tx.ClaimEndpoints("n", noon, noon, 10); return err }, scans: []string{"endpoints"}},
+		{name: "ClaimEndpoints", call: func(tx *store.Tx) error { _, err := tx.ClaimEndpoints("n", nil, noon, noon, 10); return err }, scans: []string{"endpoints"}},
 		{name: "RenewClaims", call: func(tx *store.Tx) error { return tx.RenewClaims("node", noon) }},
 		{name: "ReleaseEndpoints", call: func(tx *store.Tx) error { return tx.ReleaseEndpoints("node", []string{id("ep_", 100)}) }},
 		{name: "ClaimedEndpoints", call: func(tx *store.Tx) error { _, err := tx.ClaimedEndpoints("node"); return err }, sorts: true}, // few

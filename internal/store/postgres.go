@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"net"
@@ -80,12 +81,26 @@ func openPostgres(ctx context.Context, o Options) (*Store, error) {
 	}, nil
 }
 
+// pingTimeout bounds the try of a connection before it is used.
+const pingTimeout = 2 * time.Second
+
 // postgresPool is up to n connections. Each is tried before it is handed out:
 // after a restart of PostgreSQL all of them are dead at once, and the first
-// calls would fail one after the other though the database is back. It costs
-// a round trip, of which a read takes three more.
+// calls would fail one after the other though the database is back. One that
+// the network has swallowed without a word is found out too, which without a
+// limit would take as long as TCP believes in it. It costs a round trip, of
+// which a read takes three more.
 func postgresPool(config *pgx.ConnConfig, n int) *sql.DB {
-	db := stdlib.OpenDB(*config, stdlib.OptionShouldPing(func(context.Context, stdlib.ShouldPingParams) bool { return true }))
+	db := stdlib.OpenDB(*config,
+		stdlib.OptionShouldPing(func(context.Context, stdlib.ShouldPingParams) bool { return false }),
+		stdlib.OptionResetSession(func(ctx context.Context, c *pgx.Conn) error {
+			ctx, cancel := context.WithTimeout(ctx, pingTimeout)
+			defer cancel()
+			if c.PgConn().Ping(ctx) != nil {
+				return driver.ErrBadConn
+			}
+			return nil
+		}))
 	db.SetMaxOpenConns(n)
 	db.SetMaxIdleConns(n)
 	db.SetConnMaxIdleTime(5 * time.Minute)

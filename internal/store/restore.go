@@ -277,6 +277,9 @@ func restorePostgres(ctx context.Context, o Options, path string, entry keystile
 		return r, err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
+	if err := s.ownSchema(ctx); err != nil {
+		return r, err
+	}
 	nodes, err := s.silent(ctx)
 	if err != nil {
 		return r, err

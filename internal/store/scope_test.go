@@ -202,8 +202,8 @@ func scopedMethods() []scoped {
 			return count(tx.UpdateAlert(s, a))
 		}},
 		{"CountUnseenAlerts", func(tx *store.Tx, s store.Scope) (int, error) { return tx.CountUnseenAlerts(s, acme, 9) }},
-		{"OpenAlertsOfKey", func(tx *store.Tx, s store.Scope) (int, error) {
-			l, err := tx.OpenAlertsOfKey(s, keyID(1))
+		{"OpenAlertsAbout", func(tx *store.Tx, s store.Scope) (int, error) {
+			l, err := tx.OpenAlertsAbout(s, keyID(1))
 			return len(l), err
 		}},
 		{"OpenAlertsOfType", func(tx *store.Tx, s store.Scope) (int, error) {

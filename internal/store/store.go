@@ -118,12 +118,19 @@ func (s *Store) Write(ctx context.Context, fn func(tx *Tx) error) (int64, error)
 	return s.writer.do(ctx, fn)
 }
 
-// Read runs fn on one consistent snapshot.
+// readTimeout bounds one [Store.Read]: the network may swallow a connection
+// without a word, and nobody would ever hear of its end.
+const readTimeout = 30 * time.Second
+
+// Read runs fn on one consistent snapshot, for 30 s at most.
 func (s *Store) Read(ctx context.Context, fn func(tx *Tx) error) error {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
 	return s.read(ctx, s.readers, fn)
 }
 
-// Follow is Read for package cluster, on connections that are kept for it.
+// Follow is Read for package cluster, on connections that are kept for it, and
+// without a limit of its own.
 func (s *Store) Follow(ctx context.Context, fn func(tx *Tx) error) error {
 	return s.read(ctx, s.followers, fn)
 }
@@ -169,6 +176,52 @@ func (tx *Tx) exec(query string, args ...any) (int64, error) {
 		return 0, classify(err)
 	}
 	return n, nil
+}
+
+// repeating has the transaction keep its statements until done is called, for
+// few that run many times: SQLite takes longer to read one than to run it.
+func (tx *Tx) repeating() (done func()) {
+	of := tx.q
+	p := &prepared{querier: of, statements: map[string]*sql.Stmt{}}
+	tx.q = p
+	return func() {
+		tx.q = of
+		p.close()
+	}
+}
+
+// prepared is a querier that keeps its statements.
+type prepared struct {
+	querier
+
+	statements map[string]*sql.Stmt
+}
+
+// preparer is what *sql.Tx and *sql.Conn have in common beside a querier.
+type preparer interface {
+	PrepareContext(ctx context.Context, query string) (*sql.Stmt, error)
+}
+
+func (p *prepared) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	s, ok := p.statements[query]
+	if !ok {
+		of, ok := p.querier.(preparer)
+		if !ok {
+			return p.querier.ExecContext(ctx, query, args...)
+		}
+		var err error
+		if s, err = of.PrepareContext(ctx, query); err != nil {
+			return nil, err
+		}
+		p.statements[query] = s
+	}
+	return s.ExecContext(ctx, args...)
+}
+
+func (p *prepared) close() {
+	for _, s := range p.statements {
+		_ = s.Close() // nothing depends on it any more
+	}
 }
 
 // failed classifies the error of a statement and remembers whether it may have

@@ -18,6 +18,7 @@ import (
 // end counts for the hour of its last instant. Uses of keys that were deleted meanwhile
 // are dropped: nothing would ever remove what was kept of them.
 func (tx *Tx) AddUses(uses []verify.Use) error {
+	defer tx.repeating()()
 	sums := map[workspaceDay]int64{}
 	for _, u := range uses {
 		address := ""

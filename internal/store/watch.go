@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
 )
 
@@ -14,6 +15,11 @@ const (
 	notifyChannel = "keystile_changes"
 	// pollPostgres is how soon a lost notification is made up for.
 	pollPostgres = 250 * time.Millisecond
+	// watchLimit bounds each exchange on the connection that listens. tryEvery
+	// is for how long it may hear nothing before it is tried: the network may
+	// have swallowed it without a word.
+	watchLimit = 5 * time.Second
+	tryEvery   = 10 * time.Second
 	// pollSQLite is how soon another process's write is noticed. Reading
 	// PRAGMA data_version costs a few microseconds.
 	pollSQLite = 20 * time.Millisecond
@@ -24,7 +30,7 @@ const (
 // survives the loss of the database.
 func (s *Store) Watch(ctx context.Context, wake func()) {
 	for ctx.Err() == nil {
-		conn, err := s.followers.Conn(ctx)
+		conn, err := s.watching(ctx)
 		if err == nil {
 			if s.Postgres() {
 				err = watchPostgres(ctx, conn, wake)
@@ -38,6 +44,13 @@ func (s *Store) Watch(ctx context.Context, wake func()) {
 			sleep(ctx, pollPostgres)
 		}
 	}
+}
+
+// watching returns a connection of its own.
+func (s *Store) watching(ctx context.Context) (*sql.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, watchLimit)
+	defer cancel()
+	return s.followers.Conn(ctx)
 }
 
 func watchSQLite(ctx context.Context, conn *sql.Conn, wake func()) error {
@@ -58,7 +71,9 @@ func watchSQLite(ctx context.Context, conn *sql.Conn, wake func()) error {
 }
 
 func watchPostgres(ctx context.Context, conn *sql.Conn, wake func()) error {
-	if _, err := conn.ExecContext(ctx, `LISTEN `+notifyChannel); err != nil {
+	limited, cancel := context.WithTimeout(ctx, watchLimit)
+	defer cancel()
+	if _, err := conn.ExecContext(limited, `LISTEN `+notifyChannel); err != nil {
 		return err
 	}
 	return conn.Raw(func(c any) error {
@@ -67,21 +82,39 @@ func watchPostgres(ctx context.Context, conn *sql.Conn, wake func()) error {
 			return fmt.Errorf("store: %T is no connection of pgx", c)
 		}
 		pg := driver.Conn()
-		for {
+		for alive := time.Now(); ; {
 			wake()
-			wait, cancel := context.WithTimeout(ctx, pollPostgres)
-			_, err := pg.WaitForNotification(wait)
-			timedOut := wait.Err() != nil
-			cancel()
+			told, err := hear(ctx, pg)
+			if told {
+				alive = time.Now()
+			} else if err == nil && time.Since(alive) > tryEvery {
+				alive, err = time.Now(), try(ctx, pg)
+			}
 			switch {
 			case ctx.Err() != nil:
 				return nil //nolint:nilerr // asked to end
-			case err == nil, timedOut && !pg.IsClosed():
-			default:
+			case err != nil:
 				return err
 			}
 		}
 	})
+}
+
+// hear waits for a notification until it is time to look without one.
+func hear(ctx context.Context, pg *pgx.Conn) (told bool, err error) {
+	wait, cancel := context.WithTimeout(ctx, pollPostgres)
+	defer cancel()
+	_, err = pg.WaitForNotification(wait)
+	if err != nil && wait.Err() != nil && !pg.IsClosed() {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+func try(ctx context.Context, pg *pgx.Conn) error {
+	limited, cancel := context.WithTimeout(ctx, watchLimit)
+	defer cancel()
+	return pg.Ping(limited)
 }
 
 // notify tells the other nodes how far the log has come. It runs after the

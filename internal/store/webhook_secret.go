@@ -133,7 +133,7 @@ func (tx *Tx) UpdateWebhookSecret(s Scope, w WebhookSecret) error {
 		revokedBy = mustJSON(w.RevokedBy)
 	}
 	return tx.one(`UPDATE webhook_secrets SET label = $1, state = $2, updated_at = $3, expires_at = $4, former_end = $5,
-		revoked_at = $6, revoked_by = $7, revoked_reason = $8, replaced_by = $9
+		revoked_at = $6, revoked_by = $7, revoked_reason = $8, replaced_by = $9, look_at = 0
 		WHERE id = $10 AND (workspace_id = $11 OR $12 = 1)`,
 		w.Label, stateOf(w.Status), millis(w.UpdatedAt), millisPtr(w.ExpiresAt), w.FormerEnd,
 		millisPtr(w.RevokedAt), revokedBy, w.RevokedReason, w.ReplacedBy, w.ID, ws, all)
@@ -148,7 +148,7 @@ func (tx *Tx) DeleteWebhookSecret(s Scope, id string) error {
 	for _, q := range []string{
 		`DELETE FROM webhook_secret_use WHERE webhook_secret_id = $1`,
 		`UPDATE webhook_secrets SET replaces = '' WHERE replaces = $1 AND replaces <> ''`,
-		`UPDATE webhook_secrets SET replaced_by = '' WHERE replaced_by = $1 AND replaced_by <> ''`,
+		`UPDATE webhook_secrets SET replaced_by = '', look_at = 0 WHERE replaced_by = $1 AND replaced_by <> ''`,
 	} {
 		if _, err := tx.exec(q, id); err != nil {
 			return err

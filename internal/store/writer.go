@@ -117,7 +117,7 @@ func (w *writer) run() {
 // not an error, since nothing was sent yet that could have got lost.
 func (w *writer) begin(ctx context.Context, conn *sql.Conn) (*sql.Conn, error) {
 	if conn != nil {
-		if _, err := conn.ExecContext(ctx, w.dialect.begin); err == nil {
+		if w.again(ctx, conn) {
 			return conn, nil
 		}
 		discard(conn)
@@ -131,6 +131,19 @@ func (w *writer) begin(ctx context.Context, conn *sql.Conn) (*sql.Conn, error) {
 		return nil, classify(err)
 	}
 	return conn, nil
+}
+
+// again tells whether a transaction has begun on a connection that was used
+// before. The network may have swallowed it without a word, so that it is given
+// up soon; SQLite has no network, and may have to wait for another process.
+func (w *writer) again(ctx context.Context, conn *sql.Conn) bool {
+	if w.dialect.name == "postgres" {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, pingTimeout)
+		defer cancel()
+	}
+	_, err := conn.ExecContext(ctx, w.dialect.begin)
+	return err == nil
 }
 
 // next waits for a call and takes what else is waiting. It returns nil when

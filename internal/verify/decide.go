@@ -51,21 +51,29 @@ type Result struct {
 
 // Decide tells whether a key is good. It may be called from any number of
 // goroutines at once.
-func (x *Index) Decide(q Query) Result {
+func (x *Index) Decide(q Query) (r Result) {
 	hint, formed := x.format.Check(q.Secret)
 	if !formed && (x.imports.Load() == 0 || len(q.Secret) > maxSecret) {
 		return Result{Code: keystile.CodeMalformed, Hint: hint}
 	}
 	d := x.hash.digest(keystile.Digest(q.Secret))
 	location := x.hash.location(d)
-	var r Result
-	// The key of a workspace that is gone is gone.
-	if !x.shardOf(location).table.Load().find(d, location, &r) || r.workspace == nil {
+	t := x.shardOf(location).table.Load()
+	h, ok := t.find(d, location)
+	if ok {
+		r.workspace = x.workspaces.get(h.place >> workspaceAt)
+	}
+	if r.workspace == nil { // the key of a workspace that is gone is gone
 		if !formed {
 			return Result{Code: keystile.CodeMalformed, Hint: hint}
 		}
 		return Result{Code: keystile.CodeUnknown}
 	}
+	r.table, r.slot, r.extra = t, h.slot, h.extra
+	r.id = [2]uint64{h.id0, h.id1}
+	r.expires, r.environment = int64(h.life>>expiry), uint8(h.life>>environment&(1<<(expiry-environment)-1))
+	r.state = State(h.head&stateMask>>stateAt) - 1
+	r.role = x.roles.get(h.place >> roleAt & numberMask)
 	if r.role != nil && r.role.WorkspaceID != "" && r.role.WorkspaceID != r.workspace.ID {
 		r.role = nil // a role of another tenant is none
 	}
@@ -75,7 +83,6 @@ func (x *Index) Decide(q Query) Result {
 
 // judge sets the code of a key that was found: the first condition that fails.
 func (r *Result) judge(q *Query) {
-	address := q.Address.Unmap().WithZone("")
 	switch {
 	case r.workspace.Suspended:
 		r.Code = keystile.CodeWorkspaceSuspended
@@ -85,8 +92,8 @@ func (r *Result) judge(q *Query) {
 		r.Code = keystile.CodeDisabled
 	case r.state != StateActive, r.expires != 0 && (q.Now.IsZero() || q.Now.UnixMilli() >= r.expires):
 		r.Code = keystile.CodeExpired
-	case !allows(r.workspace.Allow, address), r.extra != nil && !allows(r.extra.allow, address):
-		r.Code, r.noAddress = keystile.CodeIPNotAllowed, !address.IsValid()
+	case !allows(r.workspace.Allow, q.Address), r.extra != nil && !allows(r.extra.allow, q.Address):
+		r.Code, r.noAddress = keystile.CodeIPNotAllowed, !q.Address.IsValid()
 	case !q.takes(r.workspace.ID):
 		r.Code = keystile.CodeWrongWorkspace
 	case !r.may(q.Permission):
@@ -125,6 +132,7 @@ func allows(list []netip.Prefix, address netip.Addr) bool {
 	if len(list) == 0 {
 		return true
 	}
+	address = address.Unmap().WithZone("")
 	for _, p := range list {
 		if p.Contains(address) {
 			return true

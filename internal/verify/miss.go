@@ -2,7 +2,6 @@ package verify
 
 import (
 	"encoding/binary"
-	"hash/maphash"
 	"net/netip"
 	"sync"
 	"time"
@@ -48,7 +47,7 @@ const (
 // tries much stays, however many others try once, and no count is ever lost.
 // The hash is keyed, which keeps anyone from choosing a set.
 type misses struct {
-	seed   maphash.Seed
+	key    hasher
 	shards [missShards]missShard
 }
 
@@ -91,10 +90,7 @@ func networkOf(a netip.Addr) (network uint64, family uint8) {
 
 func (m *misses) count(code keystile.Code, a netip.Addr, n, ms int64) {
 	network, family := networkOf(a)
-	var b [9]byte
-	binary.LittleEndian.PutUint64(b[:], network)
-	b[8] = family
-	h := maphash.Bytes(m.seed, b[:])
+	h := mix(network^m.key[0], uint64(family)^m.key[1])
 	s := &m.shards[h%missShards]
 	s.mu.Lock()
 	into := &s.others
@@ -108,12 +104,14 @@ func (m *misses) count(code keystile.Code, a netip.Addr, n, ms int64) {
 
 // place finds the place of a source, or makes it one.
 func (s *missShard) place(set *[missWays]missed, network uint64, family uint8) *missed {
+	for i := range set {
+		if one := &set[i]; one.network == network && one.family == family {
+			return one
+		}
+	}
 	least := &set[0]
 	for i := range set {
-		switch one := &set[i]; {
-		case one.family == family && one.network == network:
-			return one
-		case one.total() < least.total():
+		if one := &set[i]; one.total() < least.total() {
 			least = one
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"hash/maphash"
 	"math"
 	"net/netip"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -44,11 +45,13 @@ type Use struct {
 // counted twice. Another source takes another's count with a chance of 2^-24,
 // which the key of the hash keeps from being sought.
 //
-// All goroutines that use one key write this one word. Where that is too slow,
-// a hash can be set aside to say that the key is counted in words of their own
-// for each processor.
+// All goroutines that use one key write this one word. When two of them meet at
+// it, the key gets a word for each of many goroutines, beside its record (see
+// [hot]): the word use then has a hash that is set aside, and the number of the
+// hot key, and nobody writes it until the drain.
 type Recorder struct {
 	seed      maphash.Seed
+	key       hasher
 	shards    [shardCount]recorderShard
 	malformed atomic.Int64
 	unknown   atomic.Int64
@@ -64,7 +67,8 @@ type recorderShard struct {
 	_     [56]byte // readers of since don't wait for the line with the mutex
 
 	mu      sync.Mutex
-	open    bool // since is set
+	open    bool                   // since is set
+	hots    atomic.Pointer[[]*hot] // since the last drain
 	tables  []*table
 	newest  [shardCount]uint16 // of each shard of an index the last in tables
 	entries []entry
@@ -88,6 +92,7 @@ const (
 	oneUse    = 1 << stampBits
 	usesMask  = (1<<12 - 1) << stampBits
 	hashAt    = 40
+	hotHash   = 1<<24 - 1 // of no source
 
 	// maxWindow is how long, in milliseconds, uses can be counted in records
 	// without a drain: any two of them are less than half a round of the stamp
@@ -97,8 +102,7 @@ const (
 
 // NewRecorder returns a recorder that has counted nothing.
 func NewRecorder() *Recorder {
-	seed := maphash.MakeSeed()
-	return &Recorder{seed: seed, misses: misses{seed: seed}}
+	return &Recorder{seed: maphash.MakeSeed(), key: newHasher(), misses: misses{key: newHasher()}}
 }
 
 // Count counts a use of the key that was decided about. The code is what was
@@ -118,38 +122,50 @@ func (c *Recorder) Count(r Result, code keystile.Code, address netip.Addr, userA
 	from := flatAddress(address)
 	userAgent = cutAgent(userAgent)
 	s := c.shard(r.id)
-	var hash uint64
-	if code == keystile.CodeValid {
-		hash = c.hash(&r, &from, userAgent)
-		if s.countInRecord(&r.table.records[r.slot], hash, ms) {
-			return
+	if code != keystile.CodeValid {
+		s.count(&r, source{id: r.id, code: code, address: from}, 0, false, userAgent, ms)
+		return
+	}
+	hash := c.hash(&r, &from, userAgent)
+	word := &r.table.records[r.slot][use]
+	in := hash
+	if u := word.Load(); u>>hashAt == hotHash {
+		if h := s.hot(u, r.id, hash); h != nil {
+			word, in = h.word(), hotHash
 		}
 	}
-	s.count(&r, source{id: r.id, code: code, address: from}, hash, userAgent, ms)
+	counted, met := s.countIn(word, in, ms)
+	if !counted {
+		s.count(&r, source{id: r.id, code: code, address: from}, hash, met, userAgent, ms)
+	}
+	runtime.KeepAlive(r.table)
 }
 
 // shard goes by bits that are random in an ID.
 func (c *Recorder) shard(id [2]uint64) *recorderShard { return &c.shards[id[1]%shardCount] }
 
-// hash returns 24 bits, never all zero.
+// hash returns 24 bits, neither all zero nor hotHash. Whoever does not know the key of the
+// hash can't choose what falls together.
 func (c *Recorder) hash(r *Result, address *[16]byte, agent string) uint64 {
-	var b [40]byte
-	copy(b[:], address[:])
-	binary.LittleEndian.PutUint64(b[16:], r.id[0])
-	binary.LittleEndian.PutUint64(b[24:], r.id[1])
-	binary.LittleEndian.PutUint64(b[32:], maphash.String(c.seed, agent))
-	return max(maphash.Bytes(c.seed, b[:])>>hashAt, 1)
+	a, b := binary.LittleEndian.Uint64(address[:8]), binary.LittleEndian.Uint64(address[8:])
+	h := mix(a^c.key[0], b^c.key[1])
+	h = mix(h^r.id[0]^c.key[2], maphash.String(c.seed, agent)^r.id[1]^c.key[3])
+	return min(max(h>>hashAt, 1), hotHash-1)
 }
 
-// countInRecord counts where the record counts this very source already.
-func (s *recorderShard) countInRecord(rec *record, hash uint64, ms int64) bool {
+// countIn counts where the word counts this very source already. Met tells that
+// another goroutine was faster there, and that the key can be made hot for that.
+func (s *recorderShard) countIn(word *atomic.Uint64, hash uint64, ms int64) (counted, met bool) {
 	for {
-		u := rec[use].Load()
+		u := word.Load()
 		if u>>hashAt != hash || u&usesMask == usesMask || !s.near(ms) {
-			return false
+			return false, false
 		}
-		if rec[use].CompareAndSwap(u, stamp(u, ms)+oneUse) {
-			return true
+		if word.CompareAndSwap(u, stamp(u, ms)+oneUse) {
+			return true, false
+		}
+		if hash != hotHash && !s.manyHot() {
+			return false, true
 		}
 	}
 }
@@ -176,8 +192,9 @@ func timeOf(u uint64, near int64) int64 {
 	return near + int64((u-uint64(near))<<unused)>>unused
 }
 
-// count counts under the mutex.
-func (s *recorderShard) count(r *Result, from source, hash uint64, agent string, ms int64) {
+// count counts under the mutex. Met tells that another goroutine counts the same
+// source right now.
+func (s *recorderShard) count(r *Result, from source, hash uint64, met bool, agent string, ms int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.open {
@@ -187,18 +204,26 @@ func (s *recorderShard) count(r *Result, from source, hash uint64, agent string,
 	number := s.agents.number(agent)
 	n, last := int64(1), ms
 	if hash != 0 && s.near(ms) {
-		rec := &r.table.records[r.slot]
-		switch u := rec[use].Load(); {
+		word := &r.table.records[r.slot][use]
+		u := word.Load()
+		h := s.hot(u, r.id, hash)
+		switch {
 		case u == 0:
-			if table, ok := s.tableNumber(r.table); ok && rec.attach(r.id) {
+			if table, ok := s.tableNumber(r.table); ok && r.table.records[r.slot].attach(r.id) {
 				s.entries = append(s.entries, entry{
 					address: from.address, first: ms, slot: r.slot, table: table, agent: number,
 				})
-				rec[use].Store(hash<<hashAt | oneUse | uint64(ms)&stampMask)
+				word.Store(hash<<hashAt | oneUse | uint64(ms)&stampMask)
 				return
 			}
-		case u>>hashAt == hash: // full, or it has come to be this source's meanwhile
-			u = rec[use].Swap(stamp(u&^usesMask, ms))
+		case h != nil, u>>hashAt == hash: // full, met, or it has come to be this source's meanwhile
+			next := stamp(u&^usesMask, ms)
+			if h != nil {
+				word, next = h.word(), hotWord(ms)
+			} else if met {
+				next = s.heat(u, r.id, hash, ms)
+			}
+			u = word.Swap(next)
 			n += usesOf(u)
 			last = max(last, timeOf(u, ms))
 		}
@@ -244,7 +269,7 @@ func (s *recorderShard) drain() map[source]count {
 	s.mu.Lock()
 	taken := make([]used, len(s.entries))
 	for i, e := range s.entries {
-		taken[i] = takeUses(s.tables[e.table], e, s.agents.name(e.agent))
+		taken[i] = s.takeUses(s.tables[e.table], e, s.agents.name(e.agent))
 	}
 	all := s.others
 	if cap(s.entries) > 4*len(s.entries) {
@@ -252,9 +277,12 @@ func (s *recorderShard) drain() map[source]count {
 	}
 	s.entries = s.entries[:0]
 	s.tables, s.others, s.agents, s.open = nil, tally{}, agents{}, false
+	s.hots.Store(nil)
 	s.mu.Unlock()
 	for _, t := range taken {
-		all.merge(t.source, t.count)
+		if t.n > 0 { // otherwise they are all among the others
+			all.merge(t.source, t.count)
+		}
 	}
 	return all.uses
 }
@@ -266,7 +294,7 @@ type used struct {
 
 // takeUses empties a record's counter and gives the slot free. Between the two
 // the word is 0, so whoever wants to count waits for the mutex.
-func takeUses(t *table, e entry, agent string) used {
+func (s *recorderShard) takeUses(t *table, e entry, agent string) used {
 	rec := &t.records[e.slot]
 	u := rec[use].Swap(0)
 	from := source{
@@ -275,6 +303,9 @@ func takeUses(t *table, e entry, agent string) used {
 	n := count{
 		workspace: t.index.workspaces.id(rec[place].Load() >> workspaceAt), agent: agent,
 		n: usesOf(u), first: e.first, last: timeOf(u, e.first),
+	}
+	if u>>hashAt == hotHash {
+		n.n, n.last = (*s.hots.Load())[u&hotMask].take(e.first)
 	}
 	rec.detach()
 	return used{from, n}

@@ -630,3 +630,72 @@ func TestCountAllocatesNothingForTheSameSource(t *testing.T) {
 		t.Errorf("got %+v", uses)
 	}
 }
+
+// TestHotKeysAreCountedInFull has goroutines meet at some keys, more of them in
+// one shard than can be hot, while others count, drain and delete.
+func TestHotKeysAreCountedInFull(t *testing.T) {
+	const n, each = 20, 20_000
+	x := newIndex(t)
+	c := verify.NewRecorder()
+	results := make([]verify.Result, n)
+	for i := range results {
+		secret := mint(t)
+		x.Apply(verify.Batch{Keys: []verify.Key{newKey(sameShard(i), secret)}})
+		results[i] = x.Decide(ask(secret))
+	}
+	from := address(1)
+	hot := 0
+	for _, r := range results {
+		for range 3 { // the first opens the record, the second meets
+			c.Meet(r, from, "", noon)
+		}
+		if r.Hot() {
+			hot++
+		}
+	}
+	if hot != 16 {
+		t.Errorf("%d keys are hot, want 16", hot)
+	}
+	later := noon.Add(time.Minute)
+	for range each {
+		c.Count(results[0], keystile.CodeValid, from, "", later)
+	}
+	c.Count(results[0], keystile.CodeValid, address(2), "", noon)
+	x.Apply(verify.Batch{GoneKeys: []string{results[1].KeyID()}})
+	uses := bySpot(t, c.Drain())
+	if u := uses[spot{results[0].KeyID(), keystile.CodeValid, from}]; u.Count != each+3 || !u.Last.Equal(later) || !u.First.Equal(noon) {
+		t.Errorf("%d uses from %v to %v, want %d", u.Count, u.First, u.Last, each+3)
+	}
+	if len(uses) != n+1 || results[0].Hot() {
+		t.Errorf("%d sources, want %d; still hot: %v", len(uses), n+1, results[0].Hot())
+	}
+
+	var counting sync.WaitGroup
+	var done atomic.Bool
+	found := make(chan int64)
+	go func() {
+		var sum int64
+		for !done.Load() {
+			sum += total(c.Drain())
+			time.Sleep(time.Millisecond)
+		}
+		found <- sum + total(c.Drain())
+	}()
+	for range readers {
+		counting.Go(func() {
+			for i := range each {
+				r := results[i%3]
+				if i%100 == 0 {
+					c.Meet(r, from, "", noon)
+				} else {
+					c.Count(r, keystile.CodeValid, from, "", noon)
+				}
+			}
+		})
+	}
+	counting.Wait()
+	done.Store(true)
+	if sum := <-found; sum != readers*each {
+		t.Errorf("found %d of %d", sum, readers*each)
+	}
+}

@@ -9,11 +9,12 @@ import (
 	"sync/atomic"
 
 	"github.com/keystile/keystile"
+	"github.com/keystile/keystile/internal/pages"
 )
 
 // digest is what a record keeps of a digest: its first 128 bits and, in the
 // lower half of the third word, a keyed hash of the rest.
-type digest [3]uint64
+type digest struct{ a, b, rest uint64 }
 
 // A hasher turns digests and IDs into places. It is keyed, so that nobody can
 // import digests that fall on one place, or that agree in all that is kept.
@@ -43,7 +44,7 @@ func (h *hasher) digest(d [32]byte) digest {
 // location says where a key is kept: its first six bits choose the shard, the
 // other 34 the home slot in it.
 func (h *hasher) location(d digest) uint64 {
-	return mix(d[0]^h[0], d[1]^h[1]^d[2]<<32) >> (64 - locationBits)
+	return mix(d.a^h[0], d.b^h[1]^d.rest<<32) >> (64 - locationBits)
 }
 
 func (h *hasher) id(id [2]uint64) uint64 { return mix(id[0]^h[2], id[1]^h[3]) }
@@ -62,11 +63,14 @@ const (
 // there are no tombstones.
 //
 // A table never changes its size. A larger one takes its place in the shard,
-// and readers that still hold this one see it as it was at that moment.
+// and readers that still hold this one see it as it was at that moment. Its
+// records lie outside the heap, until nobody holds the table: whoever holds a
+// record alone has to keep the table in reach.
 type table struct {
 	index   *Index
 	shard   int
-	records []record
+	records []record // of memory
+	memory  *pages.Array[record]
 	extras  atomic.Pointer[[]atomic.Pointer[extra]] // number 0 is none
 	spare   []uint32                                // numbers of extras to use again
 	live    int
@@ -100,18 +104,19 @@ func newExtra(k *Key, environment string) *extra {
 	}
 }
 
-// The table is rebuilt when more than 3/4 of it are in use, to be 2/3 full:
-// between 85 and 96 bytes a key, and about two lines looked at for one that is
-// there.
+// A new table is 3/5 full at the number of keys that is known: 107 bytes a key,
+// of which seven in ten lie in their home slot. It is rebuilt when more than 3/4
+// of it are in use, to be 2/3 full.
 const (
-	maxLoadNum, maxLoadDen = 3, 4
-	slotsNum, slotsDen     = 3, 2
-	minSlots               = 8
-	maxReach               = reachMask
+	newSlotsNum, newSlotsDen = 5, 3
+	maxLoadNum, maxLoadDen   = 3, 4
+	slotsNum, slotsDen       = 3, 2
+	minSlots                 = 8
+	maxReach                 = reachMask
 )
 
-func newTable(x *Index, shard, slots int) *table {
-	return &table{index: x, shard: shard, records: make([]record, max(slots, minSlots))}
+func newTable(x *Index, shard int, memory *pages.Array[record]) *table {
+	return &table{index: x, shard: shard, records: memory.Of, memory: memory}
 }
 
 // full tells whether another key needs a larger table.
@@ -132,43 +137,50 @@ func (t *table) next(slot int) int {
 
 func (t *table) reach(home int) uint64 { return t.records[home][life].Load() & reachMask }
 
-// find fills r from the record with the digest. It is the one place where
-// readers meet records.
-func (t *table) find(d digest, location uint64, r *Result) bool {
+// A hit is what a record held at one moment. It is returned in registers.
+type hit struct {
+	slot              uint32
+	id0, id1          uint64
+	life, place, head uint64
+	extra             *extra
+}
+
+// find reads the record with the digest. It is the one place where readers
+// meet records.
+func (t *table) find(d digest, location uint64) (h hit, ok bool) {
 	slot := t.home(location)
 	for left := t.reach(slot); ; left-- {
 		// As long as a key is in a slot its digest stays, so another digest
 		// needs no second look.
-		if t.records[slot][digest0].Load() == d[0] && t.read(slot, d, r) {
-			return true
+		if t.records[slot][digest0].Load() == d.a {
+			if h, ok = t.read(slot, d); ok {
+				break
+			}
 		}
 		if left == 0 {
-			return false
+			break
 		}
 		slot = t.next(slot)
 	}
+	runtime.KeepAlive(t)
+	return h, ok
 }
 
-// read fills r from the slot if it holds the digest, as of one moment.
-func (t *table) read(slot int, d digest, r *Result) bool {
+// read reads the slot if it holds the digest, as of one moment.
+func (t *table) read(slot int, d digest) (hit, bool) {
 	rec := &t.records[slot]
 	for tries := 1; ; tries++ {
 		if h := rec[head].Load(); h&changing == 0 {
-			match := h&stateMask != 0 && h>>digest2At == d[2] && rec[digest0].Load() == d[0] && rec[digest1].Load() == d[1]
-			r.id = [2]uint64{rec[id0].Load(), rec[id1].Load()}
-			l, p := rec[life].Load(), rec[place].Load()
+			match := h&stateMask != 0 && h>>digest2At == d.rest && rec[digest0].Load() == d.a && rec[digest1].Load() == d.b
+			found := hit{
+				slot: uint32(slot), id0: rec[id0].Load(), id1: rec[id1].Load(),
+				life: rec[life].Load(), place: rec[place].Load(), head: h,
+			}
 			// The number of an extra may be given to another key once this one
 			// is gone, so it is resolved before the second look at the version.
-			r.extra = t.extra(p & extraMask)
+			found.extra = t.extra(found.place & extraMask)
 			if (rec[head].Load()^h)&^counted == 0 {
-				if match {
-					r.table, r.slot = t, uint32(slot)
-					r.expires, r.environment = int64(l>>expiry), uint8(l>>environment&(1<<(expiry-environment)-1))
-					r.workspace = t.index.workspaces.get(p >> workspaceAt)
-					r.role = t.index.roles.get(p >> roleAt & numberMask)
-					r.state = State(h&stateMask>>stateAt) - 1
-				}
-				return match
+				return found, match
 			}
 		}
 		if tries%16 == 0 {
@@ -201,7 +213,7 @@ func (t *table) slotOf(d digest, location uint64) (int, bool) {
 	slot := t.home(location)
 	for left := t.reach(slot); ; left-- {
 		rec := &t.records[slot]
-		if rec[digest0].Load() == d[0] && rec[digest1].Load() == d[1] && rec[head].Load()>>digest2At == d[2] && rec.live() {
+		if rec[digest0].Load() == d.a && rec[digest1].Load() == d.b && rec[head].Load()>>digest2At == d.rest && rec.live() {
 			return slot, true
 		}
 		if left == 0 {
@@ -253,13 +265,13 @@ func (t *table) write(slot int, k *keyRecord) {
 	rec := &t.records[slot]
 	rec.begin()
 	number := t.setExtra(rec[place].Load()&extraMask, k.extra)
-	rec[digest0].Store(k.digest[0])
-	rec[digest1].Store(k.digest[1])
+	rec[digest0].Store(k.digest.a)
+	rec[digest1].Store(k.digest.b)
 	rec[id0].Store(k.id[0])
 	rec[id1].Store(k.id[1])
 	rec[life].Store(k.life | rec[life].Load()&reachMask)
 	rec[place].Store(k.place | number)
-	rec.end(k.digest[2]<<digest2At | k.head)
+	rec.end(k.digest.rest<<digest2At | k.head)
 }
 
 // remove vacates a slot. ID and workspace stay readable for the recorder as

@@ -81,25 +81,37 @@ func (c count) plus(o count) count {
 // that are too many as well.
 type agents struct {
 	names   []string
-	numbers map[string]uint16 // by the text as it came
+	texts   []string          // as they came
+	numbers map[string]uint16 // of texts
+	last    uint16            // that was asked for: mostly the next one too
 }
 
 func (a *agents) number(raw string) uint16 {
 	if raw == "" {
 		return 0
 	}
-	if n, ok := a.numbers[raw]; ok {
-		return n
+	if a.last != 0 && raw == a.texts[a.last] {
+		return a.last
 	}
+	n, ok := a.numbers[raw]
+	if !ok {
+		n = a.add(raw)
+	}
+	a.last = n
+	return n
+}
+
+func (a *agents) add(raw string) uint16 {
 	if a.numbers == nil {
-		a.numbers, a.names = map[string]uint16{}, []string{""}
+		a.numbers, a.names, a.texts = map[string]uint16{}, []string{""}, []string{""}
 	}
 	if len(a.names) > agentsPerShard {
 		return 0
 	}
 	n := uint16(len(a.names))
-	a.names = append(a.names, cleanAgent(raw))
-	a.numbers[strings.Clone(raw)] = n // the caller's text may be a whole request
+	raw = strings.Clone(raw) // the caller's text may be a whole request
+	a.names, a.texts = append(a.names, cleanAgent(raw)), append(a.texts, raw)
+	a.numbers[raw] = n
 	return n
 }
 

@@ -34,19 +34,23 @@ func bodies(payload []byte) iter.Seq2[[]byte, keystile.WebhookFinding] {
 		changed(keystile.WebhookHintByteOrderMark, strings.TrimPrefix(text, "\ufeff"), "\ufeff"+text)
 		if more && json.Valid(payload) && len(payload) <= maxJSON {
 			compact := compacted(payload)
-			for variant, sorted := range rewritten(payload) {
-				if bytes.Equal(variant, payload) {
-					continue
-				}
-				hint := keystile.WebhookHintEscapes
-				switch {
-				case sorted:
-					hint = keystile.WebhookHintKeyOrder
-				case bytes.Equal(compacted(variant), compact):
-					hint = keystile.WebhookHintSpacing
-				}
-				if more = yield(variant, found(keystile.WebhookBodyReserialized, hint)); !more {
-					return
+			// The second time the line break at its end was lost as well.
+			for _, end := range []string{"", "\n"} {
+				for variant, sorted := range rewritten(payload) {
+					hint := keystile.WebhookHintEscapes
+					switch {
+					case sorted:
+						hint = keystile.WebhookHintKeyOrder
+					case bytes.Equal(compacted(variant), compact):
+						hint = keystile.WebhookHintSpacing
+					}
+					variant = append(variant, end...)
+					if bytes.Equal(variant, payload) {
+						continue
+					}
+					if more = yield(variant, found(keystile.WebhookBodyReserialized, hint)); !more {
+						return
+					}
 				}
 			}
 		}

@@ -205,6 +205,8 @@ func spoils() []spoil {
 			apply: received(again), body: "{\n  \"a\": 1.50,\n  \"b\": [\n    true,\n    null,\n    {}\n  ]\n}"},
 		{name: "Python's spaces taken away", code: keystile.WebhookBodyReserialized, hint: keystile.WebhookHintSpacing, known: true,
 			apply: received(again), body: `{"a": 1, "b": ["x", "y"]}`},
+		{name: "Python's spaces and the last line break taken away", code: keystile.WebhookBodyReserialized, hint: keystile.WebhookHintSpacing, known: true,
+			apply: received(again), body: `{"a": 1, "b": ["x", "y"]}` + "\n"},
 		{name: "escapes of PHP taken away", code: keystile.WebhookBodyReserialized, hint: keystile.WebhookHintEscapes, known: true,
 			apply: received(again), body: `{"url":"https:\/\/example.com\/\u017elu\ud83d\udc0e"}`},
 		{name: "escapes of Python taken away", code: keystile.WebhookBodyReserialized, hint: keystile.WebhookHintEscapes, known: true,

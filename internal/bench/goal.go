@@ -1,0 +1,139 @@
+package bench
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"text/tabwriter"
+)
+
+// A goal is what a ratio must reach.
+type goal struct {
+	what, against string
+	value, most   float64
+	least         bool // most is the least
+	keys          int  // how many keys it takes to tell
+	detail        string
+}
+
+func (g goal) reached() bool {
+	if g.least {
+		return g.value >= g.most
+	}
+	return g.value <= g.most
+}
+
+func over(a, b float64) float64 {
+	if b == 0 {
+		return 0
+	}
+	return a / b
+}
+
+// goals are those that were measured.
+func (r *Report) goals() []goal {
+	const million = 1_000_000
+	most := 1.5
+	if r.Keys < 100_000 {
+		most = 1.8
+	}
+	ns := func(name string, v float64) string {
+		s := r.Spread[name]
+		return fmt.Sprintf("%.0f ns (%.0f to %.0f)", v, s[0], s[1])
+	}
+	seconds := func(a, b float64) string { return fmt.Sprintf("%.2f s, %.2f s", a, b) }
+	all := []goal{
+		{what: "check of a valid key", against: "SHA-256 and a line of memory", value: over(r.Verify, r.Floor), most: most,
+			detail: ns("verify_ns", r.Verify) + ", " + ns("floor_ns", r.Floor)},
+		{what: "the same, not used since uses were written", against: "the same", value: over(r.First, r.Floor), detail: ns("first_use_ns", r.First)},
+		{what: "one key on two processors", against: "on one", value: r.TwoCores, most: 1.8, least: true},
+		{what: "malformed key", against: "valid key", value: over(r.Malformed, r.Verify), most: 0.3, detail: ns("malformed_ns", r.Malformed)},
+		{what: "unknown key", against: "valid key", value: over(r.Unknown, r.Verify), most: 1, detail: ns("unknown_ns", r.Unknown)},
+		{what: "allocations for a check", value: r.Allocs, most: 0.001},
+		{what: "bytes for a key", value: r.BytesPerKey, most: 128, keys: 100_000},
+		{what: "memory of the server", against: "1.5 GiB", value: float64(r.Memory) / (3 << 29), most: 1, keys: 100_000, detail: fmt.Sprintf("%d MiB", r.Memory>>20)},
+		{what: "collector under load", against: "with an empty index", value: r.Collector, most: 1.1},
+		{what: "POST /v1/verify, processor time", against: "bare net/http", value: r.HTTP, most: 1.15},
+		{what: "/v1/forward-auth, processor time", against: "bare net/http", value: r.ForwardAuth, most: 1.15},
+		{what: "batch of 1000", against: "as many checks in process", value: r.Batch, most: 3},
+		{what: "start on SQLite", against: "bare scan", value: over(r.Start, r.Scan), most: 2, keys: million, detail: seconds(r.Start, r.Scan)},
+		{what: "start on PostgreSQL", against: "bare scan", value: over(r.PostgresStart, r.PostgresScan), most: 2, keys: million, detail: seconds(r.PostgresStart, r.PostgresScan)},
+		{what: "keys created a second, 32 clients", against: "bare transactions, one client", value: over(r.Creates, r.Bare), most: 1, least: true,
+			detail: fmt.Sprintf("%.0f, %.0f", r.Creates, r.Bare)},
+		{what: fmt.Sprintf("99th percentile beside %.0f changes a second", r.Changes), against: "in quiet", value: over(r.Busy, r.Quiet), most: 2,
+			detail: fmt.Sprintf("%.0f ns, %.0f ns", r.Busy, r.Quiet)},
+	}
+	return slices.DeleteFunc(all, func(g goal) bool { return g.value == 0 && g.what != "allocations for a check" })
+}
+
+// Print writes the report as a table.
+func (r *Report) Print(w io.Writer) error {
+	fmt.Fprintf(w, "%d keys · %s · %s/%s, %d processors, %s · %s\n\n", r.Keys, r.At.Format("2006-01-02 15:04 MST"), r.OS, r.Arch, r.Processors, r.CPU, r.GoVersion)
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "what\tagainst\tratio\tgoal\t\tmeasured")
+	for _, g := range r.goals() {
+		bound, verdict := "≤", "reached"
+		if g.least {
+			bound = "≥"
+		}
+		goal := fmt.Sprintf("%s %g", bound, g.most)
+		switch {
+		case g.most == 0:
+			goal, verdict = "", ""
+		case r.Keys < g.keys:
+			verdict = fmt.Sprintf("tells from %d keys on", g.keys)
+		case !g.reached():
+			verdict = "not reached"
+		}
+		fmt.Fprintf(t, "%s\t%s\t%.2f\t%s\t%s\t%s\n", g.what, g.against, g.value, goal, verdict, g.detail)
+	}
+	fmt.Fprintln(t)
+	return t.Flush()
+}
+
+// Benchstat writes the samples in the format of Go's benchmarks, of which
+// benchstat compares two.
+func (r *Report) Benchstat(w io.Writer) {
+	fmt.Fprintf(w, "goos: %s\ngoarch: %s\npkg: github.com/keystile/keystile/internal/bench\ncpu: %s\n", r.OS, r.Arch, r.CPU)
+	names := make([]string, 0, len(r.samples))
+	for name := range r.samples {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	const most = 10 // lines for each, as many as benchstat asks for
+	for _, name := range names {
+		base, unit, _ := cutLast(name, '_')
+		if unit == "ns" {
+			unit = "ns/op"
+		}
+		s := r.samples[name]
+		n := min(most, len(s.all))
+		for i := range n {
+			one := series{s.all[i*len(s.all)/n : (i+1)*len(s.all)/n]} // in the order of time
+			fmt.Fprintf(w, "Benchmark%s/keys=%d 1 %.6g %s\n", strings.ToUpper(base[:1])+base[1:], r.Keys, one.median(), unit)
+		}
+	}
+}
+
+func cutLast(s string, sep byte) (before, after string, ok bool) {
+	i := strings.LastIndexByte(s, sep)
+	if i < 0 {
+		return s, "", false
+	}
+	return s[:i], s[i+1:], true
+}
+
+// processor is the name of the processor, where the system tells it.
+func processor() string {
+	text, err := os.ReadFile("/proc/cpuinfo")
+	if err != nil {
+		return ""
+	}
+	_, rest, _ := bytes.Cut(text, []byte("model name"))
+	line, _, _ := bytes.Cut(rest, []byte("\n"))
+	_, name, _ := bytes.Cut(line, []byte(":"))
+	return string(bytes.TrimSpace(name))
+}
