@@ -42,7 +42,7 @@ func secretReplaced(s store.WebhookSecret, now time.Time) bool {
 func (c *change) lookAtSecret(s store.WebhookSecret) error {
 	if secretEnded(&s, c.now); s.Status != keystile.StatusActive && s.Replaces != "" {
 		// That one may be due for a replacement again.
-		if err := c.LookAtSecret(store.OneWorkspace(s.WorkspaceID), s.Replaces); err != nil {
+		if _, err := c.LookAtSecret(store.OneWorkspace(s.WorkspaceID), s.Replaces); err != nil {
 			return err
 		}
 	}

@@ -178,11 +178,12 @@ func (tx *Tx) SetSecretLook(s Scope, id string, at time.Time) error {
 	return tx.one(`UPDATE webhook_secrets SET look_at = $1 WHERE id = $2 AND (workspace_id = $3 OR $4 = 1)`, at.UnixMilli(), id, ws, all)
 }
 
-// LookAtSecret has a webhook secret looked at, if it is there; "" is all.
-func (tx *Tx) LookAtSecret(s Scope, id string) error {
+// LookAtSecret has a webhook secret looked at, if it is there; "" is all. It
+// returns how many there were.
+func (tx *Tx) LookAtSecret(s Scope, id string) (int64, error) {
 	ws, all := s.args()
-	_, err := tx.exec(`UPDATE webhook_secrets SET look_at = 0 WHERE (id = $1 OR $1 = '') AND (workspace_id = $2 OR $3 = 1)`, id, ws, all)
-	return wrap("look at webhook secrets again", err)
+	n, err := tx.exec(`UPDATE webhook_secrets SET look_at = 0 WHERE (id = $1 OR $1 = '') AND (workspace_id = $2 OR $3 = 1)`, id, ws, all)
+	return n, wrap("look at webhook secrets again", err)
 }
 
 // TriedSources lists who tried a key since it ended, latest first, at most

@@ -3,6 +3,7 @@ package store_test
 import (
 	"errors"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -226,6 +227,20 @@ func scopedMethods() []scoped {
 			}
 			return 0, err
 		}},
+		{"OpenAlertsOfEndpoint", func(tx *store.Tx, s store.Scope) (int, error) {
+			l, err := tx.OpenAlertsOfEndpoint(s, id("ep_", 1))
+			return len(l), err
+		}},
+		{"SecretsToLook", func(tx *store.Tx, s store.Scope) (int, error) {
+			l, err := tx.SecretsToLook(s, noon, 9)
+			l = slices.DeleteFunc(l, func(w store.WebhookSecret) bool { return w.WorkspaceID != acme }) // the other tenant has one, too
+			return len(l), err
+		}},
+		{"SetSecretLook", func(tx *store.Tx, s store.Scope) (int, error) { return count(tx.SetSecretLook(s, id("whs_", 1), noon)) }},
+		{"LookAtSecret", func(tx *store.Tx, s store.Scope) (int, error) {
+			n, err := tx.LookAtSecret(s, id("whs_", 1))
+			return int(n), err
+		}},
 		{"TriedSources", func(tx *store.Tx, s store.Scope) (int, error) {
 			l, err := tx.TriedSources(s, keyID(1), ago(day), 9)
 			return len(l), err
@@ -258,6 +273,8 @@ func scopes(t *testing.T, f *fixture) {
 		due, revoked := key(acme, 2), key(acme, 3)
 		foreign := key(other, 9)
 		foreign.RoleID = "role_reader"
+		ofEndpoint, about := webhookSecret(acme, 4), alert(acme, 2)
+		ofEndpoint.EndpointID, about.KeyID = id("ep_", 1), ofEndpoint.ID
 		foreignSecret := webhookSecret(other, 9)
 		foreignSecret.MasterKey = "newer" // or NextSealed would read it by right
 		due.ExpiresAt = at(ago(day))
@@ -270,7 +287,7 @@ func scopes(t *testing.T, f *fixture) {
 		return errors.Join(tx.UpdateKey(all(), revoked), tx.InsertRole(role(acme, 1)), addMember(tx, member(acme, 1)),
 			tx.InsertAudit(auditEntry(acme, 1)), tx.AddUses([]verify.Use{use(1, keystile.CodeValid, noon), use(1, keystile.CodeRevoked, noon)}),
 			tx.InsertAlert(alert(acme, 1)), tx.AddFailures([]store.Failure{failure(acme, 2)}),
-			addSecrets(tx), addDeliveries(tx),
+			addSecrets(tx), addDeliveries(tx), tx.InsertWebhookSecret(ofEndpoint), tx.InsertAlert(about),
 			// The other tenant has a key too: the foreign scope is not an empty one.
 			tx.InsertKey(foreign), tx.InsertWebhookSecret(foreignSecret))
 	})
