@@ -109,7 +109,7 @@ func (h *home) RoundTrip(r *http.Request) (*http.Response, error) {
 		at, err := h.node.Attach("", "")
 		if err != nil || h.cut() { // everything comes from the database
 			answer.StatusCode = http.StatusServiceUnavailable
-			return answer, nil
+			return answer, nil //nolint:nilerr // the answer says it
 		}
 		out, in := io.Pipe()
 		context.AfterFunc(r.Context(), func() { _ = out.CloseWithError(r.Context().Err()) })
@@ -129,7 +129,7 @@ func (h *home) RoundTrip(r *http.Request) (*http.Response, error) {
 		head, lease, _, err := h.node.Grant(attachment, ask.Seq, 0)
 		if err != nil {
 			answer.StatusCode = http.StatusNotFound
-			return answer, nil
+			return answer, nil //nolint:nilerr // the answer says it
 		}
 		switch {
 		case h.f == longLease && lease > 0:

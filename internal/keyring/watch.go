@@ -397,7 +397,7 @@ func (c *change) noteRules() error {
 		if err := c.SetSetting(settingReview, "key_"); err != nil {
 			return err
 		}
-		if _, err := c.LookAtSecret(store.AllWorkspaces(), ""); err != nil { // there are few
+		if _, err := c.LookAtSecrets(store.AllWorkspaces()); err != nil {
 			return err
 		}
 	}

@@ -178,11 +178,18 @@ func (tx *Tx) SetSecretLook(s Scope, id string, at time.Time) error {
 	return tx.one(`UPDATE webhook_secrets SET look_at = $1 WHERE id = $2 AND (workspace_id = $3 OR $4 = 1)`, at.UnixMilli(), id, ws, all)
 }
 
-// LookAtSecret has a webhook secret looked at, if it is there; "" is all. It
-// returns how many there were.
+// LookAtSecret has a webhook secret looked at, and returns whether it is there.
 func (tx *Tx) LookAtSecret(s Scope, id string) (int64, error) {
 	ws, all := s.args()
-	n, err := tx.exec(`UPDATE webhook_secrets SET look_at = 0 WHERE (id = $1 OR $1 = '') AND (workspace_id = $2 OR $3 = 1)`, id, ws, all)
+	n, err := tx.exec(`UPDATE webhook_secrets SET look_at = 0 WHERE id = $1 AND (workspace_id = $2 OR $3 = 1)`, id, ws, all)
+	return n, wrap("look at a webhook secret again", err)
+}
+
+// LookAtSecrets has all webhook secrets looked at, which are few, and returns
+// how many there are.
+func (tx *Tx) LookAtSecrets(s Scope) (int64, error) {
+	ws, all := s.args()
+	n, err := tx.exec(`UPDATE webhook_secrets SET look_at = 0 WHERE workspace_id = $1 OR $2 = 1`, ws, all)
 	return n, wrap("look at webhook secrets again", err)
 }
 

@@ -66,6 +66,8 @@ func plannedCalls() []planned {
 				p.sorts, p.most = true, filledRows
 			case "DeleteWorkspace":
 				p.most = filledRows
+			case "LookAtSecrets": // all there are
+				p.scans, p.most = []string{"webhook_secrets"}, filledRows
 			}
 			calls = append(calls, p)
 		}
