@@ -257,7 +257,11 @@ func (r *Report) writing(ctx context.Context, o Options, dir string) (err error)
 const httpKeys = 10_000
 
 func (r *Report) overHTTP(ctx context.Context, o Options, _ string) error {
-	ratios, err := HTTP(ctx, HTTPOptions{Program: o.Program, Keys: min(o.Keys, httpKeys), Rounds: o.rounds(5), Progress: o.Progress})
+	h := HTTPOptions{Program: o.Program, Keys: min(o.Keys, httpKeys), Rounds: o.rounds(5), Progress: o.Progress}
+	if o.Quick {
+		h.Requests = 4000
+	}
+	ratios, err := HTTP(ctx, h)
 	if errors.Is(err, errors.ErrUnsupported) {
 		o.Progress("not measured over HTTP: " + err.Error())
 		return nil

@@ -28,6 +28,7 @@ type HTTPOptions struct {
 	Program  string // path of the keystile binary
 	Keys     int    // in the store
 	Rounds   int    // 0 for 5
+	Requests int    // in each turn, 0 for 20 000; and a 300th of it are batches
 	Progress func(string)
 }
 
@@ -53,10 +54,8 @@ func median(rounds []float64) (middle float64, spread [2]float64) {
 
 // Requests in one turn.
 const (
-	requestsPerTurn = 20_000
-	batchesPerTurn  = 60
-	batchSize       = 1000
-	permission      = "read" // one of the built-in profile's
+	batchSize  = 1000
+	permission = "read" // one of the built-in profile's
 )
 
 // HTTP measures a server process of the program beside a bare one, in turns,
@@ -66,6 +65,9 @@ const (
 func HTTP(ctx context.Context, o HTTPOptions) (ratios HTTPRatios, err error) {
 	if o.Rounds <= 0 {
 		o.Rounds = 5
+	}
+	if o.Requests <= 0 {
+		o.Requests = 20_000
 	}
 	if o.Keys <= 0 {
 		return ratios, errors.New("measuring needs at least one key")
@@ -137,15 +139,15 @@ func goodBatch(_ int, a Answer) error {
 
 func (m measurement) run(ctx context.Context, o HTTPOptions) (HTTPRatios, error) {
 	var verifies, forwards, batches []float64
-	decide := newDecider(m.server.Secrets)
+	decide, batched := newDecider(m.server.Secrets), max(o.Requests/300, 1)
 	for round := range o.Rounds + 1 { // the first one warms up
 		o.Progress(fmt.Sprintf("measuring over HTTP: round %d of %d", max(round, 1), o.Rounds))
 		pair := func(request func([]byte, int) []byte) (float64, error) {
-			bare, err := m.floor.cost(ctx, requestsPerTurn, connections, request, good)
+			bare, err := m.floor.cost(ctx, o.Requests, connections, request, good)
 			if err != nil {
 				return 0, fmt.Errorf("the bare server: %w", err)
 			}
-			ours, err := m.server.cost(ctx, requestsPerTurn, connections, request, good)
+			ours, err := m.server.cost(ctx, o.Requests, connections, request, good)
 			return float64(ours) / float64(bare), err
 		}
 		v, err := pair(m.verify)
@@ -160,13 +162,13 @@ func (m measurement) run(ctx context.Context, o HTTPOptions) (HTTPRatios, error)
 		if err != nil {
 			return HTTPRatios{}, err
 		}
-		many, err := m.server.cost(ctx, batchesPerTurn, 1, m.batch, goodBatch)
+		many, err := m.server.cost(ctx, batched, 1, m.batch, goodBatch)
 		if err != nil {
 			return HTTPRatios{}, err
 		}
 		if round > 0 {
 			verifies, forwards = append(verifies, v), append(forwards, f)
-			batches = append(batches, float64(many)/batchesPerTurn/batchSize/float64(one))
+			batches = append(batches, float64(many)/float64(batched*batchSize)/float64(one))
 		}
 	}
 	var out HTTPRatios

@@ -159,7 +159,7 @@ func (l *leak) addHook(what, secret string) {
 	l.texts[encoded[:20]] = "the beginning of " + what
 }
 
-var ids = regexp.MustCompile(`/(ws|key|role|mem|whs|ep|dlv)_[0-9a-z]+`)
+var ids = regexp.MustCompile(`/(ws|key|role|mem|whs|ep|dlv|al)_[0-9a-z]+`)
 
 func (d *drive) pattern(path string) string {
 	path, _, _ = strings.Cut(path, "?")
@@ -196,6 +196,12 @@ func (d *drive) succeed() {
 	d.role = want[keystile.Role](d, d.send("POST", "/v1/workspaces/"+d.id+"/roles", admin, `{"name": "reader", "permissions": ["read"]}`), 201)
 	d.mem = want[keystile.Member](d, d.send("POST", "/v1/workspaces/"+d.id+"/members", admin, `{"person": {"name": "Ada"}, "role": "viewer"}`), 201)
 	extra := want[keystile.Workspace](d, d.send("POST", "/v1/workspaces", operator, `{"name": "Extra"}`), 201)
+	exposed := d.issue(d.keys(), keystile.CreateKey{Name: "exposed"})
+	d.send("POST", "/v1/keys/"+exposed.Key.ID+"/revoke", admin, `{"reason": "exposure_suspected"}`)
+	alerts := want[keystile.List[keystile.Alert]](d, d.send("GET", "/v1/workspaces/"+d.id+"/alerts", admin, nil), 200)
+	if len(alerts.Data) == 0 {
+		d.Fatal("no alert tells of a key that was exposed")
+	}
 	h := headers("Authorization", "Bearer "+d.admin, "Idempotency-Key", "once")
 	made := want[keystile.CreatedKey](d, call(d, "POST", d.server.URL+d.keys(), h, `{"name": "idempotent"}`), 201)
 	d.leak.add("idempotent", made.Secret)
@@ -286,6 +292,7 @@ func (d *drive) succeed() {
 		{"GET", "/v1/workspaces/" + d.id + "/usage", admin, nil},
 		{"GET", "/v1/workspaces/" + d.id + "/audit", admin, nil},
 		{"GET", "/v1/workspaces/" + d.id + "/alerts", admin, nil},
+		{"POST", "/v1/alerts/" + alerts.Data[0].ID + "/seen", admin, nil},
 		{"DELETE", "/v1/members/" + d.mem.ID, admin, nil},
 		{"DELETE", "/v1/roles/" + d.role.ID, admin, nil},
 		{"GET", "/openapi.json", nil, nil},
