@@ -75,7 +75,7 @@ func (k *Keyring) OnlyWorkspace(ctx context.Context) (string, error) {
 
 // flushChunk is how many counts share a transaction, so that others have
 // their turn in between.
-const flushChunk = 200
+const flushChunk = 512
 
 // FlushUses writes what was counted. It returns what could not be written.
 func (k *Keyring) FlushUses(ctx context.Context, uses []verify.Use) ([]verify.Use, error) {

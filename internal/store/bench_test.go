@@ -2,9 +2,11 @@ package store_test
 
 import (
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"testing"
 
+	"github.com/keystile/keystile"
 	"github.com/keystile/keystile/internal/store"
 	"github.com/keystile/keystile/internal/verify"
 )
@@ -115,5 +117,30 @@ func addMany(b *testing.B, f *fixture, keys int) {
 		if _, err := db.ExecContext(b.Context(), `VACUUM ANALYZE keys`); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// BenchmarkAddUses is a flush of the uses of ten thousand keys, as large as
+// package keyring makes them.
+func BenchmarkAddUses(b *testing.B) {
+	for _, d := range databases() {
+		b.Run(d.name, func(b *testing.B) {
+			const keys, chunk = 10_000, 512
+			f := d.make(b)
+			addMany(b, f, keys)
+			var uses []verify.Use
+			for i := range keys {
+				u := use(i, keystile.CodeValid, noon)
+				u.KeyID = fmt.Sprintf("key_%d", i+1)
+				uses = append(uses, u)
+			}
+			for b.Loop() {
+				for part := range slices.Chunk(uses, chunk) {
+					write(b, f.Store, func(tx *store.Tx) error { return tx.AddUses(part) })
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N)/keys, "µs/key")
+			b.ReportMetric(0, "ns/op")
+		})
 	}
 }

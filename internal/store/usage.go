@@ -1,100 +1,16 @@
 package store
 
 import (
-	"cmp"
-	"errors"
-	"maps"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/keystile/keystile"
-	"github.com/keystile/keystile/internal/verify"
 )
-
-// AddUses adds what was counted since the last flush: the last use of each
-// key, its uses by hour, by day and outcome, and where they came from. It logs no
-// change, and touches a key's row only to have it looked at: when one that was
-// idle is used, or one that is over is tried. A use that began before an hour's
-// end counts for the hour of its last instant. Uses of keys that were deleted meanwhile
-// are dropped: nothing would ever remove what was kept of them. Whose a key is
-// says its row, and not who has counted: that may be a replica.
-func (tx *Tx) AddUses(uses []verify.Use) error {
-	defer tx.repeating()()
-	sums := map[workspaceDay]int64{}
-	for _, u := range uses {
-		address := ""
-		if u.Address.IsValid() {
-			address = u.Address.String()
-		}
-		first, last := millis(u.First), millis(u.Last)
-		if u.Code == keystile.CodeValid {
-			if _, err := tx.exec(`INSERT INTO key_use (key_id, at, address, user_agent)
-				SELECT $1, $2, $3, $4 WHERE EXISTS (SELECT 1 FROM keys WHERE id = $1)
-				ON CONFLICT (key_id) DO UPDATE SET at = excluded.at, address = excluded.address,
-				user_agent = excluded.user_agent WHERE excluded.at > key_use.at`,
-				u.KeyID, last, address, u.UserAgent); err != nil {
-				return wrap("keep the last use", err)
-			}
-		}
-		if err := tx.lookAtUsed(u); err != nil {
-			return err
-		}
-		workspace, err := queryOne(tx, scanString, `INSERT INTO usage (key_id, hour, code, workspace_id, count)
-			SELECT id, $2, $3, workspace_id, $4 FROM keys WHERE id = $1
-			ON CONFLICT (key_id, hour, code) DO UPDATE SET count = usage.count + excluded.count RETURNING workspace_id`,
-			u.KeyID, millis(u.Last.UTC().Truncate(time.Hour)), string(u.Code), u.Count)
-		if errors.Is(err, ErrNotFound) {
-			continue
-		} else if err != nil {
-			return wrap("add to usage", err)
-		}
-		for _, days := range []int64{1, 10} {
-			if _, err := tx.exec(`INSERT INTO usage_sums (key_id, days, at, code, workspace_id, count) VALUES ($1, $2, $3, $4, $5, $6)
-				ON CONFLICT (key_id, days, at, code) DO UPDATE SET count = usage_sums.count + excluded.count`,
-				u.KeyID, days, last-last%(days*dayMillis), string(u.Code), workspace, u.Count); err != nil {
-				return wrap("add to the sums of usage", err)
-			}
-		}
-		sums[workspaceDay{workspace, last - last%dayMillis, string(u.Code)}] += u.Count
-		if _, err := tx.exec(`INSERT INTO key_sources (key_id, address, code, user_agent, first_at, last_at, count)
-			VALUES ($1, $2, $3, $4, $5, $6, $7)
-			ON CONFLICT (key_id, address, code) DO UPDATE SET
-			first_at = CASE WHEN excluded.first_at < key_sources.first_at THEN excluded.first_at ELSE key_sources.first_at END,
-			last_at = CASE WHEN excluded.last_at > key_sources.last_at THEN excluded.last_at ELSE key_sources.last_at END,
-			user_agent = CASE WHEN excluded.last_at > key_sources.last_at THEN excluded.user_agent ELSE key_sources.user_agent END,
-			count = key_sources.count + excluded.count`,
-			u.KeyID, address, string(u.Code), u.UserAgent, first, last, u.Count); err != nil {
-			return wrap("add to sources", err)
-		}
-	}
-	// Last and in order: every node adds to these rows, and one that waits for
-	// another must not be waited for.
-	for _, w := range slices.SortedFunc(maps.Keys(sums), workspaceDay.compare) {
-		if _, err := tx.exec(`INSERT INTO workspace_usage (workspace_id, day, code, count) VALUES ($1, $2, $3, $4)
-			ON CONFLICT (workspace_id, day, code) DO UPDATE SET count = workspace_usage.count + excluded.count`,
-			w.workspace, w.day, w.code, sums[w]); err != nil {
-			return wrap("add to a workspace's usage", err)
-		}
-	}
-	return nil
-}
 
 const (
 	day       = 24 * time.Hour
 	dayMillis = int64(day / time.Millisecond)
 )
-
-// workspaceDay is what the uses of a workspace's keys are summed by.
-type workspaceDay struct {
-	workspace string
-	day       int64
-	code      string
-}
-
-func (w workspaceDay) compare(o workspaceDay) int {
-	return cmp.Or(cmp.Compare(w.workspace, o.workspace), cmp.Compare(w.day, o.day), cmp.Compare(w.code, o.code))
-}
 
 // forgetUses removes what was counted of a key.
 func (tx *Tx) forgetUses(keyID string) error {
@@ -113,24 +29,6 @@ func (tx *Tx) forgetUses(keyID string) error {
 		}
 	}
 	return nil
-}
-
-// lookAtUsed has a key looked at whose use may open or close an alert. While
-// the attempts on one that is over go on, it is looked at every ten minutes.
-func (tx *Tx) lookAtUsed(u verify.Use) error {
-	const again = 10 * 60 * 1000 // milliseconds
-	var err error
-	switch u.Code {
-	case keystile.CodeValid:
-		_, err = tx.exec(`UPDATE keys SET look_at = 0 WHERE id IN (SELECT a.key_id FROM alerts a
-			WHERE a.key_id = $1 AND a.key_id <> '' AND a.closed_at = 0 AND a.type = 'key.idle')`, u.KeyID)
-	case keystile.CodeRevoked, keystile.CodeExpired:
-		_, err = tx.exec(`UPDATE keys SET look_at = CASE WHEN EXISTS (SELECT 1 FROM alerts a WHERE a.key_id = $1
-				AND a.key_id <> '' AND a.closed_at = 0 AND a.type = 'key.still_tried') THEN $2 ELSE 0 END
-			WHERE id = $1 AND (look_at < 0 OR look_at > $2)`, u.KeyID, millis(u.Last)+again)
-	default:
-	}
-	return wrap("look at a key that was used", err)
 }
 
 // UsageFilter says which usage of a workspace to list.

@@ -1,0 +1,231 @@
+package store
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/keystile/keystile"
+	"github.com/keystile/keystile/internal/verify"
+)
+
+// AddUses adds what was counted since the last flush: the last use of each
+// key, its uses by hour, by day and outcome, and where they came from. It logs no
+// change, and touches a key's row only to have it looked at: when one that was
+// idle is used, or one that is over is tried. A use that began before an hour's
+// end counts for the hour of its last instant. Uses of keys that were deleted meanwhile
+// are dropped: nothing would ever remove what was kept of them. Whose a key is
+// says its row, and not who has counted: that may be a replica.
+//
+// A busy server uses most of its keys between two flushes, so that many rows are
+// written with one statement.
+func (tx *Tx) AddUses(uses []verify.Use) error {
+	defer tx.repeating()()
+	owners, err := tx.owners(uses)
+	if err != nil {
+		return wrap("find the keys that were used", err)
+	}
+	var f flushed
+	var valid []any
+	for _, u := range uses {
+		workspace, ok := owners[u.KeyID]
+		if !ok {
+			continue
+		}
+		f.add(u, workspace)
+		if u.Code == keystile.CodeValid {
+			valid = append(valid, u.KeyID)
+		} else if err := tx.lookAtTried(u); err != nil {
+			return err
+		}
+	}
+	if err := tx.lookAtUsed(valid); err != nil {
+		return err
+	}
+	for _, t := range []struct {
+		rows     [][]any
+		into, on string
+	}{
+		{f.last.rows, `key_use (key_id, at, address, user_agent)`,
+			`(key_id) DO UPDATE SET at = excluded.at, address = excluded.address,
+			user_agent = excluded.user_agent WHERE excluded.at > key_use.at`},
+		{f.hours.rows, `usage (key_id, hour, code, workspace_id, count)`,
+			`(key_id, hour, code) DO UPDATE SET count = usage.count + excluded.count`},
+		{f.sums.rows, `usage_sums (key_id, days, at, code, workspace_id, count)`,
+			`(key_id, days, at, code) DO UPDATE SET count = usage_sums.count + excluded.count`},
+		{f.sources.rows, `key_sources (key_id, address, code, user_agent, first_at, last_at, count)`,
+			`(key_id, address, code) DO UPDATE SET
+			first_at = CASE WHEN excluded.first_at < key_sources.first_at THEN excluded.first_at ELSE key_sources.first_at END,
+			last_at = CASE WHEN excluded.last_at > key_sources.last_at THEN excluded.last_at ELSE key_sources.last_at END,
+			user_agent = CASE WHEN excluded.last_at > key_sources.last_at THEN excluded.user_agent ELSE key_sources.user_agent END,
+			count = key_sources.count + excluded.count`},
+		{f.workspaces.rows, `workspace_usage (workspace_id, day, code, count)`,
+			`(workspace_id, day, code) DO UPDATE SET count = workspace_usage.count + excluded.count`},
+	} {
+		if err := tx.upsert(t.into, t.on, t.rows); err != nil {
+			return wrap("write "+t.into[:strings.IndexByte(t.into, ' ')], err)
+		}
+	}
+	return nil
+}
+
+// owners are the workspaces of the keys that were used and are still there.
+func (tx *Tx) owners(uses []verify.Use) (map[string]string, error) {
+	ids := make([]any, len(uses))
+	for i, u := range uses {
+		ids[i] = u.KeyID
+	}
+	owners := make(map[string]string, len(uses))
+	return owners, inParts(ids, func(part []any) error {
+		rows, err := queryAll(tx, func(r scanner) (row [2]string, err error) {
+			err = r.Scan(&row[0], &row[1])
+			return row, err
+		}, `SELECT id, workspace_id FROM keys WHERE id IN `+places(1, len(part)), part...)
+		for _, r := range rows {
+			owners[r[0]] = r[1]
+		}
+		return err
+	})
+}
+
+// flushed are the rows that uses come to. A row that two uses have in common is
+// there once: a statement of PostgreSQL may not touch one twice.
+type flushed struct {
+	last       distinct[string]
+	hours      distinct[usageRow]
+	sums       distinct[usageRow]
+	sources    distinct[[3]string]
+	workspaces distinct[usageRow]
+}
+
+// usageRow is what uses are summed by: of a key or workspace, from a time, for
+// so many days or an hour.
+type usageRow struct {
+	of   string
+	days int64
+	at   int64
+	code string
+}
+
+func (f *flushed) add(u verify.Use, workspace string) {
+	address := ""
+	if u.Address.IsValid() {
+		address = u.Address.String()
+	}
+	first, last, code := millis(u.First), millis(u.Last), string(u.Code)
+	if u.Code == keystile.CodeValid {
+		if row, was := f.last.row(u.KeyID, u.KeyID, last, address, u.UserAgent); was && last > row[1].(int64) { //nolint:forcetypeassert // so it was written
+			row[1], row[2], row[3] = last, address, u.UserAgent
+		}
+	}
+	hour := millis(u.Last.UTC().Truncate(time.Hour))
+	if row, was := f.hours.row(usageRow{u.KeyID, 0, hour, code}, u.KeyID, hour, code, workspace, u.Count); was {
+		add(row, 4, u.Count)
+	}
+	for _, days := range []int64{1, 10} {
+		at := last - last%(days*dayMillis)
+		if row, was := f.sums.row(usageRow{u.KeyID, days, at, code}, u.KeyID, days, at, code, workspace, u.Count); was {
+			add(row, 5, u.Count)
+		}
+	}
+	if row, was := f.sources.row([3]string{u.KeyID, address, code}, u.KeyID, address, code, u.UserAgent, first, last, u.Count); was {
+		row[4] = min(row[4].(int64), first) //nolint:forcetypeassert // so it was written
+		if last > row[5].(int64) {          //nolint:forcetypeassert // so it was written
+			row[3], row[5] = u.UserAgent, last
+		}
+		add(row, 6, u.Count)
+	}
+	today := last - last%dayMillis
+	if row, was := f.workspaces.row(usageRow{workspace, 1, today, code}, workspace, today, code, u.Count); was {
+		add(row, 3, u.Count)
+	}
+}
+
+func add(row []any, column int, n int64) {
+	row[column] = row[column].(int64) + n //nolint:forcetypeassert // so it was written
+}
+
+// distinct are rows of which none is there twice.
+type distinct[K comparable] struct {
+	at   map[K]int
+	rows [][]any
+}
+
+// row returns the row of the key that was there already, or puts it there.
+func (d *distinct[K]) row(key K, values ...any) (row []any, was bool) {
+	if i, ok := d.at[key]; ok {
+		return d.rows[i], true
+	}
+	if d.at == nil {
+		d.at = map[K]int{}
+	}
+	d.at[key] = len(d.rows)
+	d.rows = append(d.rows, values)
+	return values, false
+}
+
+// upsert inserts rows, or changes those that are there.
+func (tx *Tx) upsert(into, on string, rows [][]any) error {
+	return inParts(rows, func(part [][]any) error {
+		_, err := tx.exec(`INSERT INTO `+into+` VALUES `+places(len(part), len(part[0]))+` ON CONFLICT `+on, slices.Concat(part...)...)
+		return err
+	})
+}
+
+// inParts hands over many at a time, and the rest in sizes of which there are
+// few, so that there are few statements to prepare.
+func inParts[T any](all []T, do func(part []T) error) error {
+	for len(all) > 0 {
+		n := 1
+		for _, size := range []int{128, 16} {
+			if len(all) >= size {
+				n = size
+				break
+			}
+		}
+		if err := do(all[:n]); err != nil {
+			return err
+		}
+		all = all[n:]
+	}
+	return nil
+}
+
+// places are the places of arguments: ($1, $2), ($3, $4) for two rows of two.
+func places(rows, columns int) string {
+	var b strings.Builder
+	for i := range rows * columns {
+		switch {
+		case i == 0:
+			b.WriteString("(")
+		case i%columns == 0:
+			b.WriteString("), (")
+		default:
+			b.WriteString(", ")
+		}
+		b.WriteString("$" + itoa(i+1))
+	}
+	return b.String() + ")"
+}
+
+// lookAtUsed has keys looked at whose use may close an alert.
+func (tx *Tx) lookAtUsed(ids []any) error {
+	return inParts(ids, func(part []any) error {
+		_, err := tx.exec(`UPDATE keys SET look_at = 0 WHERE id IN (SELECT a.key_id FROM alerts a
+			WHERE a.key_id IN `+places(1, len(part))+` AND a.key_id <> '' AND a.closed_at = 0 AND a.type = 'key.idle')`, part...)
+		return wrap("look at keys that were used", err)
+	})
+}
+
+// lookAtTried has a key looked at that was tried after its end, which may open an
+// alert. While the attempts go on, it is looked at every ten minutes.
+func (tx *Tx) lookAtTried(u verify.Use) error {
+	const again = 10 * 60 * 1000 // milliseconds
+	if u.Code != keystile.CodeRevoked && u.Code != keystile.CodeExpired {
+		return nil
+	}
+	_, err := tx.exec(`UPDATE keys SET look_at = CASE WHEN EXISTS (SELECT 1 FROM alerts a WHERE a.key_id = $1
+			AND a.key_id <> '' AND a.closed_at = 0 AND a.type = 'key.still_tried') THEN $2 ELSE 0 END
+		WHERE id = $1 AND (look_at < 0 OR look_at > $2)`, u.KeyID, millis(u.Last)+again)
+	return wrap("look at a key that was tried", err)
+}
