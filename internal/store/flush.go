@@ -114,7 +114,7 @@ func (f *flushed) add(u verify.Use, workspace string) {
 	}
 	first, last, code := millis(u.First), millis(u.Last), string(u.Code)
 	if u.Code == keystile.CodeValid {
-		if row, was := f.last.row(u.KeyID, u.KeyID, last, address, u.UserAgent); was && last > row[1].(int64) { //nolint:forcetypeassert // so it was written
+		if row, was := f.last.row(u.KeyID, u.KeyID, last, address, u.UserAgent); was && last > row[1].(int64) { //nolint:errcheck,forcetypeassert // so it was written
 			row[1], row[2], row[3] = last, address, u.UserAgent
 		}
 	}
@@ -129,8 +129,8 @@ func (f *flushed) add(u verify.Use, workspace string) {
 		}
 	}
 	if row, was := f.sources.row([3]string{u.KeyID, address, code}, u.KeyID, address, code, u.UserAgent, first, last, u.Count); was {
-		row[4] = min(row[4].(int64), first) //nolint:forcetypeassert // so it was written
-		if last > row[5].(int64) {          //nolint:forcetypeassert // so it was written
+		row[4] = min(row[4].(int64), first) //nolint:errcheck,forcetypeassert // so it was written
+		if last > row[5].(int64) {          //nolint:errcheck,forcetypeassert // so it was written
 			row[3], row[5] = u.UserAgent, last
 		}
 		add(row, 6, u.Count)
@@ -142,7 +142,7 @@ func (f *flushed) add(u verify.Use, workspace string) {
 }
 
 func add(row []any, column int, n int64) {
-	row[column] = row[column].(int64) + n //nolint:forcetypeassert // so it was written
+	row[column] = row[column].(int64) + n //nolint:errcheck,forcetypeassert // so it was written
 }
 
 // distinct are rows of which none is there twice.
@@ -221,11 +221,13 @@ func (tx *Tx) lookAtUsed(ids []any) error {
 // alert. While the attempts go on, it is looked at every ten minutes.
 func (tx *Tx) lookAtTried(u verify.Use) error {
 	const again = 10 * 60 * 1000 // milliseconds
-	if u.Code != keystile.CodeRevoked && u.Code != keystile.CodeExpired {
-		return nil
+	var err error
+	switch u.Code {
+	case keystile.CodeRevoked, keystile.CodeExpired:
+		_, err = tx.exec(`UPDATE keys SET look_at = CASE WHEN EXISTS (SELECT 1 FROM alerts a WHERE a.key_id = $1
+				AND a.key_id <> '' AND a.closed_at = 0 AND a.type = 'key.still_tried') THEN $2 ELSE 0 END
+			WHERE id = $1 AND (look_at < 0 OR look_at > $2)`, u.KeyID, millis(u.Last)+again)
+	default:
 	}
-	_, err := tx.exec(`UPDATE keys SET look_at = CASE WHEN EXISTS (SELECT 1 FROM alerts a WHERE a.key_id = $1
-			AND a.key_id <> '' AND a.closed_at = 0 AND a.type = 'key.still_tried') THEN $2 ELSE 0 END
-		WHERE id = $1 AND (look_at < 0 OR look_at > $2)`, u.KeyID, millis(u.Last)+again)
 	return wrap("look at a key that was tried", err)
 }
