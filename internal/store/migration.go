@@ -57,8 +57,37 @@ func migratePostgres(ctx context.Context, db *sql.DB) error {
 	return migrate(ctx, db, goose.DialectPostgres)
 }
 
+// steps are the migrations as goose takes them, each in a transaction. A file
+// goes to the database as a whole: goose would cut it into statements line by
+// line, and take four megabytes for each line.
+func steps(files fs.FS) (all []*goose.Migration, err error) {
+	names, err := fs.Glob(files, "*.sql")
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		version, err := goose.NumericComponent(name)
+		if err != nil {
+			return nil, err
+		}
+		text, err := fs.ReadFile(files, name)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, goose.NewGoMigration(version, &goose.GoFunc{RunTx: func(ctx context.Context, tx *sql.Tx) error {
+			_, err := tx.ExecContext(ctx, string(text))
+			return err
+		}}, nil))
+	}
+	return all, nil
+}
+
 func migrate(ctx context.Context, db *sql.DB, d goose.Dialect) error {
-	p, err := goose.NewProvider(d, db, migrations(), goose.WithDisableGlobalRegistry(true))
+	steps, err := steps(migrations())
+	if err != nil {
+		return fmt.Errorf("store: migrations: %w", err)
+	}
+	p, err := goose.NewProvider(d, db, nil, goose.WithGoMigrations(steps...), goose.WithDisableGlobalRegistry(true))
 	if err != nil {
 		return fmt.Errorf("store: migrations: %w", err)
 	}
