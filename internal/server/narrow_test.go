@@ -135,31 +135,31 @@ func everyNarrowing(t *testing.T, a, b *process, network *pgtest.Link) {
 	var returned atomic.Int32
 	var up atomic.Bool
 	var changes sync.WaitGroup
+	change := func(c *narrowing, again bool) {
+		var body any
+		if c.body != "" {
+			body = c.body
+		}
+		r, err := tryCall(httpClient, c.method, a.url+c.path, bearer(operator), body)
+		early := !up.Load() && time.Since(stalled) < 10*time.Second // no lease of before is over
+		returned.Add(1)
+		if err != nil || again && r.status != http.StatusNotFound || !again && r.status >= 300 {
+			t.Errorf("%s: %v, %s", c.name, err, r)
+			return
+		}
+		if early {
+			t.Errorf("%s (again: %t): it has returned, and nobody can have heard of it", c.name, again)
+		}
+		if c.code == "" {
+			return
+		}
+		time.Sleep(time.Until(c.until))
+		if got := ask(b, c); got != c.code && got != "" {
+			t.Errorf("P1: %s has returned, and the other one says %q, want %q", c.name, got, c.code)
+		}
+	}
 	for i := range all {
-		c := &all[i]
-		changes.Go(func() {
-			var body any
-			if c.body != "" {
-				body = c.body
-			}
-			r, err := tryCall(httpClient, c.method, a.url+c.path, bearer(operator), body)
-			early := !up.Load() && time.Since(stalled) < 10*time.Second // no lease of before is over
-			returned.Add(1)
-			if err != nil || r.status >= 300 {
-				t.Errorf("%s: %v, %s", c.name, err, r)
-				return
-			}
-			if early {
-				t.Errorf("%s: it has returned, and nobody can have heard of it", c.name)
-			}
-			if c.code == "" {
-				return
-			}
-			time.Sleep(time.Until(c.until))
-			if got := ask(b, c); got != c.code && got != "" {
-				t.Errorf("P1: %s has returned, and the other one says %q, want %q", c.name, got, c.code)
-			}
-		})
+		changes.Go(func() { change(&all[i], false) })
 	}
 	accepted := 0
 	for i := range all {
@@ -169,8 +169,12 @@ func everyNarrowing(t *testing.T, a, b *process, network *pgtest.Link) {
 			if ask(b, c) == keystile.CodeValid {
 				accepted++
 			}
+			if c.method == http.MethodDelete { // who repeats it is told no sooner that it is gone
+				changes.Go(func() { change(c, true) })
+			}
 		}
 	}
+	time.Sleep(200 * time.Millisecond) // for those who would return at once
 	t.Logf("%d changes, of which the other one knows nothing of %d after %s, and %d have returned", len(all), accepted, time.Since(stalled), returned.Load())
 	up.Store(true)
 	network.Set(pgtest.Up)
