@@ -6,6 +6,7 @@ import (
 	"embed"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -22,14 +23,37 @@ var migrationFiles embed.FS
 var next string //nolint:gochecknoglobals // see above
 
 // migrateSQLite brings the schema up to date under a file lock, since two
-// processes may open a new directory at once.
-func migrateSQLite(ctx context.Context, db *sql.DB, path string) error {
+// processes may open a new directory at once. Beside a server of an older
+// version it does not: the server looks at the schema when it starts, and never
+// again.
+func migrateSQLite(ctx context.Context, db *sql.DB, path string, alone bool) error {
 	l := flock.New(path+".migrate", flock.SetPermissions(0o600))
-	if _, err := l.TryLockContext(ctx, 10*time.Millisecond); err != nil {
-		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	for end := time.Now().Add(startTime); ; sleep(ctx, 20*time.Millisecond) {
+		if _, err := l.TryLockContext(ctx, 10*time.Millisecond); err != nil {
+			return fmt.Errorf("%w: %w", ErrUnavailable, err)
+		}
+		have, err := schemaOf(ctx, db)
+		if alone || err == nil && have >= SchemaVersion() || !ServerRunning(filepath.Dir(path)) {
+			defer l.Unlock() //nolint:errcheck // closing the file ends the lock in any case
+			return migrate(ctx, db, goose.DialectSQLite3)
+		}
+		// It may be of this version, and about to migrate.
+		if err := l.Unlock(); err != nil {
+			return fmt.Errorf("%w: %w", ErrUnavailable, err)
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("%w: it has schema %d, this version has %d", ErrOlderServer, have, SchemaVersion())
+		}
 	}
-	defer l.Unlock() //nolint:errcheck // closing the file ends the lock in any case
-	return migrate(ctx, db, goose.DialectSQLite3)
+}
+
+// startTime is how soon a server that holds a directory has migrated its schema,
+// if it is of this version.
+const startTime = 2 * time.Second
+
+// schemaOf is the number of the newest migration that a database has had.
+func schemaOf(ctx context.Context, q querier) (int64, error) {
+	return queryOne(&Tx{ctx: ctx, q: q}, scanInt, `SELECT MAX(version_id) FROM goose_db_version`)
 }
 
 // migrationLock is the number of the advisory lock: "keystile" in ASCII.
@@ -123,7 +147,7 @@ func migrate(ctx context.Context, db *sql.DB, d goose.Dialect) error {
 // one is well enough for a server, and not for who moves whole tables: what
 // this version does not know of would be left behind.
 func (s *Store) ownSchema(ctx context.Context) error {
-	have, err := queryOne(&Tx{ctx: ctx, q: s.readers}, scanInt, `SELECT MAX(version_id) FROM goose_db_version`)
+	have, err := schemaOf(ctx, s.readers)
 	if err == nil && have > SchemaVersion() {
 		err = fmt.Errorf("%w: schema %d, this version knows %d", ErrNewerSchema, have, SchemaVersion())
 	}
