@@ -67,7 +67,7 @@ func (c *alertsListCmd) Run(ctx context.Context, a *app) error {
 		if al.Stage != "" {
 			kind += " (" + al.Stage + ")"
 		}
-		rows = append(rows, []string{al.ID, kind, cmp.Or(al.KeyID, al.WebhookSecretID), cmp.Or(al.KeyName, al.WebhookSecretLabel),
+		rows = append(rows, []string{al.ID, kind, cmp.Or(al.KeyID, al.WebhookSecretID, al.EndpointID), cmp.Or(al.KeyName, al.WebhookSecretLabel, al.EndpointURL),
 			minute(al.OpenedAt), minutePtr(al.ClosedAt), minutePtr(al.AcknowledgedAt)})
 	}
 	return printTable(a.stdout, rows)
