@@ -144,7 +144,7 @@ func TestAlertOfStoppedEndpoint(t *testing.T) {
 	v.get(base+"/alerts").holds(`href="`+at+`"`, `action="`+at+`/resume"`).shows(receiver.URL, "410 Gone")
 	inRole(t, s, s.Workspace, "viewer").get(base + "/alerts").is(http.StatusOK).shows("Endpoint stopped").lacks("Resume")
 	v.done(at+"/resume", v.get(at+"/resume?back=alerts").is(http.StatusOK).hidden()...)
-	v.get(base+"/alerts").shows("Nothing to see to")
+	v.get(base + "/alerts").shows("Nothing to see to")
 }
 
 // IP11: the operator's people see attempts with what is no key; a tenant's do not.
