@@ -46,7 +46,7 @@ func (c *alertsListCmd) Run(ctx context.Context, a *app) error {
 			if al.Stage != "" {
 				kind += " (" + al.Stage + ")"
 			}
-			return []string{al.ID, kind, cmp.Or(al.KeyID, al.WebhookSecretID), cmp.Or(al.KeyName, al.WebhookSecretLabel),
+			return []string{al.ID, kind, cmp.Or(al.KeyID, al.WebhookSecretID, al.EndpointID), cmp.Or(al.KeyName, al.WebhookSecretLabel, al.EndpointURL),
 				minute(al.OpenedAt), minutePtr(al.ClosedAt), minutePtr(al.AcknowledgedAt)}
 		},
 	}.print(a, client.AllAlerts(ctx, workspace, keystile.ListAlerts{State: c.State, Limit: 200}), 0)

@@ -169,10 +169,11 @@ func plannedCalls() []planned {
 		{name: "EndpointsOf", call: func(tx *store.Tx) error { _, err := tx.EndpointsOf([]string{acme, other}); return err }, sorts: true}, // few
 		{name: "EndpointsDue", call: func(tx *store.Tx) error { return tx.EndpointsDue([]string{id("ep_", 1)}, noon) }},
 		{name: "RecordTried", call: func(tx *store.Tx) error {
-			return tx.RecordTried([]store.Tried{
+			_, err := tx.RecordTried([]store.Tried{
 				{DeliveryID: id("dlv_", 1), EndpointID: id("ep_", 1), Number: 2, Delivered: true},
 				{DeliveryID: id("dlv_", 2), EndpointID: id("ep_", 2), Number: 2, Next: noon},
 			}, noon)
+			return err
 		}, sorts: true}, // what is written, to tell what is there already
 		{name: "ClaimEndpoints", call: func(tx *store.Tx) error { _, err := tx.ClaimEndpoints("n", nil, noon, noon, 10); return err }, scans: []string{"endpoints"}},
 		{name: "RenewClaims", call: func(tx *store.Tx) error { return tx.RenewClaims("node", noon) }},
