@@ -99,6 +99,8 @@ func plannedCalls() []planned {
 		calls[len(calls)-1].most = filledRows // a search looks at each entry of the workspace
 	}
 	audit("of actions", store.AuditFilter{Action: "key.*"})
+	audit("in a part", store.AuditFilter{Action: "key.deleted", First: id("aud_", 5), Cursor: id("aud_", 500), Look: 100})
+	audit("by name in a part", store.AuditFilter{Object: "x", Look: 100})
 	audit("of a time", store.AuditFilter{Since: ago(day), Until: noon})
 	usage := func(name string, f store.UsageFilter) {
 		f.WorkspaceID, f.Limit, f.Since, f.Until = acme, 10, ago(day), noon.Add(day)
