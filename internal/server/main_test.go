@@ -46,7 +46,10 @@ func program(t testing.TB) string {
 	return built.path
 }
 
+// build builds the program as it is released, without cgo.
 func build(path string, flags ...string) ([]byte, error) {
 	words := append([]string{"build", "-o", path}, flags...)
-	return exec.Command("go", append(words, "github.com/keystile/keystile/cmd/keystile")...).CombinedOutput()
+	cmd := exec.Command("go", append(words, "github.com/keystile/keystile/cmd/keystile")...)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	return cmd.CombinedOutput()
 }
