@@ -152,8 +152,8 @@ func (c *Client) Usage(ctx context.Context, workspaceID string, o ListUsage) (Us
 // newest.
 type ListAudit struct {
 	Action string    // such as key.revoked, or key.* for all that happens to keys
-	Object string    // id of what was acted on
-	Actor  string    // id of who acted
+	Object string    // id of what was acted on, or a part of its name
+	Actor  string    // id of who acted, or a part of their name
 	Since  time.Time // zero: from the beginning
 	Until  time.Time // zero: now
 	Cursor string    // NextCursor of the page before
@@ -161,7 +161,7 @@ type ListAudit struct {
 }
 
 // Audit returns a page of the workspace's audit log, newest first.
-func (c *Client) Audit(ctx context.Context, workspaceID string, o ListAudit) (List[AuditEntry], error) {
+func (c *Client) Audit(ctx context.Context, workspaceID string, o ListAudit) (AuditList, error) {
 	q := url.Values{}
 	set(q, "action", o.Action)
 	set(q, "object", o.Object)
@@ -169,7 +169,7 @@ func (c *Client) Audit(ctx context.Context, workspaceID string, o ListAudit) (Li
 	setTime(q, "since", o.Since)
 	setTime(q, "until", o.Until)
 	setPage(q, o.Cursor, o.Limit)
-	return fetch[List[AuditEntry]](ctx, c, get(object("/v1/workspaces/%s/audit", workspaceID), q))
+	return fetch[AuditList](ctx, c, get(object("/v1/workspaces/%s/audit", workspaceID), q))
 }
 
 // ListAlerts says which alerts to return. The zero value asks for the open ones.

@@ -182,7 +182,7 @@ func scopedMethods() []scoped {
 		{"CountMembers", func(tx *store.Tx, s store.Scope) (int, error) { return tx.CountMembers(s, acme) }},
 		{"Audit", func(tx *store.Tx, s store.Scope) (int, error) {
 			l, err := tx.Audit(s, store.AuditFilter{WorkspaceID: acme, Limit: 9})
-			return len(l), err
+			return len(l.Entries), err
 		}},
 		{"Usage", func(tx *store.Tx, s store.Scope) (int, error) {
 			l, err := tx.Usage(s, store.UsageFilter{WorkspaceID: acme, Since: ago(day), Until: noon.Add(day), Limit: 9})
