@@ -109,6 +109,9 @@ func TestUsageOfTheSchemaBefore(t *testing.T) {
 				}
 			}
 			check("migrated")
+			if n := number(t, db, `SELECT COUNT(*) FROM usage_sums WHERE days NOT IN (1, 10) OR at % (days * 86400000) <> 0`); n != 0 {
+				t.Errorf("%d sums are of other days than those that the flush and the retention know", n)
+			}
 
 			last := first.Add((days-1)*day + 13*time.Hour)
 			write(t, f.Store, func(tx *store.Tx) error {
