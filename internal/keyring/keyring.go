@@ -170,11 +170,12 @@ func (c *change) record(e entry) error {
 	if object == nil {
 		object = e.before
 	}
-	if _, ok := keystile.EventTypeOf(e.action); !ok { // nobody can get it
+	told, ok := keystile.EventTypeOf(e.action)
+	if !ok { // nobody can get it
 		return c.LogChange(e.kind, e.objectID)
 	}
 	data := map[string]any{string(e.kind): object}
-	if object == nil {
+	if told.Object == "subject" {
 		data = map[string]any{"subject": keystile.EventSubject{ID: e.objectID, Name: e.objectName, Reason: e.reason, By: c.actor.party}}
 	}
 	if err := c.tell(e.workspaceID, e.action, e.objectID, data); err != nil {
