@@ -2,6 +2,7 @@ package keystile
 
 import (
 	"context"
+	"iter"
 	"net/http"
 	"net/url"
 	"time"
@@ -38,6 +39,15 @@ func (c *Client) Workspaces(ctx context.Context, o ListWorkspaces) (List[Workspa
 	set(q, "q", o.Query)
 	setPage(q, o.Cursor, o.Limit)
 	return fetch[List[Workspace]](ctx, c, get("/v1/workspaces", q))
+}
+
+// AllWorkspaces returns the workspaces that the caller may see, page by page as
+// they are taken. It ends with the first error.
+func (c *Client) AllWorkspaces(ctx context.Context, o ListWorkspaces) iter.Seq2[Workspace, error] {
+	return all(o.Cursor, "workspaces", func(cursor string) (List[Workspace], error) {
+		o.Cursor = cursor
+		return c.Workspaces(ctx, o)
+	})
 }
 
 // Workspace returns one workspace.
@@ -175,6 +185,15 @@ func (c *Client) Alerts(ctx context.Context, workspaceID string, o ListAlerts) (
 	set(q, "state", o.State)
 	setPage(q, o.Cursor, o.Limit)
 	return fetch[List[Alert]](ctx, c, get(object("/v1/workspaces/%s/alerts", workspaceID), q))
+}
+
+// AllAlerts returns the workspace's alerts, newest first, page by page as they
+// are taken. It ends with the first error.
+func (c *Client) AllAlerts(ctx context.Context, workspaceID string, o ListAlerts) iter.Seq2[Alert, error] {
+	return all(o.Cursor, "alerts", func(cursor string) (List[Alert], error) {
+		o.Cursor = cursor
+		return c.Alerts(ctx, workspaceID, o)
+	})
 }
 
 // SeeAlert notes that somebody has seen an alert, and returns it. It stays open

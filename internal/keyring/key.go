@@ -579,5 +579,5 @@ func (k *Keyring) DeleteKey(ctx context.Context, a Actor, id string) error {
 		c.narrows = true
 		return c.deleteOne(key)
 	})
-	return err
+	return k.gone(ctx, a, "api.key.delete", err)
 }

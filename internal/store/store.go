@@ -22,6 +22,7 @@ var (
 	ErrFull           = errors.New("store: the database has no space left")
 	ErrUnknownOutcome = errors.New("store: the commit was sent and its answer is not known")
 	ErrNewerSchema    = errors.New("store: the database was written by a newer version of Keystile")
+	ErrOlderServer    = errors.New("store: a server of an older version of Keystile runs on the data directory")
 	ErrHeld           = errors.New("store: another server holds the data directory")
 	ErrClosed         = errors.New("store: closed")
 )
@@ -74,8 +75,9 @@ func (s *Store) Postgres() bool { return s.dialect.name == "postgres" }
 
 // Open opens the store, makes it when it is not there, and brings its schema
 // up to this version. It fails with ErrNewerSchema when a newer version has
-// been there, ErrHeld when another server holds the directory, and
-// ErrUnavailable when the database does not answer.
+// been there, ErrOlderServer when a server of an older version runs on the
+// directory, ErrHeld when another server holds it, and ErrUnavailable when the
+// database does not answer.
 func Open(ctx context.Context, o Options) (*Store, error) {
 	if (o.Dir == "") == (o.URL == "") {
 		return nil, errors.New("store: name either a data directory or a database URL")
