@@ -345,7 +345,7 @@ func (k *Keyring) changeEndpoint(ctx context.Context, a Actor, id, permission st
 
 // save writes an endpoint and records that.
 func (c *change) saveEndpoint(action, reason string, before store.Endpoint, e *store.Endpoint, due time.Time) error {
-	e.UpdatedAt = c.now
+	e.UpdatedAt = c.after(before.UpdatedAt)
 	if err := c.Tx.UpdateEndpoint(store.OneWorkspace(e.WorkspaceID), *e, due); err != nil {
 		return err
 	}
