@@ -418,6 +418,8 @@ func TestEndpointURLs(t *testing.T) {
 		"https://user:pass@example.com/", "https://user@example.com/", "https://example.com/#x", "https://example.com:0/", "https://example.com:99999/", "https://example.com:x/",
 		"https://localhost/", "https://LOCALHOST./", "https://a.localhost/", "https://127.0.0.1/", "https://[::1]/", "https://10.0.0.1/", "https://169.254.169.254/latest/meta-data",
 		"https://[::ffff:127.0.0.1]/", "https://[fe80::1%25eth0]/", "https://[fd00:ec2::254]/", "https://0.0.0.0/", "https://192.168.1.1:8443/", "https://224.0.0.1/",
+		"https://100.64.0.1/", "https://198.18.0.1/", "https://[64:ff9b::a00:1]/", "https://[2002:7f00:1::]/", "https://[2001:0:7f00:1::]/",
+		"https://2130706433/", "https://0x7f000001/", "https://0177.0.0.1/", "https://127.1/", "https://127.0.0.0x1/", "https://1.2.3.4.5/", "https://①②⑦.0.0.1/",
 		"https://example.com/" + strings.Repeat("x", 500), "https://exa mple.com/", "https://example.com/\x00", "https://example.com/%zz", "https://example.com/?k=" + key,
 	} {
 		a := call(t, h.Server, admin, "POST", at, fields{"url": url, "event_types": []string{"key.*"}})

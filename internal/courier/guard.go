@@ -1,6 +1,7 @@
 package courier
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -42,7 +43,7 @@ func newGuard(secure bool, ranges []string) (guard, error) {
 	return g, nil
 }
 
-// control is the Control of a [net.Dialer].
+// control is what the [net.Dialer] asks with each address.
 func (g guard) control(network, address string, _ syscall.RawConn) error {
 	to, err := netip.ParseAddrPort(address)
 	if err != nil {
@@ -67,7 +68,17 @@ func (g guard) control(network, address string, _ syscall.RawConn) error {
 	return nil
 }
 
-// dialer makes connections for an endpoint.
+// dialledKey is the key of the [address] in a context that notes what is dialled.
+type dialledKey struct{}
+
+// dialer makes connections for an endpoint. What it may not dial is not noted,
+// also where a name leads to that beside what it may.
 func (g guard) dialer() *net.Dialer {
-	return &net.Dialer{Timeout: dialTimeout, Control: g.control}
+	return &net.Dialer{Timeout: dialTimeout, ControlContext: func(ctx context.Context, network, to string, c syscall.RawConn) error {
+		err := g.control(network, to, c)
+		if a, ok := ctx.Value(dialledKey{}).(*address); ok && err == nil {
+			a.note(to)
+		}
+		return err
+	}}
 }

@@ -110,4 +110,19 @@ func TestForbiddenIsNotNamed(t *testing.T) {
 	if o.delivered || !strings.Contains(o.Error, "not dialled") || strings.Contains(o.Error, "127.0.0.1") || o.Address != "" {
 		t.Errorf("%q, dialled %q", o.Error, o.Address)
 	}
+	// Nor where the name has a public address as well, which was dialled before
+	// or after.
+	g, err := newGuard(true, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, order := range [][]string{{"1.1.1.1:443", "10.0.0.1:443"}, {"10.0.0.1:443", "1.1.1.1:443"}} {
+		var dialled address
+		for _, to := range order {
+			_ = g.dialer().ControlContext(dialled.within(t.Context()), "tcp4", to, nil) // TestGuard has its answers
+		}
+		if got := dialled.last(); got != "1.1.1.1:443" {
+			t.Errorf("%v: dialled %q", order, got)
+		}
+	}
 }

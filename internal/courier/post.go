@@ -80,12 +80,10 @@ func (l *line) post(ctx context.Context, to, id string, payload []byte, secrets 
 	o.At = begun.UTC().Truncate(time.Millisecond)
 	ctx, cancel := context.WithTimeout(ctx, attemptLimit)
 	defer cancel()
-	var dialled address
-	err := l.exchange(httptrace.WithClientTrace(ctx, dialled.trace()), cancel, to, id, payload, secrets, &o)
+	var dialled address // what a name means inside is nobody's business outside, and never in it
+	err := l.exchange(dialled.within(ctx), cancel, to, id, payload, secrets, &o)
 	o.DurationMS = time.Since(begun).Milliseconds()
-	if !errors.Is(err, errForbidden) { // what a name means inside is nobody's business outside
-		o.Address = dialled.last()
-	}
+	o.Address = dialled.last()
 	o.delivered = o.Status >= 200 && o.Status <= 299
 	o.gone = o.Status == http.StatusGone
 	switch {
@@ -182,11 +180,11 @@ func (a *address) last() string {
 	return a.text
 }
 
-func (a *address) trace() *httptrace.ClientTrace {
-	return &httptrace.ClientTrace{
-		ConnectStart: func(_, to string) { a.note(to) },
-		GotConn:      func(i httptrace.GotConnInfo) { a.note(i.Conn.RemoteAddr().String()) },
-	}
+// within is a context whose dialler and connections are noted.
+func (a *address) within(ctx context.Context) context.Context {
+	return httptrace.WithClientTrace(context.WithValue(ctx, dialledKey{}, a), &httptrace.ClientTrace{
+		GotConn: func(i httptrace.GotConnInfo) { a.note(i.Conn.RemoteAddr().String()) },
+	})
 }
 
 // explain says for people why there was no whole answer.

@@ -1,6 +1,7 @@
 package dashboard_test
 
 import (
+	"encoding/base64"
 	"net/http"
 	"regexp"
 	"strings"
@@ -20,9 +21,11 @@ func TestPasskeyLife(t *testing.T) {
 			t.Parallel()
 			options := []keystiletest.Option{keystiletest.PublicURL(public)}
 			if database == "PostgreSQL" {
-				options = append(options, keystiletest.Database(pgtest.New(t)))
+				key := base64.StdEncoding.EncodeToString([]byte("thirty-two bytes, a master's key"))
+				options = append(options, keystiletest.Database(pgtest.New(t)), keystiletest.MasterKey(key))
 			}
 			s := keystiletest.New(t, options...)
+			heard := hears(t, s, keyring.OperatorWorkspace)
 			ada, laptop := newBrowser(t, s), newDevice()
 			// To the keys of the only workspace, and a word about the next time.
 			ada.enter(s.SignInLink(""))
@@ -62,6 +65,7 @@ func TestPasskeyLife(t *testing.T) {
 			ada.post("/account/passkeys/" + id + "/remove").is(http.StatusNotFound)
 			newBrowser(t, s).signIn(laptop).is(http.StatusForbidden)
 			wantAudited(t, s, keyring.OperatorWorkspace, "passkey.renamed Ada Work laptop", "passkey.removed Ada", "session.refused nobody known passkey unknown passkey")
+			heard("link.created", "member.joined", "passkey.added", "session.began", "session.ended", "passkey.renamed", "passkey.removed", "session.refused")
 		})
 	}
 }
@@ -89,6 +93,7 @@ func TestPasskeyAdmin(t *testing.T) {
 func TestPasskeyRefused(t *testing.T) {
 	t.Parallel()
 	s := keystiletest.New(t, keystiletest.PublicURL(public))
+	heard := hears(t, s, keyring.OperatorWorkspace)
 	owner, good := newBrowser(t, s), newDevice()
 	owner.enter(s.SignInLink(""))
 	owner.add(good, "person", "Ada").is(http.StatusSeeOther)
@@ -157,6 +162,8 @@ func TestPasskeyRefused(t *testing.T) {
 			wantAudited(t, s, keyring.OperatorWorkspace, test.why)
 		})
 	}
+
+	heard("passkey.refused", "session.refused")
 
 	t.Run("same answer twice", func(t *testing.T) {
 		g := newBrowser(t, s)

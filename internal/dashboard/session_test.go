@@ -143,6 +143,7 @@ func TestInvitationTakesNobodyOver(t *testing.T) {
 func TestRecovery(t *testing.T) {
 	t.Parallel()
 	s := keystiletest.New(t, keystiletest.PublicURL(public))
+	heard := hears(t, s, s.Workspace)
 	boss, _ := adminWithPasskey(t, s, s.Workspace, "Boss")
 	lost, d := adminWithPasskey(t, s, s.Workspace, "Ada")
 	m := place(t, s, s.Workspace, "Ada")
@@ -166,6 +167,7 @@ func TestRecovery(t *testing.T) {
 	ada.get("/w/" + s.Workspace + "/keys").is(http.StatusOK).lacks("Add a passkey") // though a link has begun the session
 	newBrowser(t, s).signIn(replacement).is(http.StatusSeeOther)
 	wantAudited(t, s, s.Workspace, "member.link_created Boss Ada", "member.recovered Ada Ada link by person per_")
+	heard("member.link_created", "member.recovered", "member.joined", "passkey.added")
 }
 
 // TestSessionsEnd: one's own, one by one or all; and nobody else's.

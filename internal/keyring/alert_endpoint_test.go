@@ -149,8 +149,8 @@ func testAlertOfEndpoint(t *testing.T, o store.Options) {
 	}
 	open("")
 	fresh()
-	for i := range time.Duration(4) {
-		tried((81+i)*time.Hour, 500, false)
+	for _, at := range []time.Duration{81 * time.Hour, 82 * time.Hour, 83 * time.Hour, 84 * time.Hour} {
+		tried(at, 500, false)
 	}
 	open("failing")
 	if _, err := c.PauseEndpoint(t.Context(), operator(), id, keystile.PauseEndpoint{}); err != nil {

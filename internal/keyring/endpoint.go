@@ -251,6 +251,8 @@ func (c *change) receiverURL(s string, inside bool) (string, error) {
 		return "", badField("body.url", "Leave out the # and what follows it: it is never sent.")
 	case !inside && (u.Scheme == "http" || u.Scheme == "https") && local(u.Hostname()):
 		return "", badField("body.url", "It leads to this machine or into a private network. "+c.whoAllows())
+	case numeric(u.Hostname()):
+		return "", badField("body.url", "Its host ends in a number and is no address: programs read such in several ways. Write an address as 203.0.113.7, or give a name.")
 	case u.Scheme != "https" && (u.Scheme != "http" || !inside):
 		return "", badField("body.url", "It must begin with https://.")
 	case u.Port() != "" && !validPort(u.Port()):
@@ -264,6 +266,21 @@ func local(host string) bool {
 	host = strings.ToLower(strings.TrimSuffix(host, "."))
 	address, err := netip.ParseAddr(host)
 	return host == "localhost" || strings.HasSuffix(host, ".localhost") || err == nil && !public(address)
+}
+
+// numeric tells whether a host is a number, or ends in one, that some programs
+// take for an IPv4 address: 2130706433, 0x7f000001, 127.1
+// (https://url.spec.whatwg.org/#ends-in-a-number-checker).
+func numeric(host string) bool {
+	host = strings.TrimSuffix(host, ".")
+	if _, err := netip.ParseAddr(host); err == nil {
+		return false
+	}
+	last := strings.ToLower(host[strings.LastIndexByte(host, '.')+1:])
+	if hex, ok := strings.CutPrefix(last, "0x"); ok {
+		return strings.Trim(hex, "0123456789abcdef") == ""
+	}
+	return strings.Trim(last, "0123456789") == ""
 }
 
 // whoAllows says how a URL inside of the operator's network is allowed: to the
@@ -287,7 +304,18 @@ func validPort(s string) bool {
 // public tells whether an address may be one of the internet.
 func public(a netip.Addr) bool {
 	a = a.Unmap()
-	return a.IsGlobalUnicast() && !a.IsPrivate() && !a.IsLoopback() && !a.IsLinkLocalUnicast()
+	if !a.IsGlobalUnicast() || a.IsPrivate() || a.IsLoopback() || a.IsLinkLocalUnicast() {
+		return false
+	}
+	if a.Is6() && !netip.MustParsePrefix("2000::/3").Contains(a) { // NAT64 among others
+		return false
+	}
+	for _, special := range []string{"100.64.0.0/10", "198.18.0.0/15", "2002::/16", "2001::/32"} {
+		if netip.MustParsePrefix(special).Contains(a) {
+			return false
+		}
+	}
+	return true
 }
 
 // changeEndpoint runs fn on an endpoint.
@@ -317,7 +345,7 @@ func (k *Keyring) changeEndpoint(ctx context.Context, a Actor, id, permission st
 
 // save writes an endpoint and records that.
 func (c *change) saveEndpoint(action, reason string, before store.Endpoint, e *store.Endpoint, due time.Time) error {
-	e.UpdatedAt = c.now
+	e.UpdatedAt = c.after(before.UpdatedAt)
 	if err := c.Tx.UpdateEndpoint(store.OneWorkspace(e.WorkspaceID), *e, due); err != nil {
 		return err
 	}

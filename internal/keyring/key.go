@@ -398,7 +398,7 @@ func (c *change) ended(key *store.Key) {
 
 // saveKey writes a changed key with its record.
 func (c *change) saveKey(action, reason string, before, after *store.Key) error {
-	after.UpdatedAt = c.now
+	after.UpdatedAt = c.after(before.UpdatedAt)
 	if err := c.UpdateKey(c.actor.scope(), *after); err != nil {
 		return err
 	}

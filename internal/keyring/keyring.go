@@ -66,6 +66,16 @@ type change struct {
 	narrows bool // some access is taken away: the barrier waits for every node
 }
 
+// after is the time of a change of an object, later than that of the change
+// before it, whatever the clocks of two servers say: receivers of events go by
+// it to tell which state is newer.
+func (c *change) after(before time.Time) time.Time {
+	if c.now.After(before) {
+		return c.now
+	}
+	return before.Add(time.Millisecond)
+}
+
 // write runs fn in a transaction and then the barrier.
 func (k *Keyring) write(ctx context.Context, a Actor, fn func(c *change) error) (pending bool, err error) {
 	var c *change
@@ -196,11 +206,12 @@ func (c *change) record(e entry) error {
 	if object == nil {
 		object = e.before
 	}
-	if _, ok := keystile.EventTypeOf(e.action); !ok { // nobody can get it
+	told, ok := keystile.EventTypeOf(e.action)
+	if !ok { // nobody can get it
 		return c.LogChange(e.kind, e.objectID)
 	}
 	data := map[string]any{string(e.kind): object}
-	if object == nil {
+	if told.Object == "subject" {
 		data = map[string]any{"subject": keystile.EventSubject{ID: e.objectID, Name: e.objectName, Reason: e.reason, By: c.actor.party}}
 	}
 	if err := c.tell(e.workspaceID, e.action, e.objectID, data); err != nil {

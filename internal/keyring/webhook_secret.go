@@ -218,7 +218,7 @@ func (c *change) recordSecret(action, reason string, before, after *store.Webhoo
 
 // saveSecret writes a changed webhook secret with its record.
 func (c *change) saveSecret(action, reason string, before, after *store.WebhookSecret) error {
-	after.UpdatedAt = c.now
+	after.UpdatedAt = c.after(before.UpdatedAt)
 	if err := c.UpdateWebhookSecret(c.actor.scope(), *after); err != nil {
 		return err
 	}
