@@ -121,6 +121,24 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// Line is the connection that a request came on. It may be told whether its
+// client is worth being watched: by net/http, which reads on behind a request to
+// end its context when the client goes away.
+type Line interface {
+	// Handling is called when a request begins to be answered, with once for
+	// one that is answered at once and asks its context nothing, and Handled
+	// when it was answered.
+	Handling(once bool)
+	Handled()
+}
+
+type lineKey struct{}
+
+// WithLine returns the context of all requests of a connection.
+func WithLine(ctx context.Context, l Line) context.Context {
+	return context.WithValue(ctx, lineKey{}, l)
+}
+
 // Direct finds the handler of a request that is answered at once and so often
 // that finding its route and making it a context would count; nil for all
 // others. It sets the request's pattern.
@@ -150,7 +168,12 @@ func (d *Door) Handler(next http.Handler, direct Direct) http.Handler {
 			h["Strict-Transport-Security"] = strict
 		}
 		defer v.end()
-		if handle := direct(r); handle != nil {
+		handle := direct(r)
+		if line, ok := r.Context().Value(lineKey{}).(Line); ok {
+			line.Handling(handle != nil)
+			defer line.Handled()
+		}
+		if handle != nil {
 			handle(v, r)
 			return
 		}
