@@ -54,7 +54,12 @@ func Of(ctx context.Context) *Visit {
 }
 
 // Actor is who sent a request that came through [Door.Guard].
-func Actor(ctx context.Context) keyring.Actor { return Of(ctx).actor }
+func Actor(ctx context.Context) keyring.Actor {
+	if v := Of(ctx); v.actor != nil {
+		return *v.actor
+	}
+	return keyring.Actor{}
+}
 
 // Unreached are the servers that the change of a request has not reached.
 func Unreached(ctx context.Context) []keystile.Unreached { return Of(ctx).receipt.Unreached }
@@ -72,7 +77,8 @@ func (d *Door) Guard(next http.HandlerFunc) http.HandlerFunc {
 			return
 		}
 		v := Of(r.Context())
-		v.actor = keyring.KeyActor(result, v.origin)
+		actor := keyring.KeyActor(result, v.origin)
+		v.actor = &actor
 		next(w, r)
 	}
 }

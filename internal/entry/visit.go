@@ -27,8 +27,8 @@ type Visit struct {
 	begin  time.Time
 	id     [1]string // a slice of it is the header
 	origin keyring.Origin
-	actor  keyring.Actor
-	route  *string // the pattern that the request's path has matched
+	actor  *keyring.Actor // nil where it has no say, as in checks of keys
+	route  *string        // the pattern that the request's path has matched
 	status int
 	secret string // the key of the request itself, once it was looked for
 
@@ -216,9 +216,13 @@ func (v *Visit) done(took time.Duration) {
 		level = slog.LevelError
 	}
 	if log, ctx := v.door.Log, context.Background(); log.Enabled(ctx, level) {
+		var key string
+		if v.actor != nil {
+			key = v.actor.Party().ID
+		}
 		log.LogAttrs(ctx, level, "answered", slog.String("request_id", v.id[0]), slog.String("route", route),
 			slog.Int("status", status), slog.Float64("seconds", took.Seconds()), slog.String("address", v.origin.Address.String()),
-			slog.String("key_id", v.actor.Party().ID))
+			slog.String("key_id", key))
 	}
 }
 

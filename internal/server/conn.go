@@ -91,15 +91,20 @@ func (l *limit) now() error {
 	return l.tell(l.wanted)
 }
 
-// begin is called before each read or write, and end after it.
+// begin is called before each read or write, and end after it. Where the limit
+// has passed by then, the system need not be told of it: net/http ends most
+// reads behind a request like this, before they have begun.
 func (l *limit) begin() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.busy++
-	if l.early() {
-		return l.now()
+	switch {
+	case !l.early():
+		return nil
+	case !time.Now().Before(l.wanted):
+		return os.ErrDeadlineExceeded
 	}
-	return nil
+	return l.now()
 }
 
 // end tells whether to go on: what has ended it was a limit that is no more.

@@ -370,6 +370,7 @@ func (s *Server) Run(ctx context.Context) error {
 	defer stop()
 	var loops errgroup.Group
 	loops.Go(func() error { s.flushLoop(work); return nil })
+	loops.Go(func() error { s.settleLoop(work); return nil })
 	loops.Go(func() error { s.expireLoop(work); return nil })
 	loops.Go(func() error { s.retainLoop(work); return nil })
 	loops.Go(func() error { s.watchLoop(work); return nil })
@@ -427,6 +428,7 @@ func (s *Server) end(stop context.CancelFunc, loops *errgroup.Group) error {
 	if err := s.flush(last); err != nil {
 		errs = append(errs, fmt.Errorf("the last usage counts were not written: %w", err))
 	}
+	s.all(last, "settle usage", s.keyring.SettleUses) // or the next server does
 	s.leave()
 	if err := s.node.Leave(last); err != nil {
 		errs = append(errs, fmt.Errorf("leave the other nodes: %w", err))
