@@ -31,6 +31,7 @@ type Visit struct {
 	route  *string        // the pattern that the request's path has matched
 	status int
 	secret string // the key of the request itself, once it was looked for
+	line   Line   // nil where the connection has none
 
 	receipt keyring.Receipt
 }
@@ -82,6 +83,16 @@ func (v *Visit) Arrived() time.Time {
 	return now
 }
 
+// Reads is how often the connection was read from so far, where that is known. A
+// body that was read meanwhile without another had come with the headers, and
+// nobody has waited for it.
+func (v *Visit) Reads() (n int64, known bool) {
+	if v.line == nil {
+		return 0, false
+	}
+	return v.line.Reads(), true
+}
+
 // unlimit lifts the limit on how long reading may take once there is nothing left
 // to read. net/http reads on behind the request to notice that the client has
 // gone, and takes a limit that passes meanwhile for that: it would end the
@@ -130,6 +141,8 @@ type Line interface {
 	// when it was answered.
 	Handling(once bool)
 	Handled()
+	// Reads is how often the connection was read from so far.
+	Reads() int64
 }
 
 type lineKey struct{}
@@ -170,6 +183,7 @@ func (d *Door) Handler(next http.Handler, direct Direct) http.Handler {
 		defer v.end()
 		handle := direct(r)
 		if line, ok := r.Context().Value(lineKey{}).(Line); ok {
+			v.line = line
 			line.Handling(handle != nil)
 			defer line.Handled()
 		}

@@ -34,11 +34,11 @@ func TestManyUses(t *testing.T) {
 		t.Fatalf("%d left, %v", len(left), err)
 	}
 	total := func(id string) (n int64) {
-		u, err := c.Usage(t.Context(), operator(), keyring.UsageQuery{WorkspaceID: c.workspace, KeyID: id, Since: now.Add(-day), Until: now.Add(day)})
+		u, err := c.Usage(t.Context(), operator(), c.workspace, keyring.UsageQuery{Key: id})
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, b := range u.Data {
+		for _, b := range u.Buckets {
 			n += b.Total
 		}
 		return n

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/keystile/keystile/internal/entry"
@@ -38,6 +39,7 @@ type leanConn struct {
 	net.Conn
 
 	read, write limit
+	reads       atomic.Int64
 
 	mu     sync.Mutex
 	told   sync.Cond
@@ -136,6 +138,7 @@ func (c *leanConn) Read(p []byte) (int, error) {
 			}
 		}
 	}
+	c.reads.Add(1)
 	for {
 		err := c.read.begin()
 		n := 0
@@ -240,6 +243,9 @@ func (c *leanConn) Handled() {
 	c.mode = undecided
 	c.mu.Unlock()
 }
+
+// Reads implements [entry.Line].
+func (c *leanConn) Reads() int64 { return c.reads.Load() }
 
 // withLine lets the door find the connection of a request: [http.Server.ConnContext].
 func withLine(ctx context.Context, c net.Conn) context.Context {
