@@ -1,6 +1,7 @@
 package api
 
 import (
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"net/http"
@@ -44,6 +45,8 @@ func (a *API) replicaProblem(r *http.Request, err error) *keystile.Error {
 	switch {
 	case errors.Is(err, cluster.ErrLeaving):
 		return keystile.NewError(keystile.CodeUnavailable, "This server is shutting down; attach to another.")
+	case errors.Is(err, cluster.ErrCrowded):
+		return keystile.NewError(keystile.CodeUnavailable, "This server has as many replicas as it takes; attach to another.")
 	case errors.Is(err, cluster.ErrNoChild), errors.Is(err, cluster.ErrReset):
 		return keystile.NewError(keystile.CodeNotFound, "There is no such attachment, or no longer: attach anew.")
 	}
@@ -56,6 +59,9 @@ func (a *API) replicate(w http.ResponseWriter, r *http.Request) {
 	if problem == nil {
 		problem = mayReplicate(result)
 	}
+	if problem == nil {
+		problem = sameProtocol(r)
+	}
 	from, token, bad := position(r)
 	if problem == nil {
 		problem = bad
@@ -64,7 +70,7 @@ func (a *API) replicate(w http.ResponseWriter, r *http.Request) {
 		a.door.Refuse(w, r, problem)
 		return
 	}
-	at, err := a.node.Attach(cameFrom(r))
+	at, err := a.node.Attach(callerOf(r))
 	if err != nil {
 		a.door.Refuse(w, r, a.replicaProblem(r, err))
 		return
@@ -80,13 +86,31 @@ func (a *API) replicate(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// cameFrom is what people know a replica by.
-func cameFrom(r *http.Request) (address, program string) {
+// callerOf is who asks: what people know it by, and a digest of its key.
+func callerOf(r *http.Request) (c cluster.Caller) {
 	o := entry.Origin(r.Context())
 	if o.Address.IsValid() {
-		address = o.Address.Unmap().String()
+		c.Address = o.Address.Unmap().String()
 	}
-	return address, o.UserAgent
+	c.Program = o.UserAgent
+	if secret, problem := keystile.CredentialFrom(r.Header, nil); problem == nil {
+		c.Credential = sha256.Sum256([]byte(secret))
+	}
+	return c
+}
+
+// sameProtocol refuses a replica that would take what it is told otherwise than
+// it is meant.
+func sameProtocol(r *http.Request) *keystile.Error {
+	theirs := r.URL.Query().Get("protocol")
+	if theirs == strconv.Itoa(stream.Protocol) {
+		return nil
+	}
+	fix := "Update the program that the replica is part of, or the agent, to " + keystile.Version + "."
+	if n, err := strconv.Atoi(theirs); err == nil && n > stream.Protocol {
+		fix = "Update the server first, and then its replicas."
+	}
+	return keystile.NewError(keystile.CodeInvalidRequest, "This replica is of another version than the server: they don't understand each other.", fix)
 }
 
 // position is where a replica stands that was attached before; -1 for none.
@@ -106,7 +130,7 @@ func position(r *http.Request) (seq int64, token [16]byte, problem *keystile.Err
 func (a *API) hello(attachment string) *stream.Hello {
 	p := a.door.Profile
 	h := &stream.Hello{
-		Attachment: attachment, Version: keystile.Version, Prefix: p.Prefix, Permissions: p.PermissionNames(),
+		Attachment: attachment, Version: keystile.Version, Protocol: stream.Protocol, Prefix: p.Prefix, Permissions: p.PermissionNames(),
 		Profile: p.Source(), Roles: a.node.Roles(),
 	}
 	for _, e := range p.Environments {
@@ -197,12 +221,13 @@ func (f *frames) send(frame stream.Frame) error {
 // and gives it a lease.
 func (a *API) grantLease(w http.ResponseWriter, r *http.Request) {
 	var ask stream.Ask
+	id, credential := r.PathValue("attachment"), callerOf(r).Credential
 	problem := a.replicaCaller(r)
-	if problem != nil && a.node.Attached(r.PathValue("attachment")) {
+	if problem != nil && a.node.Attached(id, credential) {
 		// Its key was taken away. Whoever did that waits for the replica to know,
 		// so it may say that it does; it gets nothing for that.
 		if readJSON(w, r, maxAsk, &ask) == nil {
-			a.node.Acknowledge(r.PathValue("attachment"), ask.Seq)
+			a.node.Acknowledge(id, credential, ask.Seq)
 		}
 	} else if problem == nil {
 		problem = readJSON(w, r, maxAsk, &ask)
@@ -217,7 +242,7 @@ func (a *API) grantLease(w http.ResponseWriter, r *http.Request) {
 		a.door.Refuse(w, r, problem)
 		return
 	}
-	head, lease, fresh, err := a.node.Grant(r.PathValue("attachment"), ask.Seq, ask.Part)
+	head, lease, fresh, err := a.node.Grant(id, credential, ask.Seq, ask.Part)
 	if err != nil {
 		a.door.Refuse(w, r, a.replicaProblem(r, err))
 		return
@@ -230,9 +255,14 @@ func (a *API) grantLease(w http.ResponseWriter, r *http.Request) {
 
 // cleanUses leaves out what no replica of ours can have counted.
 func cleanUses(uses []verify.Use) []verify.Use {
+	const (
+		most   = 1 << 32             // of one use: more than a replica counts in a minute
+		oldest = 31 * 24 * time.Hour // each hour and day takes a row
+	)
 	var clean []verify.Use
+	now := time.Now()
 	for _, u := range uses {
-		if u.Count <= 0 || u.Count > 1<<40 || !decides(u.Code) || u.First.IsZero() || u.Last.Before(u.First) || u.Last.After(time.Now().Add(time.Minute)) {
+		if u.Count <= 0 || u.Count > most || !decides(u.Code) || u.First.Before(now.Add(-oldest)) || u.Last.Before(u.First) || u.Last.After(now.Add(time.Minute)) {
 			continue
 		}
 		// A text that the database takes for none would keep all uses from being
@@ -261,7 +291,7 @@ func (a *API) releaseReplica(w http.ResponseWriter, r *http.Request) {
 		a.door.Refuse(w, r, problem)
 		return
 	}
-	a.node.Release(r.PathValue("attachment"))
+	a.node.Release(r.PathValue("attachment"), callerOf(r).Credential)
 	w.WriteHeader(http.StatusNoContent)
 }
 

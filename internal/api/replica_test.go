@@ -1,7 +1,10 @@
 package api_test
 
 import (
+	"maps"
 	"net/http"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -19,33 +22,36 @@ func TestUsesOfAHostileReplica(t *testing.T) {
 	key := s.Key("ws_operator", keystile.CreateKey{Name: "replica", Role: "replica"}).Secret
 	made := s.Key(s.Workspace, keystile.CreateKey{Name: "used"})
 
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+"/v1/replica", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	request.Header.Set("Authorization", "Bearer "+key)
-	answer, err := http.DefaultClient.Do(request)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer answer.Body.Close()
-	hello, err := stream.NewReader(answer.Body).Read()
-	if err != nil || hello.Hello == nil {
-		t.Fatalf("%+v, %v", hello, err)
-	}
+	at := "/v1/replica/" + attach(t, s, key)
 	now := time.Now().UTC()
 	use := map[string]any{"KeyID": made.Key.ID, "Code": "valid", "Count": 1, "First": now, "Last": now, "Address": ""}
 	var uses []any
 	foreign := s.NewWorkspace("Foreign", "").ID // whose usage the key's must not become
-	for _, ws := range []string{"a\x00b", "", "ws_", s.Workspace + "\x00", foreign} {
-		one := map[string]any{"WorkspaceID": ws}
-		for name, value := range use {
-			one[name] = value
-		}
+	with := func(field string, value any) {
+		one := maps.Clone(use)
+		one["WorkspaceID"] = s.Workspace
+		one[field] = value
 		uses = append(uses, one)
 	}
+	for _, ws := range []string{"a\x00b", "", "ws_", s.Workspace + "\x00", foreign} {
+		with("WorkspaceID", ws)
+	}
+	for _, id := range []string{"key_\x00", "key_", "key_zzzzzzzzzzzzzzzzzzzzzzzzzz"} {
+		with("KeyID", id)
+	}
+	for range 3 { // more than a number of the database holds, if it were added up
+		with("Count", int64(1)<<62)
+	}
+	with("Count", -1)
+	with("First", "0000-01-01T00:00:00Z")
+	with("Last", "9999-12-31T23:59:59Z")
+	with("Code", "a\x00b")
+	with("UserAgent", "a\x00b")
+	// Long ago: there would be a row for each hour of each year.
+	long := time.Date(1999, 1, 1, 0, 0, 0, 0, time.UTC)
+	uses = append(uses, map[string]any{"KeyID": made.Key.ID, "WorkspaceID": s.Workspace, "Code": "valid", "Count": 1, "First": long, "Last": long, "Address": ""})
 	for part, one := range uses {
-		got := want[stream.Grant](t, call(t, s, key, "POST", "/v1/replica/"+hello.Hello.Attachment,
+		got := want[stream.Grant](t, call(t, s, key, "POST", at,
 			map[string]any{"seq": 0, "part": part + 1, "uses": []any{one}}), 200)
 		if got.For <= 0 {
 			t.Fatalf("%+v", got)
@@ -73,6 +79,96 @@ func TestUsesOfAHostileReplica(t *testing.T) {
 		got := want[keystile.Usage](t, call(t, s, s.OperatorKey, "GET", "/v1/workspaces/"+where.workspace+"/usage", nil), 200)
 		if used := len(got.Buckets) > 0; used != where.used {
 			t.Errorf("usage of %s: %+v", where.workspace, got.Buckets)
+		}
+	}
+}
+
+// attach begins a conversation as a replica does, which lasts as long as the
+// test, and returns its name.
+func attach(t *testing.T, s *keystiletest.Server, key string) string {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+"/v1/replica?protocol="+strconv.Itoa(stream.Protocol), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Authorization", "Bearer "+key)
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = answer.Body.Close() })
+	hello, err := stream.NewReader(answer.Body).Read()
+	if err != nil || hello.Hello == nil {
+		t.Fatalf("%+v, %v", hello, err)
+	}
+	return hello.Hello.Attachment
+}
+
+// TestNobodySpeaksForAReplica: the name of an attachment is in URLs, which
+// proxies write down. Who has read it there, and even has a replica's key, can't
+// say in its place that it shows a change, or that it is gone: a revoke would
+// return that the replica has not heard of.
+func TestNobodySpeaksForAReplica(t *testing.T) {
+	t.Parallel()
+	s := keystiletest.New(t)
+	key := s.Key("ws_operator", keystile.CreateKey{Name: "replica", Role: "replica"})
+	other := s.Key("ws_operator", keystile.CreateKey{Name: "another", Role: "replica"})
+	at := "/v1/replica/" + attach(t, s, key.Secret)
+	if got := want[stream.Grant](t, call(t, s, key.Secret, "POST", at, map[string]any{"seq": 0}), 200); got.For <= 0 {
+		t.Fatalf("%+v", got)
+	}
+	replica := func() keystile.Replica {
+		t.Helper()
+		nodes := want[keystile.List[keystile.Node]](t, call(t, s, s.OperatorKey, "GET", "/v1/nodes", nil), 200)
+		if len(nodes.Data) != 1 || len(nodes.Data[0].Replicas) != 1 {
+			t.Fatalf("%+v", nodes)
+		}
+		return nodes.Data[0].Replicas[0]
+	}
+	before := replica()
+	ahead := map[string]any{"seq": int64(1) << 40}
+	for who, secret := range map[string]string{"nobody": "", "no key": "ks_nothing", "the operator": s.OperatorKey, "another replica": other.Secret} {
+		if r := call(t, s, secret, "POST", at, ahead); r.status < 400 {
+			t.Errorf("%s speaks for the replica: %d", who, r.status)
+		}
+		call(t, s, secret, "DELETE", at, nil) // 204 where the replica would be gone, and nothing to see otherwise
+		if after := replica(); after.Applied != before.Applied || !after.Leased {
+			t.Errorf("after %s: %+v, before %+v", who, after, before)
+		}
+	}
+	// The replica itself may say so, even when its key is gone: who deleted the
+	// key waits for that.
+	done := make(chan error, 1)
+	go func() { done <- s.Operator.DeleteKey(t.Context(), key.Key.ID) }()
+	for end := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
+		if r := call(t, s, key.Secret, "POST", at, map[string]any{"seq": 0}); r.status == http.StatusUnauthorized {
+			call(t, s, key.Secret, "POST", at, ahead)
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("the key is still good")
+		}
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if after := replica(); after.Applied <= before.Applied {
+		t.Errorf("the replica has said that it knows, and is shown as %+v", after)
+	}
+}
+
+// TestReplicaOfAnotherProtocol is told which of the two is to be updated.
+func TestReplicaOfAnotherProtocol(t *testing.T) {
+	t.Parallel()
+	s := keystiletest.New(t)
+	key := s.Key("ws_operator", keystile.CreateKey{Name: "replica", Role: "replica"}).Secret
+	for protocol, update := range map[string]string{
+		"": "Update the program", "?protocol=": "Update the program", "?protocol=0": "Update the program", "?protocol=x": "Update the program",
+		"?protocol=" + strconv.Itoa(stream.Protocol+1): "Update the server first",
+	} {
+		p := wantProblem(t, call(t, s, key, "GET", "/v1/replica"+protocol, nil), http.StatusBadRequest, keystile.CodeInvalidRequest)
+		if len(p.Fixes) != 1 || !strings.HasPrefix(p.Fixes[0], update) {
+			t.Errorf("%q: %+v", protocol, p)
 		}
 	}
 }

@@ -368,7 +368,7 @@ func TestAdminAndChildrenOfTheDead(t *testing.T) {
 	if revoke(one); time.Since(begin) > cluster.Wait(fast) {
 		t.Logf("a revoke without children took %s", time.Since(begin))
 	}
-	if _, err := s.node.Attach("", ""); err != nil {
+	if _, err := s.node.Attach(cluster.Caller{}); err != nil {
 		t.Fatal(err)
 	}
 	isRunning = false // as if it was killed now

@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"crypto/rand"
+	"crypto/subtle"
 	"encoding/hex"
 	"errors"
 	"time"
@@ -18,14 +19,14 @@ import (
 // hold a lease from before has said so. So whoever waits for the node waits for
 // them.
 type child struct {
+	caller  Caller
 	history int   // of the node, when the child came
 	acked   int64 // how far it has said that its index shows the changes
 	// until is when its last lease is over for certain, whatever its clock: 1.25
 	// times the lease, on this node's monotonic clock.
-	until            time.Time
-	held             []held      // leases that may not be over, oldest first: later ones have later heads and ends
-	timer            *time.Timer // fires when the oldest of them is over
-	address, program string      // of the process, for people
+	until time.Time
+	held  []held      // leases that may not be over, oldest first: later ones have later heads and ends
+	timer *time.Timer // fires when the oldest of them is over
 
 	part int64 // of the uses that were taken from it last
 	gone chan struct{}
@@ -72,6 +73,9 @@ const (
 	// holdNum/holdDen is by how much longer a child is waited for than its
 	// lease lasts: clocks may drift apart by 11 % on each side.
 	holdNum, holdDen = 5, 4
+	// maxChildren is how many there may be: each takes some 300 KiB and has every
+	// change wait for two messages.
+	maxChildren = 5000
 )
 
 var (
@@ -79,9 +83,20 @@ var (
 	ErrLeaving = errors.New("cluster: this node is leaving")
 	// ErrReset tells a child that what it knows is of another history.
 	ErrReset = errors.New("cluster: the change log was replaced")
+	// ErrCrowded tells a child that the node has as many as it takes.
+	ErrCrowded = errors.New("cluster: this node has as many replicas as it takes")
 	// ErrNoChild says that an attachment is not, or no longer, known.
 	ErrNoChild = errors.New("cluster: no such attachment")
 )
+
+// Caller is who has attached a child.
+type Caller struct {
+	Address, Program string // of the process, for people
+	// Credential is a digest of what the child has shown. Its attachment is part
+	// of URLs, which proxies write down, so that whoever speaks for it later must
+	// show the same.
+	Credential [32]byte
+}
 
 // Attachment is a conversation with one child.
 type Attachment struct {
@@ -93,8 +108,8 @@ type Attachment struct {
 }
 
 // Attach begins a conversation. The child has no lease yet, so nobody waits
-// for it. Address and program are what people know it by.
-func (n *Node) Attach(address, program string) (*Attachment, error) {
+// for it.
+func (n *Node) Attach(caller Caller) (*Attachment, error) {
 	random := make([]byte, 16)
 	if _, err := rand.Read(random); err != nil {
 		return nil, err
@@ -104,11 +119,14 @@ func (n *Node) Attach(address, program string) (*Attachment, error) {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.leaving {
+	switch {
+	case n.leaving:
 		return nil, ErrLeaving
+	case len(n.children) >= maxChildren:
+		return nil, ErrCrowded
 	}
 	a := &Attachment{ID: "rep_" + hex.EncodeToString(random), node: n, history: n.history, child: &child{
-		history: n.history, address: address, program: program, gone: make(chan struct{}),
+		caller: caller, history: n.history, gone: make(chan struct{}),
 	}}
 	n.children[a.ID] = a.child
 	return a, nil
@@ -280,10 +298,10 @@ func (a *Attachment) fromStore(ctx context.Context) (b verify.Batch, seq int64, 
 // and then waits for the child.
 //
 // Fresh tells whether the uses of that part have not been taken yet.
-func (n *Node) Grant(id string, seq, part int64) (head int64, lease time.Duration, fresh bool, err error) {
+func (n *Node) Grant(id string, credential [32]byte, seq, part int64) (head int64, lease time.Duration, fresh bool, err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	c := n.children[id]
+	c := n.childOf(id, credential)
 	switch {
 	case c == nil:
 		return 0, 0, false, ErrNoChild
@@ -315,19 +333,29 @@ func (n *Node) Grant(id string, seq, part int64) (head int64, lease time.Duratio
 	return n.applied, lease, fresh, nil
 }
 
-// Attached tells whether there is a conversation of that ID, which nobody can
-// guess.
-func (n *Node) Attached(id string) bool {
+// childOf is the child of an attachment, for who shows what it came with; nil
+// for anybody else. The caller holds mu.
+func (n *Node) childOf(id string, credential [32]byte) *child {
+	c := n.children[id]
+	if c == nil || subtle.ConstantTimeCompare(c.caller.Credential[:], credential[:]) != 1 {
+		return nil
+	}
+	return c
+}
+
+// Attached tells whether there is a conversation of that ID, of who shows the
+// same credential as then.
+func (n *Node) Attached(id string, credential [32]byte) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.children[id] != nil
+	return n.childOf(id, credential) != nil
 }
 
 // Acknowledge takes note of how far a child has come, and gives it nothing.
-func (n *Node) Acknowledge(id string, seq int64) {
+func (n *Node) Acknowledge(id string, credential [32]byte, seq int64) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if c := n.children[id]; c != nil && c.history == n.history {
+	if c := n.childOf(id, credential); c != nil && c.history == n.history {
 		c.acked = max(c.acked, seq)
 		n.report()
 	}
@@ -359,10 +387,10 @@ func (n *Node) left(now time.Time) time.Duration {
 
 // Release ends a conversation whose child holds no lease any more, and says so
 // itself.
-func (n *Node) Release(id string) {
+func (n *Node) Release(id string, credential [32]byte) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if c := n.children[id]; c != nil {
+	if c := n.childOf(id, credential); c != nil {
 		n.forget(id, c)
 		n.report()
 	}

@@ -99,14 +99,14 @@ func (h *home) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err := r.Context().Err(); err != nil {
 		return nil, err
 	}
-	answer := &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Request: r, Body: http.NoBody}
+	answer := &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {stream.ContentType}}, Request: r, Body: http.NoBody}
 	attachment := strings.TrimPrefix(strings.TrimPrefix(r.URL.Path, "/v1/replica"), "/")
 	switch r.Method {
 	case http.MethodGet:
 		h.db.mu.Lock()
 		head := h.db.head
 		h.db.mu.Unlock()
-		at, err := h.node.Attach("", "")
+		at, err := h.node.Attach(Caller{})
 		if err != nil || h.cut() { // everything comes from the database
 			answer.StatusCode = http.StatusServiceUnavailable
 			return answer, nil //nolint:nilerr // the answer says it
@@ -116,7 +116,7 @@ func (h *home) RoundTrip(r *http.Request) (*http.Response, error) {
 		answer.Body = out
 		go h.feed(r.Context(), at, in, head)
 	case http.MethodDelete:
-		h.node.Release(attachment)
+		h.node.Release(attachment, [32]byte{})
 	case http.MethodPost:
 		var ask stream.Ask
 		if err := json.NewDecoder(r.Body).Decode(&ask); err != nil {
@@ -126,7 +126,7 @@ func (h *home) RoundTrip(r *http.Request) (*http.Response, error) {
 		if h.f == headTooEarly {
 			sleep(r.Context(), time.Second)
 		}
-		head, lease, _, err := h.node.Grant(attachment, ask.Seq, 0)
+		head, lease, _, err := h.node.Grant(attachment, [32]byte{}, ask.Seq, 0)
 		if err != nil {
 			answer.StatusCode = http.StatusNotFound
 			return answer, nil //nolint:nilerr // the answer says it
@@ -161,7 +161,7 @@ func (h *home) feed(ctx context.Context, at *Attachment, in *io.PipeWriter, head
 	send := func(f stream.Frame) bool {
 		return out.Write(f) == nil && out.Flush() == nil
 	}
-	if !send(stream.Frame{Kind: stream.KindHello, Hello: &stream.Hello{Attachment: at.ID, Prefix: h.prefix, Keys: 1}}) ||
+	if !send(stream.Frame{Kind: stream.KindHello, Hello: &stream.Hello{Attachment: at.ID, Protocol: stream.Protocol, Prefix: h.prefix, Keys: 1}}) ||
 		!send(stream.Frame{Kind: stream.KindLoad, Batch: stream.NewBatch(h.batch(head > 0))}) ||
 		!send(stream.Frame{Kind: stream.KindLoaded, Seq: head}) {
 		return
@@ -176,10 +176,10 @@ func (h *home) feed(ctx context.Context, at *Attachment, in *io.PipeWriter, head
 		if token != ([16]byte{}) {
 			f = stream.Frame{Kind: stream.KindChange, Batch: stream.NewBatch(b), Seq: seq, Token: token}
 			if h.f == sentIsShown {
-				h.node.Acknowledge(at.ID, seq)
+				h.node.Acknowledge(at.ID, [32]byte{}, seq)
 			}
 			if h.f == forgets {
-				h.node.Release(at.ID)
+				h.node.Release(at.ID, [32]byte{})
 			}
 			h.delay(ctx, h.o.carry)
 		}
@@ -389,7 +389,7 @@ func TestEveryOrderOfAChildFindsFaults(t *testing.T) {
 	t.Parallel()
 	for f := longLease; f <= forgets; f++ {
 		t.Run(fmt.Sprint(f), func(t *testing.T) {
-			for _, o := range families(false) {
+			for _, o := range shuffled(families(false)) {
 				if broken, _, _ := live(t, o, f); broken > 0 {
 					t.Logf("found in %+v", o)
 					return

@@ -28,7 +28,7 @@ func (n *Node) HoldMasterKeys(ctx context.Context, ids []string) {
 // are. The caller holds mu.
 func (n *Node) attached(now time.Time) (list []keystile.Replica, count int) {
 	for _, c := range n.children {
-		list = append(list, keystile.Replica{Address: c.address, Program: c.program, Applied: c.shows(), Leased: now.Before(c.until)})
+		list = append(list, keystile.Replica{Address: c.caller.Address, Program: c.caller.Program, Applied: c.shows(), Leased: now.Before(c.until)})
 	}
 	slices.SortFunc(list, func(a, b keystile.Replica) int {
 		return strings.Compare(a.Address+" "+a.Program, b.Address+" "+b.Program)

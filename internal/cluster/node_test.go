@@ -119,12 +119,12 @@ func TestChildThatAcknowledgesNothing(t *testing.T) {
 		}
 		n.usableTo.Store(&end)
 		n.reached(1, [16]byte{1}, nil)
-		a, err := n.Attach("", "")
+		a, err := n.Attach(Caller{})
 		if err != nil {
 			t.Fatal(err)
 		}
 		ask := func() int64 {
-			head, lease, _, err := n.Grant(a.ID, 1, 0)
+			head, lease, _, err := n.Grant(a.ID, [32]byte{}, 1, 0)
 			if err != nil || lease != n.times.lease {
 				t.Fatalf("%s, %v", lease, err)
 			}
@@ -151,7 +151,7 @@ func TestChildThatAcknowledgesNothing(t *testing.T) {
 				if took := time.Since(last); err != nil || took < over || took > over+n.times.renewEvery {
 					t.Errorf("waited for %s: %v", took, err)
 				}
-				n.Release(a.ID)
+				n.Release(a.ID, [32]byte{})
 				return
 			default:
 			}

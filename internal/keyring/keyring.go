@@ -86,7 +86,12 @@ func (k *Keyring) write(ctx context.Context, a Actor, fn func(c *change) error) 
 	if seq == 0 {
 		return false, nil
 	}
-	pending, unreached, err := k.barrier(ctx, seq, c.narrows)
+	return k.inForce(ctx, a, seq, c.narrows)
+}
+
+// inForce is the barrier, and notes for the actor who was not reached.
+func (k *Keyring) inForce(ctx context.Context, a Actor, seq int64, narrows bool) (pending bool, err error) {
+	pending, unreached, err := k.barrier(ctx, seq, narrows)
 	if err != nil {
 		return pending, keystile.NewError(keystile.CodeUnknownOutcome,
 			"The change is stored, and it is not certain yet that every server knows of it.",
@@ -94,6 +99,27 @@ func (k *Keyring) write(ctx context.Context, a Actor, fn func(c *change) error) 
 	}
 	a.origin.Receipt.note(unreached)
 	return pending, nil
+}
+
+// gone is the answer to who wanted to remove something. That it is not there
+// proves to nobody that every server knows: it may have been removed a moment ago,
+// by the same caller, who was told of an unknown outcome. Whoever may remove such
+// things at all waits like the first one.
+func (k *Keyring) gone(ctx context.Context, a Actor, permission string, err error) error {
+	if !errors.Is(err, keystile.CodeNotFound) || !a.May(permission) {
+		return err
+	}
+	var head store.Head
+	if err := k.read(ctx, func(tx *store.Tx) (err error) {
+		head, err = tx.Head()
+		return err
+	}); err != nil {
+		return err
+	}
+	if _, unsure := k.inForce(ctx, a, head.Seq, true); unsure != nil {
+		return unsure
+	}
+	return err
 }
 
 // read runs fn on a snapshot.

@@ -290,7 +290,7 @@ func (k *Keyring) DeleteWorkspace(ctx context.Context, a Actor, id string) error
 		}
 		return nil
 	})
-	return err
+	return k.gone(ctx, a, "platform.workspace.delete", err)
 }
 
 // Plans shows which plan and which built-in role allows what. Anyone with a

@@ -225,6 +225,8 @@ func Explain(err error, o store.Options) error {
 		return fmt.Errorf("another Keystile process holds %s; stop it first, or name another directory with --data", where)
 	case errors.Is(err, store.ErrNewerSchema):
 		return fmt.Errorf("%s was written by a newer version of Keystile that this one can't work with; start that version, or restore a backup made with this one", where)
+	case errors.Is(err, store.ErrOlderServer):
+		return fmt.Errorf("the server that runs on %s is of an older version, and this one would change the database underneath it; start the server with this version first, or use the server's own version for this command", where)
 	case errors.Is(err, store.ErrFull):
 		return fmt.Errorf("no space left for %s; free some and start again", where)
 	case errors.Is(err, store.ErrUnavailable) && o.URL != "":

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/http"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -77,23 +76,40 @@ func (f *fleetOf) replace(i int, binary string, store []string) {
 	f.servers[i], f.moving[i] = fresh, false
 }
 
+// nextMigration is that of a version after this one.
+const nextMigration = `ALTER TABLE keys ADD COLUMN next_note TEXT NOT NULL DEFAULT 'of the next version';
+CREATE INDEX keys_next ON keys (next_note);
+CREATE TABLE next_things (id TEXT PRIMARY KEY, key_id TEXT NOT NULL REFERENCES keys (id) ON DELETE CASCADE);`
+
+// attended has an agent of one build attach to a server of the other, and take
+// part in a revoke.
+func (f *fleetOf) attended(replica, binary string, i int) {
+	f.t.Helper()
+	server := f.servers[i]
+	agent := attachBy(f.t, binary, replica, nil, server)
+	o := &outpost{agent: agent, operator: f.operator, tenant: f.tenant, probes: map[string]*atomic.Bool{}}
+	o.revoke(f.t, server, o.create(f.t, server))
+	if err := agent.stop(); err != nil {
+		f.t.Errorf("the agent ended with %v\n%s", err, agent.stderr)
+	}
+}
+
 // TestRollingUpgrade: two servers on one database are replaced one by one by a
 // build that knows one migration more, and one of them back again, while
 // clients create, check and revoke at both. No call fails but at a server that
 // is being replaced, and no key is accepted after its revoke has returned. The
 // older build serves beside and on the newer schema, and refuses it once the
-// schema says that it takes a newer one.
+// schema says that it takes a newer one. Agents of either build attach to servers
+// of the other.
 func TestRollingUpgrade(t *testing.T) {
 	t.Parallel()
-	next := filepath.Join(t.TempDir(), "keystile-next")
-	if out, err := build(next, "-tags", "keystile_next_schema"); err != nil {
-		t.Fatalf("building the next version: %v\n%s", err, out)
-	}
+	next := nextProgram(t)
 	database := pgtest.New(t)
 	flags := []string{"--database", database}
 	f := &fleetOf{t: t, servers: [2]*process{serve(t, flags), serve(t, flags)}}
 	f.operator = f.servers[0].admin("key")
 	f.tenant = f.servers[0].tenant(f.operator)
+	replica := f.servers[0].admin("key", "--role", "replica")
 
 	done := make(chan struct{})
 	var clients sync.WaitGroup
@@ -148,6 +164,8 @@ func TestRollingUpgrade(t *testing.T) {
 	stage("with two of the older build")
 	f.replace(0, next, flags)
 	stage("with one of each")
+	f.attended(replica, program(t), 0)
+	f.attended(replica, next, 1)
 	f.replace(1, next, flags)
 	stage("with two of the newer build")
 	f.replace(0, program(t), flags)
@@ -191,4 +209,31 @@ func trySeparate(t *testing.T, store []string) (*process, error) {
 		return p, errors.New("it came up")
 	}
 	return nil, err
+}
+
+// TestNewerVerbBesideAnOlderServer: on SQLite a command of a newer version
+// leaves the database alone while a server of an older one runs on it, and says
+// what to do. The other way round it works.
+func TestNewerVerbBesideAnOlderServer(t *testing.T) {
+	t.Parallel()
+	flags := []string{"--data", t.TempDir()}
+	admin := func(binary string) (string, error) {
+		cmd := exec.Command(binary, append([]string{"admin", "key"}, flags...)...)
+		cmd.Env = environment()
+		out, err := cmd.CombinedOutput()
+		return strings.TrimSpace(string(out)), err
+	}
+	s := serve(t, flags)
+	operator := s.admin("key")
+	if out, err := admin(nextProgram(t)); err == nil || !strings.Contains(out, "is of an older version") || strings.Count(out, "\n") > 0 {
+		t.Errorf("a newer version beside an older server: %v\n%s", err, out)
+	}
+	s.tenant(operator) // it goes on
+	s.end()
+	s = serveBy(t, nextProgram(t), flags)
+	made, err := admin(program(t))
+	if err != nil {
+		t.Fatalf("an older version beside a newer server: %v\n%s", err, made)
+	}
+	s.tenant(made)
 }

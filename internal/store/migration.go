@@ -6,8 +6,7 @@ import (
 	"embed"
 	"errors"
 	"fmt"
-	"io/fs"
-	"strconv"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -18,24 +17,43 @@ import (
 //go:embed migrations/*.sql
 var migrationFiles embed.FS
 
-// ownMigrations are those of this repository.
-func ownMigrations() fs.FS {
-	files, err := fs.Sub(migrationFiles, "migrations")
-	if err != nil {
-		panic("store: " + err.Error()) // the directory is embedded
-	}
-	return files
-}
+// next is SQL of one migration more, in a build that plays the version after
+// this one: see TestRollingUpgrade. Only the linker sets it (-X), so that such a
+// build compiles nothing anew.
+var next string //nolint:gochecknoglobals // see above
 
 // migrateSQLite brings the schema up to date under a file lock, since two
-// processes may open a new directory at once.
-func migrateSQLite(ctx context.Context, db *sql.DB, path string) error {
+// processes may open a new directory at once. Beside a server of an older
+// version it does not: the server looks at the schema when it starts, and never
+// again.
+func migrateSQLite(ctx context.Context, db *sql.DB, path string, alone bool) error {
 	l := flock.New(path+".migrate", flock.SetPermissions(0o600))
-	if _, err := l.TryLockContext(ctx, 10*time.Millisecond); err != nil {
-		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	for end := time.Now().Add(startTime); ; sleep(ctx, 20*time.Millisecond) {
+		if _, err := l.TryLockContext(ctx, 10*time.Millisecond); err != nil {
+			return fmt.Errorf("%w: %w", ErrUnavailable, err)
+		}
+		have, err := schemaOf(ctx, db)
+		if alone || err == nil && have >= SchemaVersion() || !ServerRunning(filepath.Dir(path)) {
+			defer l.Unlock() //nolint:errcheck // closing the file ends the lock in any case
+			return migrate(ctx, db, goose.DialectSQLite3)
+		}
+		// It may be of this version, and about to migrate.
+		if err := l.Unlock(); err != nil {
+			return fmt.Errorf("%w: %w", ErrUnavailable, err)
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("%w: it has schema %d, this version has %d", ErrOlderServer, have, SchemaVersion())
+		}
 	}
-	defer l.Unlock() //nolint:errcheck // closing the file ends the lock in any case
-	return migrate(ctx, db, goose.DialectSQLite3)
+}
+
+// startTime is how soon a server that holds a directory has migrated its schema,
+// if it is of this version.
+const startTime = 2 * time.Second
+
+// schemaOf is the number of the newest migration that a database has had.
+func schemaOf(ctx context.Context, q querier) (int64, error) {
+	return queryOne(&Tx{ctx: ctx, q: q}, scanInt, `SELECT MAX(version_id) FROM goose_db_version`)
 }
 
 // migrationLock is the number of the advisory lock: "keystile" in ASCII.
@@ -57,8 +75,43 @@ func migratePostgres(ctx context.Context, db *sql.DB) error {
 	return migrate(ctx, db, goose.DialectPostgres)
 }
 
+// migrations are the files by their numbers, each in a transaction. A file goes
+// to the database as a whole: goose would cut it into statements line by line,
+// and take four megabytes for each line.
+func migrations() (all []*goose.Migration, err error) {
+	files, err := migrationFiles.ReadDir("migrations")
+	if err != nil {
+		return nil, err
+	}
+	var texts []string
+	for i, f := range files {
+		if want := fmt.Sprintf("%04d_", i+1); !strings.HasPrefix(f.Name(), want) {
+			return nil, fmt.Errorf("%s should begin with %s", f.Name(), want)
+		}
+		text, err := migrationFiles.ReadFile("migrations/" + f.Name())
+		if err != nil {
+			return nil, err
+		}
+		texts = append(texts, string(text))
+	}
+	if next != "" {
+		texts = append(texts, next)
+	}
+	for i, text := range texts {
+		all = append(all, goose.NewGoMigration(int64(i+1), &goose.GoFunc{RunTx: func(ctx context.Context, tx *sql.Tx) error {
+			_, err := tx.ExecContext(ctx, text)
+			return err
+		}}, nil))
+	}
+	return all, nil
+}
+
 func migrate(ctx context.Context, db *sql.DB, d goose.Dialect) error {
-	p, err := goose.NewProvider(d, db, migrations(), goose.WithDisableGlobalRegistry(true))
+	steps, err := migrations()
+	if err != nil {
+		return fmt.Errorf("store: migrations: %w", err)
+	}
+	p, err := goose.NewProvider(d, db, nil, goose.WithGoMigrations(steps...), goose.WithDisableGlobalRegistry(true))
 	if err != nil {
 		return fmt.Errorf("store: migrations: %w", err)
 	}
@@ -94,7 +147,7 @@ func migrate(ctx context.Context, db *sql.DB, d goose.Dialect) error {
 // one is well enough for a server, and not for who moves whole tables: what
 // this version does not know of would be left behind.
 func (s *Store) ownSchema(ctx context.Context) error {
-	have, err := queryOne(&Tx{ctx: ctx, q: s.readers}, scanInt, `SELECT MAX(version_id) FROM goose_db_version`)
+	have, err := schemaOf(ctx, s.readers)
 	if err == nil && have > SchemaVersion() {
 		err = fmt.Errorf("%w: schema %d, this version knows %d", ErrNewerSchema, have, SchemaVersion())
 	}
@@ -128,16 +181,12 @@ func seed(ctx context.Context, db *sql.DB) error {
 
 // SchemaVersion is the number of the newest migration of this version.
 func SchemaVersion() int64 {
-	entries, err := fs.ReadDir(migrations(), ".")
+	files, err := migrationFiles.ReadDir("migrations")
 	if err != nil {
-		return 0
+		return 0 // never: they are embedded
 	}
-	var newest int64
-	for _, e := range entries {
-		number, _, _ := strings.Cut(e.Name(), "_")
-		if n, err := strconv.ParseInt(number, 10, 64); err == nil {
-			newest = max(newest, n)
-		}
+	if next != "" {
+		return int64(len(files)) + 1
 	}
-	return newest
+	return int64(len(files))
 }

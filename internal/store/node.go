@@ -62,7 +62,13 @@ var ErrHistory = errors.New("store: the change log has another history")
 
 // renewNode writes a node's own row: the number of its renewal, and how far it
 // has applied the log. It fails with ErrHistory when the position is not in the log.
+//
+// An acknowledgement may overtake a renewal. It stays then: whoever waits for
+// the node would wait for its next renewal. It does not stay when the log no
+// longer has it, as after a restore.
 func (tx *Tx) renewNode(n Node, token [16]byte) error {
+	const overtaken = `nodes.applied > excluded.applied AND EXISTS
+		(SELECT 1 FROM changes c WHERE c.seq = nodes.applied AND c.token = nodes.applied_token)`
 	replicas, err := json.Marshal(n.Replicas)
 	if err != nil {
 		return err
@@ -74,8 +80,10 @@ func (tx *Tx) renewNode(n Node, token [16]byte) error {
 			replicas, replica_count, master_keys)
 		SELECT $1, $2, $3, $8, $4, $5, $6, $7, $9, $10, $11
 		WHERE EXISTS (SELECT 1 FROM changes WHERE seq = $4 AND token = $5)
-		ON CONFLICT (id) DO UPDATE SET renewals = excluded.renewals, applied = excluded.applied,
-			applied_token = excluded.applied_token, replicas = excluded.replicas,
+		ON CONFLICT (id) DO UPDATE SET renewals = excluded.renewals,
+			applied = CASE WHEN `+overtaken+` THEN nodes.applied ELSE excluded.applied END,
+			applied_token = CASE WHEN `+overtaken+` THEN nodes.applied_token ELSE excluded.applied_token END,
+			replicas = excluded.replicas,
 			replica_count = excluded.replica_count, master_keys = excluded.master_keys`,
 		n.ID, n.Name, n.Version, n.Applied, token[:], n.StaleFor.Milliseconds(), millis(n.StartedAt), n.Renewals,
 		string(replicas), int64(n.ReplicaCount), n.masterKeys())

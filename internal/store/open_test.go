@@ -183,6 +183,33 @@ func TestHeld(t *testing.T) {
 	}
 }
 
+// TestOlderServer: a server looks at the schema when it starts. So nobody changes
+// it while one runs that has an older schema.
+func TestOlderServer(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	server := open(t, store.Options{Dir: dir, Serve: true})
+	f := &fixture{Store: server, options: store.Options{Dir: dir}}
+	db := f.raw(t)
+	version := func() int64 { return number(t, db, `SELECT MAX(version_id) FROM goose_db_version`) }
+	newest := version()
+	// As a server leaves it that does not know the newest migration.
+	if _, err := db.ExecContext(t.Context(), `DELETE FROM goose_db_version WHERE version_id = $1`, newest); err != nil {
+		t.Fatal(err)
+	}
+	s, err := store.Open(t.Context(), store.Options{Dir: dir})
+	if wantErr(t, "a newer version beside the server", err, store.ErrOlderServer); s != nil {
+		t.Error(s.Close())
+	}
+	if got := version(); got == newest {
+		t.Error("the schema was changed underneath a server")
+	}
+	if _, err := db.ExecContext(t.Context(), `INSERT INTO goose_db_version (version_id, is_applied) VALUES ($1, TRUE)`, newest); err != nil {
+		t.Fatal(err)
+	}
+	open(t, store.Options{Dir: dir})
+}
+
 // TestHeldByAnotherProcess: the lock ends with the process, however that ends.
 func TestHeldByAnotherProcess(t *testing.T) {
 	t.Parallel()

@@ -107,7 +107,7 @@ func restoreSQLite(ctx context.Context, o Options, path string, entry keystile.A
 		former = current
 		// Brings an older schema up to date. What cannot be opened so, a newer
 		// or a damaged one, is read as far as it goes.
-		if s, err := openSQLiteFile(ctx, current); err == nil {
+		if s, err := openSQLiteFile(ctx, current, true); err == nil {
 			_ = s.Close()
 		}
 	}

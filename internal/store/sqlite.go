@@ -130,7 +130,7 @@ func openSQLite(ctx context.Context, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := openSQLiteFile(ctx, path)
+	s, err := openSQLiteFile(ctx, path, held.server != nil)
 	if err != nil {
 		return nil, errors.Join(err, held.release())
 	}
@@ -151,8 +151,9 @@ func unreadable(err error, path string) error {
 	return err
 }
 
-// openSQLiteFile opens one database file, without the locks of a directory.
-func openSQLiteFile(ctx context.Context, path string) (*Store, error) {
+// openSQLiteFile opens one database file, without the locks of a directory. Alone
+// tells that the caller knows of no server on it but itself.
+func openSQLiteFile(ctx context.Context, path string, alone bool) (*Store, error) {
 	// SQLite makes a missing file with the process's umask. Make it first.
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
@@ -170,7 +171,7 @@ func openSQLiteFile(ctx context.Context, path string) (*Store, error) {
 		return nil, classify(err)
 	}
 	w.SetMaxOpenConns(1)
-	if err := migrateSQLite(ctx, w, path); err != nil {
+	if err := migrateSQLite(ctx, w, path, alone); err != nil {
 		return nil, errors.Join(unreadable(err, path), w.Close())
 	}
 	pool := func(n int) *sql.DB {

@@ -22,6 +22,7 @@ var (
 	ErrFull           = errors.New("store: the database has no space left")
 	ErrUnknownOutcome = errors.New("store: the commit was sent and its answer is not known")
 	ErrNewerSchema    = errors.New("store: the database was written by a newer version of Keystile")
+	ErrOlderServer    = errors.New("store: a server of an older version of Keystile runs on the data directory")
 	ErrHeld           = errors.New("store: another server holds the data directory")
 	ErrClosed         = errors.New("store: closed")
 )
@@ -74,8 +75,9 @@ func (s *Store) Postgres() bool { return s.dialect.name == "postgres" }
 
 // Open opens the store, makes it when it is not there, and brings its schema
 // up to this version. It fails with ErrNewerSchema when a newer version has
-// been there, ErrHeld when another server holds the directory, and
-// ErrUnavailable when the database does not answer.
+// been there, ErrOlderServer when a server of an older version runs on the
+// directory, ErrHeld when another server holds it, and ErrUnavailable when the
+// database does not answer.
 func Open(ctx context.Context, o Options) (*Store, error) {
 	if (o.Dir == "") == (o.URL == "") {
 		return nil, errors.New("store: name either a data directory or a database URL")
@@ -129,6 +131,14 @@ func (s *Store) Read(ctx context.Context, fn func(tx *Tx) error) error {
 	return s.read(ctx, s.readers, fn)
 }
 
+// ReadOne is Read for one statement, which is a snapshot by itself: without a
+// transaction around it it costs a third of the round trips.
+func (s *Store) ReadOne(ctx context.Context, fn func(tx *Tx) error) error {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	return fn(&Tx{ctx: ctx, q: s.readers})
+}
+
 // Follow is Read for package cluster, on connections that are kept for it, and
 // without a limit of its own.
 func (s *Store) Follow(ctx context.Context, fn func(tx *Tx) error) error {
@@ -157,7 +167,7 @@ type Tx struct {
 	broken error
 }
 
-// querier is what *sql.Tx and *sql.Conn have in common.
+// querier is what *sql.Tx, *sql.Conn and *sql.DB have in common.
 type querier interface {
 	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)

@@ -20,6 +20,12 @@ import (
 	"github.com/keystile/keystile/internal/verify"
 )
 
+// Protocol is the number of what both sides must mean by their messages. It is
+// raised by every change after which a replica of before could let in a key that
+// the server refuses, such as one more condition on a key: encoding/gob would
+// leave out what the other side does not know.
+const Protocol = 1
+
 // ContentType is that of the long answer: frames of encoding/gob, which fits
 // fields by their names, so that either side may be a version older.
 const ContentType = "application/vnd.keystile.replica+gob"
@@ -64,14 +70,17 @@ func (f Frame) fits(whole, resumable bool) bool {
 		return !whole
 	case KindChange:
 		return whole && f.Batch != nil
+	case KindAlive, KindReset, KindLeave:
+		return true
 	}
-	return true
+	return false // a second hello, or what only another version knows
 }
 
 // Hello is what a replica must know of the server.
 type Hello struct {
 	Attachment  string // names this conversation
 	Version     string
+	Protocol    int
 	Prefix      string   // of the product's keys
 	Markers     []string // of environments that keys name
 	Permissions []string // that may be asked for

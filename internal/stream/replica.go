@@ -1,16 +1,12 @@
 package stream
 
 import (
-	"bytes"
 	"context"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -84,28 +80,10 @@ type clock struct {
 	here  time.Time // with monotonic clock
 }
 
-// refused is an answer of a server that trying again does not change.
-type refused struct{ problem *keystile.Error }
-
-func (r refused) Error() string { return r.problem.Error() }
-
 var (
 	errReset = errors.New("the history of changes is another one")
 	errLeave = errors.New("the server ends")
 )
-
-// NewClient returns a client that gives up connecting, and not the one answer
-// that lasts.
-func NewClient() *http.Client {
-	return &http.Client{Transport: &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           (&net.Dialer{Timeout: 3 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
-		ForceAttemptHTTP2:     true,
-		TLSHandshakeTimeout:   5 * time.Second,
-		ResponseHeaderTimeout: 10 * time.Second,
-		IdleConnTimeout:       time.Minute,
-	}}
-}
 
 // Open attaches to a server and returns when the replica can answer. It fails
 // when ctx ends before, or when a server refuses the key.
@@ -302,9 +280,9 @@ func (r *Replica) attend(ctx context.Context, base string) (worked bool, err err
 	r.mu.Lock()
 	from := r.latest
 	r.mu.Unlock()
-	at := base + "/v1/replica"
+	at := base + "/v1/replica?protocol=" + strconv.Itoa(Protocol)
 	if from != nil {
-		at += "?seq=" + strconv.FormatInt(from.Seq, 10) + "&token=" + hex.EncodeToString(from.Token[:])
+		at += "&seq=" + strconv.FormatInt(from.Seq, 10) + "&token=" + hex.EncodeToString(from.Token[:])
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, at, nil)
 	if err != nil {
@@ -317,6 +295,9 @@ func (r *Replica) attend(ctx context.Context, base string) (worked bool, err err
 		return false, err
 	}
 	defer answer.Body.Close()
+	if answer.Header.Get("Content-Type") != ContentType {
+		return false, errors.New("what answers at this URL is no Keystile server")
+	}
 	in := NewReader(answer.Body)
 	first, err := in.Read()
 	if err != nil {
@@ -324,6 +305,9 @@ func (r *Replica) attend(ctx context.Context, base string) (worked bool, err err
 	}
 	if first.Kind != KindHello || first.Hello == nil {
 		return false, errors.New("this is not what a Keystile server says first")
+	}
+	if theirs := first.Hello.Protocol; theirs != Protocol {
+		return false, refused{otherVersion(first.Hello.Version, theirs)}
 	}
 	before := r.hello.Load()
 	format, err := r.meet(first.Hello)
@@ -545,55 +529,4 @@ func (c *conversation) release(ctx context.Context, at string) {
 	ctx, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
 	_ = c.replica.call(ctx, http.MethodDelete, at, nil, nil) // otherwise the lease ends by itself
-}
-
-// call sends a short request.
-func (r *Replica) call(ctx context.Context, method, at string, body, into any) error {
-	var reader io.Reader
-	if body != nil {
-		text, err := json.Marshal(body)
-		if err != nil {
-			return err
-		}
-		reader = bytes.NewReader(text)
-	}
-	request, err := http.NewRequestWithContext(ctx, method, at, reader)
-	if err != nil {
-		return err
-	}
-	if body != nil {
-		request.Header.Set("Content-Type", "application/json")
-	}
-	answer, err := r.send(request)
-	if err != nil {
-		return err
-	}
-	defer answer.Body.Close()
-	if into == nil {
-		_, err = io.Copy(io.Discard, io.LimitReader(answer.Body, maxAnswer))
-		return err
-	}
-	return json.NewDecoder(io.LimitReader(answer.Body, maxAnswer)).Decode(into)
-}
-
-// send sends a request with the key and makes an error of any answer that is
-// no success.
-func (r *Replica) send(request *http.Request) (*http.Response, error) {
-	request.Header.Set("Authorization", "Bearer "+r.options.Key)
-	request.Header.Set("User-Agent", "keystile-replica/"+keystile.Version)
-	answer, err := r.options.HTTP.Do(request)
-	if err != nil {
-		return nil, err
-	}
-	if answer.StatusCode >= 200 && answer.StatusCode < 300 {
-		return answer, nil
-	}
-	defer answer.Body.Close()
-	problem := &keystile.Error{Status: answer.StatusCode, Title: http.StatusText(answer.StatusCode)}
-	_ = json.NewDecoder(io.LimitReader(answer.Body, maxAnswer)).Decode(problem) // something else may have answered
-	problem.Status = answer.StatusCode
-	if answer.StatusCode == http.StatusUnauthorized || answer.StatusCode == http.StatusForbidden || answer.StatusCode == http.StatusNotFound && request.Method == http.MethodGet {
-		return nil, refused{problem}
-	}
-	return nil, problem
 }

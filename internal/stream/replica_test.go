@@ -17,7 +17,7 @@ import (
 func TestNonsenseEndsNoProgram(t *testing.T) {
 	t.Parallel()
 	hello := func(keys int) stream.Frame {
-		return stream.Frame{Kind: stream.KindHello, Hello: &stream.Hello{Attachment: "rep_1", Prefix: "tt", Keys: keys}}
+		return stream.Frame{Kind: stream.KindHello, Hello: &stream.Hello{Attachment: "rep_1", Protocol: stream.Protocol, Prefix: "tt", Keys: keys}}
 	}
 	kinds := func(keys int, all ...stream.Kind) (frames []stream.Frame) {
 		frames = append(frames, hello(keys))
@@ -46,6 +46,7 @@ func TestNonsenseEndsNoProgram(t *testing.T) {
 					w.WriteHeader(http.StatusServiceUnavailable)
 					return
 				}
+				w.Header().Set("Content-Type", stream.ContentType)
 				out := stream.NewWriter(w)
 				for _, f := range frames {
 					if err := out.Write(f); err != nil {
