@@ -265,9 +265,21 @@ func inParts[T any](all []T, do func(part []T) error) error {
 }
 
 // places are the places of arguments: ($1, $2), ($3, $4) for two rows of two.
-// SQLite takes a number for a name, which it looks for among all that came
-// before, so that there the places have none.
+func places(rows, columns int) string {
+	return rowsOf(rows, columns, func(i int) string { return "$" + itoa(i+1) })
+}
+
+// places are those of a statement that has no others. SQLite takes a number for a
+// name, which it looks for among all that came before, so that there they have
+// none.
 func (tx *Tx) places(rows, columns int) string {
+	if tx.lite {
+		return rowsOf(rows, columns, func(int) string { return "?" })
+	}
+	return places(rows, columns)
+}
+
+func rowsOf(rows, columns int, place func(i int) string) string {
 	var b strings.Builder
 	for i := range rows * columns {
 		switch {
@@ -278,11 +290,7 @@ func (tx *Tx) places(rows, columns int) string {
 		default:
 			b.WriteString(", ")
 		}
-		if tx.lite {
-			b.WriteString("?")
-		} else {
-			b.WriteString("$" + itoa(i+1))
-		}
+		b.WriteString(place(i))
 	}
 	return b.String() + ")"
 }

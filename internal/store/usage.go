@@ -191,7 +191,7 @@ func (tx *Tx) UsageByKey(s Scope, f UsageFilter, below int64) ([]KeyUsage, error
 		key, code string
 		n         int64
 	}
-	from, args = union(parts, `SELECT key_id, code, count`, `key_id IN `+tx.places(1, len(keys)), keys)
+	from, args = union(parts, `SELECT key_id, code, count`, `key_id IN `+places(1, len(keys)), keys)
 	rows, err := queryAll(tx, func(r scanner) (row, error) {
 		var v row
 		err := r.Scan(&v.key, &v.code, &v.n)
