@@ -48,7 +48,7 @@ type Key struct {
 	RevokedBy      *Party     `json:"revoked_by,omitempty"`
 	RevokedReason  string     `json:"revoked_reason,omitempty"`
 
-	LastUse *LastUse `json:"last_use,omitempty" doc:"Absent until the key is used; lags by up to ten seconds"`
+	LastUse *LastUse `json:"last_use,omitempty" doc:"Absent until the key is used; lags by up to ten seconds, or a minute and a quarter while many keys are in use"`
 
 	Replaces     string     `json:"replaces,omitempty" doc:"Key ID of the key that this one replaces"`
 	ReplacedBy   string     `json:"replaced_by,omitempty" doc:"Key ID of the key that replaces this one"`

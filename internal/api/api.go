@@ -46,6 +46,7 @@ type API struct {
 	open    bool
 	mux     *http.ServeMux
 	scratch scratch
+	batches batches
 	json    []string // value of Content-Type
 	// Spec is the OpenAPI description, as indented JSON. It is made once, when
 	// it is first asked for: anyone may ask, and making it takes milliseconds.

@@ -16,11 +16,11 @@ import (
 const chunk = 64 << 10
 
 // writeDecision answers a verify.
-func (a *API) writeDecision(w http.ResponseWriter, d answered) {
+func (a *API) writeDecision(w http.ResponseWriter, d *answered) {
 	buffer := a.scratch.take()
 	defer a.scratch.put(buffer)
-	decision := d.decision()
-	text := appendDecision(buffer.AvailableBuffer(), &decision)
+	var h holder
+	text := appendAnswer(buffer.AvailableBuffer(), d, &h)
 	a.writeText(w, append(text, '\n'))
 	buffer.Write(text) // keeps the memory if it grew
 }
@@ -31,12 +31,12 @@ func (a *API) writeDecisions(w http.ResponseWriter, answers []answered) {
 	defer a.scratch.put(buffer)
 	buffer.Grow(chunk + chunk/8)
 	text := append(buffer.AvailableBuffer(), `{"data":[`...)
+	h := holder{keep: true}
 	for i := range answers {
 		if i > 0 {
 			text = append(text, ',')
 		}
-		decision := answers[i].decision()
-		if text = appendDecision(text, &decision); len(text) >= chunk {
+		if text = appendAnswer(text, &answers[i], &h); len(text) >= chunk {
 			if !a.writeText(w, text) {
 				return // the client has gone
 			}
@@ -51,6 +51,38 @@ func (a *API) writeText(w http.ResponseWriter, text []byte) bool {
 	w.Header()["Content-Type"] = a.json
 	_, err := w.Write(text)
 	return err == nil
+}
+
+// holder is what was written of the workspace, the role and the permissions of
+// the key before. In a batch they are mostly those of the next one too.
+type holder struct {
+	keep bool
+	of   *answered
+	text []byte
+}
+
+// appendAnswer appends what [answered.decision] is told as. A valid key, which
+// most are, is written without making a decision of it first.
+func appendAnswer(b []byte, a *answered, h *holder) []byte {
+	if a.Code != keystile.CodeValid || a.foreign {
+		decision := a.decision()
+		return appendDecision(b, &decision)
+	}
+	b = append(b, `{"valid":true,"code":"valid","status":200,"key_id":"`...)
+	b = append(a.AppendKeyID(b), '"')
+	if h.of != nil && h.of.SameHolder(&a.Result) {
+		b = append(b, h.text...)
+	} else {
+		begin := len(b)
+		b = appendMember(b, `,"workspace_id":`, a.WorkspaceID())
+		b = appendMember(b, `,"role":`, a.RoleName())
+		b = appendMembers(b, `,"permissions":[`, a.Permissions())
+		if h.keep {
+			h.of, h.text = a, append(h.text[:0], b[begin:]...)
+		}
+	}
+	end, ends := a.ExpiresAt()
+	return appendRest(b, a.Environment(), end, ends, a.Owner(), a.Metadata())
 }
 
 // appendDecision appends a decision as encoding/json writes it, without
@@ -69,16 +101,25 @@ func appendDecision(b []byte, d *keystile.Decision) []byte {
 	b = appendMember(b, `,"workspace_id":`, d.WorkspaceID)
 	b = appendMember(b, `,"role":`, d.Role)
 	b = appendMembers(b, `,"permissions":[`, d.Permissions)
-	b = appendMember(b, `,"environment":`, d.Environment)
+	var end time.Time
 	if d.ExpiresAt != nil {
+		end = *d.ExpiresAt
+	}
+	return appendRest(b, d.Environment, end, d.ExpiresAt != nil, d.Owner, d.Metadata)
+}
+
+// appendRest appends the members from environment on, and the end.
+func appendRest(b []byte, environment string, end time.Time, ends bool, owner string, metadata map[string]string) []byte {
+	b = appendMember(b, `,"environment":`, environment)
+	if ends {
 		b = append(b, `,"expires_at":"`...)
-		b = d.ExpiresAt.AppendFormat(b, time.RFC3339Nano)
+		b = end.AppendFormat(b, time.RFC3339Nano)
 		b = append(b, '"')
 	}
-	b = appendMember(b, `,"owner":`, d.Owner)
-	if len(d.Metadata) > 0 {
+	b = appendMember(b, `,"owner":`, owner)
+	if len(metadata) > 0 {
 		b = append(b, `,"metadata":`...)
-		b = appendJSON(b, d.Metadata)
+		b = appendJSON(b, metadata)
 	}
 	return append(b, '}')
 }

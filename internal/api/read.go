@@ -34,6 +34,39 @@ func (s *scratch) put(b *bytes.Buffer) {
 	}
 }
 
+// work is memory for the questions of a batch and what was decided about them.
+type work struct {
+	requests requests
+	answers  []answered
+}
+
+// room is for n answers.
+func (w *work) room(n int) []answered {
+	if cap(w.answers) < n {
+		w.answers = make([]answered, max(n, 64))
+	}
+	w.answers = w.answers[:n]
+	return w.answers
+}
+
+// batches hands work from batch to batch.
+type batches struct{ pool sync.Pool }
+
+func (b *batches) take() *work {
+	if w, ok := b.pool.Get().(*work); ok {
+		return w
+	}
+	return &work{}
+}
+
+// put forgets what is in it: keys, and the index that they were found in.
+func (b *batches) put(w *work) {
+	clear(w.requests)
+	clear(w.answers)
+	w.requests, w.answers = w.requests[:0], w.answers[:0]
+	b.pool.Put(w)
+}
+
 // read reads a body of at most so many bytes. What scan does not take, which is
 // all that is wrong or unusual, is read by encoding/json from the beginning: it
 // alone says what is accepted and what is wrong.

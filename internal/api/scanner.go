@@ -1,7 +1,7 @@
 package api
 
 import (
-	"strings"
+	"math/bits"
 
 	"github.com/keystile/keystile"
 )
@@ -50,36 +50,41 @@ func (s *scanner) want(c byte) {
 // str reads a plain string.
 func (s *scanner) str() string {
 	s.want('"')
-	if n := strings.IndexByte(s.text[s.at:], '"'); n >= 0 {
-		if text := s.text[s.at : s.at+n]; plain(text) {
-			s.at += n + 1
-			return text
-		}
+	rest := s.text[s.at:]
+	if n := plainTo(rest); n < len(rest) && rest[n] == '"' {
+		s.at += n + 1
+		return rest[:n]
 	}
 	s.failed = true
 	return ""
 }
 
 // plain tells whether a string stands in JSON as it is: ASCII without controls,
-// quotes and backslashes. It looks at eight bytes at once: a subtraction borrows
-// from the highest bit of those that are too small (Warren, Hacker's Delight,
-// section 6-1).
-func plain(s string) bool {
+// quotes and backslashes.
+func plain(s string) bool { return plainTo(s) == len(s) }
+
+// plainTo returns how long the beginning of a string is that is [plain]. It looks
+// at eight bytes at once: a subtraction borrows from the highest bit of those
+// that are too small (Warren, Hacker's Delight, section 6-1). Behind the first of
+// them it may borrow from others, but what counts is the first.
+func plainTo(s string) int {
 	const ones, tops = 0x0101010101010101, 0x8080808080808080
-	for ; len(s) >= 8; s = s[8:] {
-		w := uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 |
-			uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
+	i := 0
+	for ; i+8 <= len(s); i += 8 {
+		e := s[i : i+8]
+		w := uint64(e[0]) | uint64(e[1])<<8 | uint64(e[2])<<16 | uint64(e[3])<<24 |
+			uint64(e[4])<<32 | uint64(e[5])<<40 | uint64(e[6])<<48 | uint64(e[7])<<56
 		quote, back := w^ones*'"', w^ones*'\\'
-		if (w|(w-ones*' ')&^w|(quote-ones)&^quote|(back-ones)&^back)&tops != 0 {
-			return false
+		if found := (w | (w-ones*' ')&^w | (quote-ones)&^quote | (back-ones)&^back) & tops; found != 0 {
+			return i + bits.TrailingZeros64(found)/8
 		}
 	}
-	for i := range len(s) {
+	for ; i < len(s); i++ {
 		if c := s[i]; c < ' ' || c >= 0x80 || c == '"' || c == '\\' {
-			return false
+			break
 		}
 	}
-	return true
+	return i
 }
 
 // more tells whether another element follows in an object or list, of which n

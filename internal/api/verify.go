@@ -41,13 +41,17 @@ func (a *API) question(v *entry.Visit, r *http.Request, read func() *keystile.Er
 	if problem != nil {
 		return who, now, problem
 	}
-	if _, problem = mayVerify(result); problem != nil {
+	if who, problem = mayVerify(result); problem != nil {
 		return who, now, problem
 	}
+	before, known := v.Reads()
 	if problem = read(); problem != nil {
 		return who, now, problem
 	}
 	now = v.Arrived()
+	if after, _ := v.Reads(); known && after == before {
+		return who, now, nil
+	}
 	// The body may have come seconds later. A key that was taken away meanwhile
 	// must not ask any more: whoever took it away was told so.
 	if result, problem = a.door.CheckAgain(v, now); problem != nil {
@@ -90,38 +94,83 @@ func (a answered) decision() keystile.Decision {
 	return keystile.Decision{Code: p.Code, Status: p.Status, Detail: p.Detail, Fixes: p.Fixes}
 }
 
-// decide answers one question about a key: the only one of a body, or the n-th
-// of a batch.
-func (a *API) decide(who asker, n int, q *keystile.VerifyRequest, now time.Time) (answered, *keystile.Error) {
+// asked is a question as the index takes it.
+func (a *API) asked(n int, q *keystile.VerifyRequest, now time.Time) (asked verify.Query, problem *keystile.Error) {
 	var address netip.Addr
 	if q.IP != "" {
 		var err error
 		if address, err = netip.ParseAddr(q.IP); err != nil {
-			return answered{}, field(placeOf(n, "ip"), "It is not an IP address.")
+			return asked, field(placeOf(n, "ip"), "It is not an IP address.")
 		}
 	}
 	if q.Key == "" {
-		return answered{}, field(placeOf(n, "key"), "It is missing: send the key to check.")
+		return asked, field(placeOf(n, "key"), "It is missing: send the key to check.")
 	}
 	if len(q.Permission) > maxPermission {
-		return answered{}, field(placeOf(n, "permission"), "It is longer than any permission.")
+		return asked, field(placeOf(n, "permission"), "It is longer than any permission.")
+	}
+	return verify.Query{Secret: q.Key, Permission: q.Permission, Workspace: q.Workspace, Address: address, Now: now}, nil
+}
+
+// decide answers the only question of a body.
+func (a *API) decide(who asker, q *keystile.VerifyRequest, now time.Time) (out answered, problem *keystile.Error) {
+	asked, problem := a.asked(single, q, now)
+	if problem != nil {
+		return out, problem
 	}
 	if detail := a.unknownPermission(q.Permission); detail != "" {
-		return answered{}, field(placeOf(n, "permission"), detail)
+		return out, field(placeOf(single, "permission"), detail)
 	}
 	index, ok := a.door.ForChecks()
 	if !ok {
-		return answered{}, entry.Unavailable()
+		return out, entry.Unavailable()
 	}
-	asked := verify.Query{Secret: q.Key, Permission: q.Permission, Workspace: q.Workspace, Address: address, Now: now}
-	result := index.Decide(asked)
-	out := answered{result, result.Known() && !who.everywhere && result.WorkspaceID() != who.workspace}
-	code := result.Code
-	if out.foreign {
-		code = keystile.CodeWrongWorkspace
-	}
-	a.door.Count(result, code, asked, entry.CleanUserAgent(q.UserAgent))
+	code := out.decide(index, who, &asked)
+	a.door.Decided(code, 1)
+	a.door.Recorder.Count(out.Result, code, asked.Address, entry.CleanUserAgent(q.UserAgent), now)
 	return out, nil
+}
+
+// decideAll answers the questions of a batch, all of which must be in order, and
+// with as little as can be that is done for each of them.
+func (a *API) decideAll(who asker, all []keystile.VerifyRequest, out []answered, now time.Time) *keystile.Error {
+	index, ok := a.door.ForChecks()
+	if !ok {
+		return entry.Unavailable()
+	}
+	var same keystile.Code
+	many := 0
+	defer func() { a.door.Decided(same, many) }()
+	for i := range all {
+		q := &all[i]
+		asked, problem := a.asked(i, q, now)
+		if problem != nil {
+			return problem
+		}
+		if i == 0 || q.Permission != all[i-1].Permission {
+			if detail := a.unknownPermission(q.Permission); detail != "" {
+				return field(placeOf(i, "permission"), detail)
+			}
+		}
+		code := out[i].decide(index, who, &asked)
+		if code != same {
+			a.door.Decided(same, many)
+			same, many = code, 0
+		}
+		many++
+		a.door.Recorder.Count(out[i].Result, code, asked.Address, entry.CleanUserAgent(q.UserAgent), now)
+	}
+	return nil
+}
+
+// decide decides about a key, and returns the code that the asker is told.
+func (a *answered) decide(index *verify.Index, who asker, q *verify.Query) keystile.Code {
+	a.Result = index.Decide(*q)
+	a.foreign = a.Known() && !who.everywhere && a.WorkspaceID() != who.workspace
+	if a.foreign {
+		return keystile.CodeWrongWorkspace
+	}
+	return a.Code
 }
 
 // single is the number of a question that is the only one.
@@ -162,17 +211,20 @@ func (a *API) verify(v *entry.Visit, r *http.Request) {
 		v.Refuse(problem)
 		return
 	}
-	d, problem := a.decide(who, single, &q, now)
+	d, problem := a.decide(who, &q, now)
 	if problem != nil {
 		v.Refuse(problem)
 		return
 	}
-	a.writeDecision(v, d)
+	a.writeDecision(v, &d)
 }
 
 func (a *API) verifyBatch(v *entry.Visit, r *http.Request) {
-	var q batch
+	work := a.batches.take()
+	defer a.batches.put(work)
+	q := batch{work.requests}
 	who, now, problem := a.question(v, r, func() *keystile.Error { return read(a, v, r, maxBatchBody, &q, (*scanner).batch) })
+	work.requests = q.Requests
 	if problem == nil && len(q.Requests) == 0 {
 		problem = badBatch()
 	}
@@ -180,12 +232,12 @@ func (a *API) verifyBatch(v *entry.Visit, r *http.Request) {
 		v.Refuse(problem)
 		return
 	}
-	answers := make([]answered, len(q.Requests))
-	for i := range q.Requests {
-		if answers[i], problem = a.decide(who, i, &q.Requests[i], now); problem != nil {
-			v.Refuse(problem)
-			return
-		}
+	answers := work.room(len(q.Requests))
+	// All is decided before any of it is written: a client who reads slowly must
+	// not have keys checked later than it was found to be let in.
+	if problem = a.decideAll(who, q.Requests, answers, now); problem != nil {
+		v.Refuse(problem)
+		return
 	}
 	a.writeDecisions(v, answers)
 }

@@ -32,8 +32,8 @@ type Door struct {
 	TLS      bool // people reach the server by it alone
 	// Look adds to a list of nodes what this process knows better than their rows.
 	Look func([]keystile.Node)
-	// Decided is told of every key that was checked.
-	Decided func(keystile.Code)
+	// Decided is told of every key that was checked: how many had an outcome.
+	Decided func(outcome keystile.Code, n int)
 	// Observe is told of every answer, by route, status and time taken.
 	Observe func(route string, status int, took time.Duration)
 
@@ -54,7 +54,12 @@ func Of(ctx context.Context) *Visit {
 }
 
 // Actor is who sent a request that came through [Door.Guard].
-func Actor(ctx context.Context) keyring.Actor { return Of(ctx).actor }
+func Actor(ctx context.Context) keyring.Actor {
+	if v := Of(ctx); v.actor != nil {
+		return *v.actor
+	}
+	return keyring.Actor{}
+}
 
 // Unreached are the servers that the change of a request has not reached.
 func Unreached(ctx context.Context) []keystile.Unreached { return Of(ctx).receipt.Unreached }
@@ -72,7 +77,8 @@ func (d *Door) Guard(next http.HandlerFunc) http.HandlerFunc {
 			return
 		}
 		v := Of(r.Context())
-		v.actor = keyring.KeyActor(result, v.origin)
+		actor := keyring.KeyActor(result, v.origin)
+		v.actor = &actor
 		next(w, r)
 	}
 }
@@ -155,7 +161,7 @@ func (d *Door) Decide(q verify.Query, userAgent string) (verify.Result, *keystil
 
 // Count notes a use of a key, with the code that its holder is told.
 func (d *Door) Count(r verify.Result, code keystile.Code, q verify.Query, userAgent string) {
-	d.Decided(code)
+	d.Decided(code, 1)
 	d.Recorder.Count(r, code, q.Address, userAgent, q.Now)
 }
 

@@ -27,10 +27,11 @@ type Visit struct {
 	begin  time.Time
 	id     [1]string // a slice of it is the header
 	origin keyring.Origin
-	actor  keyring.Actor
-	route  *string // the pattern that the request's path has matched
+	actor  *keyring.Actor // nil where it has no say, as in checks of keys
+	route  *string        // the pattern that the request's path has matched
 	status int
 	secret string // the key of the request itself, once it was looked for
+	line   Line   // nil where the connection has none
 
 	receipt keyring.Receipt
 }
@@ -82,6 +83,16 @@ func (v *Visit) Arrived() time.Time {
 	return now
 }
 
+// Reads is how often the connection was read from so far, where that is known. A
+// body that was read meanwhile without another had come with the headers, and
+// nobody has waited for it.
+func (v *Visit) Reads() (n int64, known bool) {
+	if v.line == nil {
+		return 0, false
+	}
+	return v.line.Reads(), true
+}
+
 // unlimit lifts the limit on how long reading may take once there is nothing left
 // to read. net/http reads on behind the request to notice that the client has
 // gone, and takes a limit that passes meanwhile for that: it would end the
@@ -121,6 +132,26 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// Line is the connection that a request came on. It may be told whether its
+// client is worth being watched: by net/http, which reads on behind a request to
+// end its context when the client goes away.
+type Line interface {
+	// Handling is called when a request begins to be answered, with once for
+	// one that is answered at once and asks its context nothing, and Handled
+	// when it was answered.
+	Handling(once bool)
+	Handled()
+	// Reads is how often the connection was read from so far.
+	Reads() int64
+}
+
+type lineKey struct{}
+
+// WithLine returns the context of all requests of a connection.
+func WithLine(ctx context.Context, l Line) context.Context {
+	return context.WithValue(ctx, lineKey{}, l)
+}
+
 // Direct finds the handler of a request that is answered at once and so often
 // that finding its route and making it a context would count; nil for all
 // others. It sets the request's pattern.
@@ -150,7 +181,13 @@ func (d *Door) Handler(next http.Handler, direct Direct) http.Handler {
 			h["Strict-Transport-Security"] = strict
 		}
 		defer v.end()
-		if handle := direct(r); handle != nil {
+		handle := direct(r)
+		if line, ok := r.Context().Value(lineKey{}).(Line); ok {
+			v.line = line
+			line.Handling(handle != nil)
+			defer line.Handled()
+		}
+		if handle != nil {
 			handle(v, r)
 			return
 		}
@@ -193,9 +230,13 @@ func (v *Visit) done(took time.Duration) {
 		level = slog.LevelError
 	}
 	if log, ctx := v.door.Log, context.Background(); log.Enabled(ctx, level) {
+		var key string
+		if v.actor != nil {
+			key = v.actor.Party().ID
+		}
 		log.LogAttrs(ctx, level, "answered", slog.String("request_id", v.id[0]), slog.String("route", route),
 			slog.Int("status", status), slog.Float64("seconds", took.Seconds()), slog.String("address", v.origin.Address.String()),
-			slog.String("key_id", v.actor.Party().ID))
+			slog.String("key_id", key))
 	}
 }
 

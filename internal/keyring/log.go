@@ -115,7 +115,8 @@ type UsageQuery struct {
 }
 
 // Usage lists the uses of a workspace's keys by hour, newest first. It lags
-// by the flush interval.
+// by the flush interval, and by what [Keyring.SettleUses] waits where many keys
+// are in use.
 func (k *Keyring) Usage(ctx context.Context, a Actor, workspaceID string, q UsageQuery) (out keystile.Usage, err error) {
 	if err := checkID("ws_", workspaceID); err != nil {
 		return out, err

@@ -3,6 +3,8 @@ package keyring
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/keystile/keystile"
@@ -77,13 +79,31 @@ func (k *Keyring) OnlyWorkspace(ctx context.Context) (string, error) {
 // their turn in between.
 const flushChunk = 512
 
-// FlushUses writes what was counted. It returns what could not be written.
+// FlushUses writes what was counted. It returns what could not be written. When
+// that is more than one transaction takes, the uses of valid keys are in the
+// tables of usage only when [Keyring.SettleUses] has put them there: many keys
+// are then used again and again, and it is the rows of each that are dear.
 func (k *Keyring) FlushUses(ctx context.Context, uses []verify.Use) ([]verify.Use, error) {
+	many := len(uses) > flushChunk
+	if many { // neighbours in the tables come one after the other
+		slices.SortFunc(uses, func(a, b verify.Use) int { return strings.Compare(a.KeyID, b.KeyID) })
+	}
 	for len(uses) > 0 {
 		n := min(len(uses), flushChunk)
 		failures := k.failuresOf(uses[:n])
+		var now, later []verify.Use
+		for _, u := range uses[:n] {
+			if many && u.Code == keystile.CodeValid {
+				later = append(later, u)
+			} else {
+				now = append(now, u)
+			}
+		}
 		if _, err := k.store.Write(ctx, func(tx *store.Tx) error {
-			if err := tx.AddUses(uses[:n]); err != nil {
+			if err := tx.AddUses(now); err != nil {
+				return err
+			}
+			if err := tx.NoteUses(later); err != nil {
 				return err
 			}
 			return tx.AddFailures(failures)
@@ -93,6 +113,23 @@ func (k *Keyring) FlushUses(ctx context.Context, uses []verify.Use) ([]verify.Us
 		uses = uses[n:]
 	}
 	return nil, nil
+}
+
+// SettleUses puts uses that were only noted into the tables of usage, one step of
+// them. It returns how many it found.
+func (k *Keyring) SettleUses(ctx context.Context) (n int, err error) {
+	// Looking costs a read; only finding something costs a write.
+	if err := k.read(ctx, func(tx *store.Tx) error {
+		n, err = tx.UsesToSettle()
+		return err
+	}); err != nil || n == 0 {
+		return 0, err
+	}
+	_, err = k.store.Write(ctx, func(tx *store.Tx) error {
+		n, err = tx.SettleUses(flushChunk)
+		return err
+	})
+	return n, err
 }
 
 // expireChunk is how many keys one step of ExpireKeys takes.

@@ -64,14 +64,14 @@ func OpenAgent(ctx context.Context, c AgentConfig) (_ *Agent, err error) {
 		if err != nil {
 			return nil, fmt.Errorf("cannot listen on %s: %s; choose another address with --listen", c.Listen, inner(err))
 		}
-		a.listeners = append(a.listeners, listener{l, newHTTP(nil, nil), false})
+		a.listeners = append(a.listeners, listener{leanListener{l}, newHTTP(nil, nil), false})
 	}
 	if c.Socket != "" {
 		l, err := listenUnix(c.Socket)
 		if err != nil {
 			return nil, fmt.Errorf("cannot listen on the socket %s: %s; choose another path with --socket", c.Socket, inner(err))
 		}
-		a.listeners = append(a.listeners, listener{l, newHTTP(nil, nil), false})
+		a.listeners = append(a.listeners, listener{leanListener{l}, newHTTP(nil, nil), false})
 	}
 	a.replica, err = stream.Open(ctx, stream.Options{URLs: c.Servers, Key: c.Key, HTTP: stream.NewClient(), Log: c.Log})
 	if err != nil {
@@ -113,7 +113,7 @@ func (a *Agent) routes(trusted []netip.Prefix, open bool) (http.Handler, error) 
 	}
 	door := &entry.Door{
 		Index: a.replica.Index, Recorder: a.replica.Recorder(), Profile: p, Trusted: trusted, Log: a.config.Log,
-		Observe: func(string, int, time.Duration) {}, Decided: func(keystile.Code) {},
+		Observe: func(string, int, time.Duration) {}, Decided: func(keystile.Code, int) {},
 	}
 	answers := api.New(door, api.Options{BaseURL: "http://" + a.config.Listen, DocsURL: p.Branding.DocsURL, Open: open})
 	mux := http.NewServeMux()

@@ -14,6 +14,8 @@ const (
 	retainEvery = 15 * time.Minute
 	watchEvery  = 2 * time.Second
 	outboxEvery = 10 * time.Second
+	// settleEvery is for how long uses may be noted only, where there are many.
+	settleEvery = time.Minute
 	// holdEvery is how often a server looks what master keys it holds, for the
 	// others to see.
 	holdEvery = 2 * time.Second
@@ -53,6 +55,14 @@ func (s *Server) flush(ctx context.Context) error {
 		s.uses.RestoreMisses(misses)
 	}
 	return errors.Join(err, missed, s.keyring.FlushSecretUses(ctx))
+}
+
+// settleLoop puts the uses that a flush has only noted where pages look for them:
+// those first that a server has left that was killed.
+func (s *Server) settleLoop(ctx context.Context) {
+	settle := func() { s.all(ctx, "settle usage", s.keyring.SettleUses) }
+	settle()
+	every(ctx, settleEvery, settle)
 }
 
 // watchLoop finds what comes due of keys and webhook secrets, and spikes of failed attempts.

@@ -166,12 +166,12 @@ func (m *metrics) posted(delivered, last bool, took time.Duration) {
 	m.failed.Inc()
 }
 
-func (m *metrics) decided(code keystile.Code) {
-	if c, ok := m.decisions[code]; ok {
-		c.Inc()
-		return
+func (m *metrics) decided(code keystile.Code, n int) {
+	c, ok := m.decisions[code]
+	if !ok {
+		c = m.others
 	}
-	m.others.Inc()
+	c.Add(float64(n))
 }
 
 func (m *metrics) handler() http.Handler {

@@ -256,13 +256,13 @@ func (s *Server) bind() error {
 	if err != nil {
 		return fmt.Errorf("cannot listen on %s: %s; choose another address with --listen", s.config.Listen, inner(err))
 	}
-	s.listeners = append(s.listeners, listener{l, newHTTP(nil, secure), secure != nil})
+	s.listeners = append(s.listeners, listener{leanListener{l}, newHTTP(nil, secure), secure != nil})
 	if path := s.config.VerifySocket; path != "" {
 		l, err := listenUnix(path)
 		if err != nil {
 			return fmt.Errorf("cannot listen on the socket %s: %s; choose another path with --verify-socket", path, inner(err))
 		}
-		s.listeners = append(s.listeners, listener{l, newHTTP(nil, nil), false})
+		s.listeners = append(s.listeners, listener{leanListener{l}, newHTTP(nil, nil), false})
 	}
 	if address := s.config.MetricsListen; address != "" {
 		l, err := net.Listen("tcp", address)
@@ -318,7 +318,7 @@ func newHTTP(h http.Handler, secure *tls.Config) *http.Server {
 func NewHTTP(h http.Handler) *http.Server {
 	return &http.Server{
 		Handler: h, ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout,
-		WriteTimeout: writeTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
+		WriteTimeout: writeTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader, ConnContext: withLine,
 	}
 }
 
@@ -370,6 +370,7 @@ func (s *Server) Run(ctx context.Context) error {
 	defer stop()
 	var loops errgroup.Group
 	loops.Go(func() error { s.flushLoop(work); return nil })
+	loops.Go(func() error { s.settleLoop(work); return nil })
 	loops.Go(func() error { s.expireLoop(work); return nil })
 	loops.Go(func() error { s.retainLoop(work); return nil })
 	loops.Go(func() error { s.watchLoop(work); return nil })
@@ -427,6 +428,7 @@ func (s *Server) end(stop context.CancelFunc, loops *errgroup.Group) error {
 	if err := s.flush(last); err != nil {
 		errs = append(errs, fmt.Errorf("the last usage counts were not written: %w", err))
 	}
+	s.all(last, "settle usage", s.keyring.SettleUses) // or the next server does
 	s.leave()
 	if err := s.node.Leave(last); err != nil {
 		errs = append(errs, fmt.Errorf("leave the other nodes: %w", err))

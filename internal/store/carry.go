@@ -131,6 +131,7 @@ func (c *carrier) remove() error {
 		// With a workspace goes what is in it, which has no entry of its own.
 		`INSERT OR IGNORE INTO gone SELECT id FROM keys WHERE workspace_id IN (SELECT id FROM gone)`,
 		`INSERT OR IGNORE INTO gone SELECT id FROM webhook_secrets WHERE workspace_id IN (SELECT id FROM gone)`,
+		`DELETE FROM recent_uses WHERE key_id IN (SELECT id FROM gone)`,
 		`DELETE FROM key_use WHERE key_id IN (SELECT id FROM gone)`,
 		`DELETE FROM key_sources WHERE key_id IN (SELECT id FROM gone)`,
 		`DELETE FROM usage WHERE key_id IN (SELECT id FROM gone)`,

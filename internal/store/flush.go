@@ -1,6 +1,7 @@
 package store
 
 import (
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -54,11 +55,7 @@ func (tx *Tx) AddUses(uses []verify.Use) error {
 		{f.sums.rows, `usage_sums (key_id, days, at, code, workspace_id, count)`,
 			`(key_id, days, at, code) DO UPDATE SET count = usage_sums.count + excluded.count`},
 		{f.sources.rows, `key_sources (key_id, address, code, user_agent, first_at, last_at, count)`,
-			`(key_id, address, code) DO UPDATE SET
-			first_at = CASE WHEN excluded.first_at < key_sources.first_at THEN excluded.first_at ELSE key_sources.first_at END,
-			last_at = CASE WHEN excluded.last_at > key_sources.last_at THEN excluded.last_at ELSE key_sources.last_at END,
-			user_agent = CASE WHEN excluded.last_at > key_sources.last_at THEN excluded.user_agent ELSE key_sources.user_agent END,
-			count = key_sources.count + excluded.count`},
+			`(key_id, address, code) DO UPDATE SET ` + widened("key_sources")},
 		{f.workspaces.rows, `workspace_usage (workspace_id, day, code, count)`,
 			`(workspace_id, day, code) DO UPDATE SET count = workspace_usage.count + excluded.count`},
 	} {
@@ -67,6 +64,62 @@ func (tx *Tx) AddUses(uses []verify.Use) error {
 		}
 	}
 	return nil
+}
+
+// NoteUses takes note of uses of valid keys, for [Tx.SettleUses] to add: one row
+// for each instead of the six that AddUses writes. Nothing reads them until then.
+func (tx *Tx) NoteUses(uses []verify.Use) error {
+	defer tx.repeating()()
+	var recent distinct[noted]
+	for _, u := range uses {
+		n := noted{u.KeyID, addressOf(u), hourOf(u)}
+		first, last := millis(u.First), millis(u.Last)
+		if row, was := recent.row(n, n.key, n.address, n.hour, u.UserAgent, first, last, u.Count); was {
+			widen(row, 3, u.UserAgent, first, last)
+			add(row, 6, u.Count)
+		}
+	}
+	err := tx.upsert(`recent_uses (key_id, address, hour, user_agent, first_at, last_at, count)`,
+		`(key_id, address, hour) DO UPDATE SET `+widened("recent_uses"), recent.rows)
+	return wrap("note uses", err)
+}
+
+// noted is what uses are told apart by until they are settled.
+type noted struct {
+	key, address string
+	hour         int64
+}
+
+// SettleUses adds the uses of about so many rows that [Tx.NoteUses] has written,
+// whoever wrote them, and returns how many rows it has found.
+func (tx *Tx) SettleUses(limit int) (int, error) {
+	// All rows of a key come at once, or it would be written again for the next.
+	uses, err := queryAll(tx, func(r scanner) (u verify.Use, err error) {
+		var address string
+		var first, last int64
+		err = r.Scan(&u.KeyID, &address, &u.UserAgent, &first, &last, &u.Count)
+		if err == nil && address != "" {
+			u.Address, err = netip.ParseAddr(address)
+		}
+		u.Code, u.First, u.Last = keystile.CodeValid, fromMillis(first), fromMillis(last)
+		return u, err
+	}, `SELECT key_id, address, user_agent, first_at, last_at, count FROM recent_uses
+		WHERE key_id <= (SELECT MAX(key_id) FROM (SELECT key_id FROM recent_uses ORDER BY key_id LIMIT $1) first)
+		ORDER BY key_id`, limit)
+	if err != nil || len(uses) == 0 {
+		return 0, wrap("read the uses to settle", err)
+	}
+	if err := tx.AddUses(uses); err != nil {
+		return 0, err
+	}
+	_, err = tx.exec(`DELETE FROM recent_uses WHERE key_id <= $1`, uses[len(uses)-1].KeyID)
+	return len(uses), wrap("forget the uses that were settled", err)
+}
+
+// UsesToSettle returns 0 when there is nothing for [Tx.SettleUses].
+func (tx *Tx) UsesToSettle() (int, error) {
+	n, err := queryOne(tx, scanInt, `SELECT COUNT(*) FROM (SELECT 1 FROM recent_uses LIMIT 1) one`)
+	return int(n), err
 }
 
 // owners are the workspaces of the keys that were used and are still there.
@@ -80,7 +133,7 @@ func (tx *Tx) owners(uses []verify.Use) (map[string]string, error) {
 		rows, err := queryAll(tx, func(r scanner) (row [2]string, err error) {
 			err = r.Scan(&row[0], &row[1])
 			return row, err
-		}, `SELECT id, workspace_id FROM keys WHERE id IN `+places(1, len(part)), part...)
+		}, `SELECT id, workspace_id FROM keys WHERE id IN `+tx.places(1, len(part)), part...)
 		for _, r := range rows {
 			owners[r[0]] = r[1]
 		}
@@ -108,17 +161,14 @@ type usageRow struct {
 }
 
 func (f *flushed) add(u verify.Use, workspace string) {
-	address := ""
-	if u.Address.IsValid() {
-		address = u.Address.String()
-	}
+	address := addressOf(u)
 	first, last, code := millis(u.First), millis(u.Last), string(u.Code)
 	if u.Code == keystile.CodeValid {
 		if row, was := f.last.row(u.KeyID, u.KeyID, last, address, u.UserAgent); was && last > row[1].(int64) { //nolint:errcheck,forcetypeassert // so it was written
 			row[1], row[2], row[3] = last, address, u.UserAgent
 		}
 	}
-	hour := millis(u.Last.UTC().Truncate(time.Hour))
+	hour := hourOf(u)
 	if row, was := f.hours.row(usageRow{u.KeyID, 0, hour, code}, u.KeyID, hour, code, workspace, u.Count); was {
 		add(row, 4, u.Count)
 	}
@@ -129,16 +179,39 @@ func (f *flushed) add(u verify.Use, workspace string) {
 		}
 	}
 	if row, was := f.sources.row([3]string{u.KeyID, address, code}, u.KeyID, address, code, u.UserAgent, first, last, u.Count); was {
-		row[4] = min(row[4].(int64), first) //nolint:errcheck,forcetypeassert // so it was written
-		if last > row[5].(int64) {          //nolint:errcheck,forcetypeassert // so it was written
-			row[3], row[5] = u.UserAgent, last
-		}
+		widen(row, 3, u.UserAgent, first, last)
 		add(row, 6, u.Count)
 	}
 	today := last - last%dayMillis
 	if row, was := f.workspaces.row(usageRow{workspace, 1, today, code}, workspace, today, code, u.Count); was {
 		add(row, 3, u.Count)
 	}
+}
+
+// addressOf is "" where the address is not known.
+func addressOf(u verify.Use) string {
+	if !u.Address.IsValid() {
+		return ""
+	}
+	return u.Address.String()
+}
+
+func hourOf(u verify.Use) int64 { return millis(u.Last.UTC().Truncate(time.Hour)) }
+
+// widen takes other uses into the columns of a row from user_agent on, and
+// widened does so in the database.
+func widen(row []any, column int, agent string, first, last int64) {
+	row[column+1] = min(row[column+1].(int64), first) //nolint:errcheck,forcetypeassert // so it was written
+	if last > row[column+2].(int64) {                 //nolint:errcheck,forcetypeassert // so it was written
+		row[column], row[column+2] = agent, last
+	}
+}
+
+func widened(table string) string {
+	return strings.ReplaceAll(`first_at = CASE WHEN excluded.first_at < T.first_at THEN excluded.first_at ELSE T.first_at END,
+		last_at = CASE WHEN excluded.last_at > T.last_at THEN excluded.last_at ELSE T.last_at END,
+		user_agent = CASE WHEN excluded.last_at > T.last_at THEN excluded.user_agent ELSE T.user_agent END,
+		count = T.count + excluded.count`, "T.", table+".")
 }
 
 func add(row []any, column int, n int64) {
@@ -167,7 +240,7 @@ func (d *distinct[K]) row(key K, values ...any) (row []any, was bool) {
 // upsert inserts rows, or changes those that are there.
 func (tx *Tx) upsert(into, on string, rows [][]any) error {
 	return inParts(rows, func(part [][]any) error {
-		_, err := tx.exec(`INSERT INTO `+into+` VALUES `+places(len(part), len(part[0]))+` ON CONFLICT `+on, slices.Concat(part...)...)
+		_, err := tx.exec(`INSERT INTO `+into+` VALUES `+tx.places(len(part), len(part[0]))+` ON CONFLICT `+on, slices.Concat(part...)...)
 		return err
 	})
 }
@@ -193,6 +266,20 @@ func inParts[T any](all []T, do func(part []T) error) error {
 
 // places are the places of arguments: ($1, $2), ($3, $4) for two rows of two.
 func places(rows, columns int) string {
+	return rowsOf(rows, columns, func(i int) string { return "$" + itoa(i+1) })
+}
+
+// places are those of a statement that has no others. SQLite takes a number for a
+// name, which it looks for among all that came before, so that there they have
+// none.
+func (tx *Tx) places(rows, columns int) string {
+	if tx.lite {
+		return rowsOf(rows, columns, func(int) string { return "?" })
+	}
+	return places(rows, columns)
+}
+
+func rowsOf(rows, columns int, place func(i int) string) string {
 	var b strings.Builder
 	for i := range rows * columns {
 		switch {
@@ -203,7 +290,7 @@ func places(rows, columns int) string {
 		default:
 			b.WriteString(", ")
 		}
-		b.WriteString("$" + itoa(i+1))
+		b.WriteString(place(i))
 	}
 	return b.String() + ")"
 }
@@ -212,7 +299,7 @@ func places(rows, columns int) string {
 func (tx *Tx) lookAtUsed(ids []any) error {
 	return inParts(ids, func(part []any) error {
 		_, err := tx.exec(`UPDATE keys SET look_at = 0 WHERE id IN (SELECT a.key_id FROM alerts a
-			WHERE a.key_id IN `+places(1, len(part))+` AND a.key_id <> '' AND a.closed_at = 0 AND a.type = 'key.idle')`, part...)
+			WHERE a.key_id IN `+tx.places(1, len(part))+` AND a.key_id <> '' AND a.closed_at = 0 AND a.type = 'key.idle')`, part...)
 		return wrap("look at keys that were used", err)
 	})
 }

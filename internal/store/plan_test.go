@@ -169,6 +169,9 @@ func plannedCalls() []planned {
 		{name: "MailAttempts", call: func(tx *store.Tx) error { _, err := tx.MailAttempts(id("mem_", 1), "x"); return err }},
 		{name: "DropMails", call: func(tx *store.Tx) error { return tx.DropMails(id("mem_", 1)) }},
 		{name: "AddUses", call: func(tx *store.Tx) error { return tx.AddUses([]verify.Use{use(1, keystile.CodeValid, noon)}) }},
+		{name: "NoteUses", call: func(tx *store.Tx) error { return tx.NoteUses([]verify.Use{use(1, keystile.CodeValid, noon)}) }},
+		{name: "UsesToSettle", call: func(tx *store.Tx) error { _, err := tx.UsesToSettle(); return err }, scans: []string{"one", "recent_uses"}},
+		{name: "SettleUses", call: func(tx *store.Tx) error { _, err := tx.SettleUses(9); return err }, scans: []string{"first", "recent_uses"}},
 		{name: "Link", call: func(tx *store.Tx) error { return tx.SpendLink(digest(1), noon) }},
 		{name: "Idempotent", call: func(tx *store.Tx) error { _, _, err := tx.Idempotent(digest(1)); return err }},
 		{name: "ForgetIdempotent", call: func(tx *store.Tx) error { return tx.ForgetIdempotent(digest(1), noon) }},
@@ -345,6 +348,7 @@ func fillForPlans(t testing.TB, f *fixture) {
 			FROM (SELECT n, CASE n % 2 WHEN 0 THEN 'ws_acme' ELSE 'ws_other' END w, CASE n / 2 % 50 WHEN 0 THEN 0 WHEN 1 THEN 1 WHEN 2 THEN 3 ELSE 2 END s
 			FROM generate_series(1, $1) n) r`,
 		`INSERT INTO key_use (key_id, at, address, user_agent) SELECT id, 1, '', '' FROM keys`,
+		`INSERT INTO recent_uses (key_id, address, hour, user_agent, first_at, last_at, count) SELECT id, '', 1, '', 1, 1, 1 FROM keys`,
 		`INSERT INTO key_sources (key_id, address, code, user_agent, first_at, last_at, count) SELECT id, '', 'valid', '', n, n, 1
 			FROM (SELECT id, row_number() OVER () n FROM keys) k`,
 		`INSERT INTO usage (key_id, hour, code, workspace_id, count) SELECT id, 3600000 * n, 'valid', workspace_id, 1

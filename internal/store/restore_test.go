@@ -129,7 +129,7 @@ func fill(t testing.TB, f *fixture) {
 		return errors.Join(
 			tx.InsertRole(role(acme, 1)), addMember(tx, member(acme, 1)), tx.InsertAudit(auditEntry(acme, 1)),
 			tx.InsertEvent(store.Event{ID: id("evt_", 1), WorkspaceID: acme, Type: "key.created", At: noon, Data: "Grüße\n\"'"}),
-			tx.AddUses(append(uses(1), uses(2)...)),
+			tx.AddUses(append(uses(1), uses(2)...)), tx.NoteUses(uses(1)),
 			tx.InsertLink(store.Link{Digest: digest(1), WorkspaceID: acme, Purpose: "operator", CreatedAt: noon, ExpiresAt: noon}),
 			tx.InsertSession(store.Session{Digest: digest(1), ID: id("ses_", 1), Kind: "link", CreatedAt: noon, FreshAt: noon, ExpiresAt: noon}),
 			tx.InsertPasskey(passkey(1)),

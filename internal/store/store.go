@@ -159,6 +159,8 @@ type Tx struct {
 	ctx context.Context
 	q   querier
 	log *changeLog // nil in a read
+	// lite tells that the database is SQLite, where that is known.
+	lite bool
 	// broken is the error that may have ended the transaction. SQLite rolls
 	// back on its own when the disk is full, and would commit each statement
 	// after that by itself.

@@ -23,7 +23,7 @@ import (
 func kept() []string {
 	return []string{
 		"settings", "workspaces", "roles", "people", "passkeys", "members", "keys", "key_use", "usage", "key_sources",
-		"usage_sums", "workspace_usage",
+		"usage_sums", "workspace_usage", "recent_uses",
 		"audit", "events", "alerts", "alert_mails", "auth_failures", "auth_failure_sources",
 		"endpoints", "webhook_secrets", "webhook_secret_use", "deliveries", "attempts",
 	}

@@ -15,6 +15,7 @@ const (
 // forgetUses removes what was counted of a key.
 func (tx *Tx) forgetUses(keyID string) error {
 	for _, q := range []string{
+		`DELETE FROM recent_uses WHERE key_id = $1`,
 		`DELETE FROM key_use WHERE key_id = $1`,
 		`DELETE FROM key_sources WHERE key_id = $1`,
 		`DELETE FROM usage WHERE key_id = $1`,

@@ -79,6 +79,7 @@ func (tx *Tx) DeleteWorkspace(s Scope, id string) ([]string, error) {
 		return nil, err
 	}
 	for _, q := range []string{
+		`DELETE FROM recent_uses WHERE key_id IN (SELECT id FROM keys WHERE workspace_id = $1)`,
 		`DELETE FROM key_use WHERE key_id IN (SELECT id FROM keys WHERE workspace_id = $1)`,
 		`DELETE FROM key_sources WHERE key_id IN (SELECT id FROM keys WHERE workspace_id = $1)`,
 		`DELETE FROM usage WHERE workspace_id = $1`,

@@ -179,7 +179,7 @@ func (w *writer) next() []*call {
 // call's own failure stands in the call; an error returned here means that
 // none of the batch is known to be committed.
 func (w *writer) transact(ctx context.Context, conn *sql.Conn, batch []*call) error {
-	tx := &Tx{ctx: ctx, q: conn, log: &changeLog{}}
+	tx := &Tx{ctx: ctx, q: conn, log: &changeLog{}, lite: w.dialect.name == "sqlite"}
 	if err := conn.QueryRowContext(ctx, w.dialect.lockHead).Scan(&tx.log.seq); err != nil {
 		return classify(err)
 	}

@@ -177,6 +177,18 @@ func (r Result) KeyID() string {
 	return EncodeID(KeyPrefix, r.ID())
 }
 
+// AppendKeyID appends the Key ID, which must be known.
+func (r *Result) AppendKeyID(b []byte) []byte {
+	digits := digitsOf(r.id[0], r.id[1])
+	return append(append(b, KeyPrefix...), digits[:]...)
+}
+
+// SameHolder tells whether two results have workspace, role and permissions in
+// common, by a look that may miss it.
+func (r *Result) SameHolder(o *Result) bool {
+	return r.workspace == o.workspace && r.role == o.role && !r.narrowed() && !o.narrowed()
+}
+
 // WorkspaceID returns the ID of the key's workspace.
 func (r Result) WorkspaceID() string {
 	if r.workspace == nil {

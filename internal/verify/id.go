@@ -16,13 +16,20 @@ const idLen = 26
 // EncodeID writes an ID: the prefix, which ends with an underscore, and 26
 // digits.
 func EncodeID(prefix string, id [16]byte) string {
-	hi, lo := binary.BigEndian.Uint64(id[:8]), binary.BigEndian.Uint64(id[8:])
-	var digits [idLen]byte
-	for i := range digits {
-		digits[i] = idDigits[hi>>59]
-		hi, lo = hi<<5|lo>>59, lo<<5
-	}
+	digits := digitsOf(binary.BigEndian.Uint64(id[:8]), binary.BigEndian.Uint64(id[8:]))
 	return prefix + string(digits[:])
+}
+
+// digitsOf takes twelve digits from either half, the one that lies across both,
+// and the last: none has to wait for the one before.
+func digitsOf(hi, lo uint64) (digits [idLen]byte) {
+	for i := range 12 {
+		digits[i] = idDigits[hi>>(59-5*i)&31]
+		digits[13+i] = idDigits[lo>>(58-5*i)&31]
+	}
+	digits[12] = idDigits[hi<<1&31|lo>>63]
+	digits[25] = idDigits[lo<<2&31]
+	return digits
 }
 
 // DecodeID reads what EncodeID has written and nothing else: no other case,
