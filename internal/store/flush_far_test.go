@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/keystile/keystile"
@@ -22,10 +23,14 @@ func TestFlushFromAfar(t *testing.T) {
 		write(t, s, func(tx *store.Tx) error { return tx.InsertKey(key(acme, i)) })
 		uses = append(uses, use(i, keystile.CodeValid, noon), use(i, keystile.CodeRevoked, noon))
 	}
+	failures := make([]store.Failure, keys)
+	for i := range failures {
+		failures[i] = store.Failure{WorkspaceID: acme, At: noon, Code: keystile.CodeRevoked, Source: "192.0.2.1", KeyID: keyID(i), Count: 1}
+	}
 	flush := func() int64 {
 		t.Helper()
 		before := link.Sent()
-		write(t, s, func(tx *store.Tx) error { return tx.AddUses(uses) })
+		write(t, s, func(tx *store.Tx) error { return errors.Join(tx.AddUses(uses), tx.AddFailures(failures)) })
 		return link.Sent() - before
 	}
 	// Each table alone takes more than ten, asked for one after the other.
