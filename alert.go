@@ -20,6 +20,8 @@ const (
 	AlertSecretExpiring    AlertType = "webhook_secret.expiring"     // as with keys
 	AlertSecretExpired     AlertType = "webhook_secret.expired"      // as with keys
 	AlertSecretRotationDue AlertType = "webhook_secret.rotation_due" // as with keys
+
+	AlertEndpointFailing AlertType = "endpoint.failing" // it accepts nothing, and is stopped in the end
 )
 
 // EventAuthFailuresEnded is the type of the event that tells of the end of
@@ -29,7 +31,7 @@ const EventAuthFailuresEnded = "auth.failures_ended"
 // AlertTypes returns all types of alerts, the most urgent first.
 func AlertTypes() []AlertType {
 	return []AlertType{
-		AlertKeyExposed, AlertSecretExposed, AlertAuthFailures, AlertKeyStillUsed, AlertKeyStillTried,
+		AlertKeyExposed, AlertSecretExposed, AlertAuthFailures, AlertEndpointFailing, AlertKeyStillUsed, AlertKeyStillTried,
 		AlertKeyExpired, AlertSecretExpired, AlertKeyExpiring, AlertSecretExpiring,
 		AlertKeyRotationDue, AlertSecretRotationDue, AlertKeyIdle,
 	}
@@ -40,8 +42,8 @@ func AlertTypes() []AlertType {
 type Alert struct {
 	ID          string     `json:"id" example:"al_0ktv3m2a8s0c5f9b1d7e6g4h2j"`
 	WorkspaceID string     `json:"workspace_id"`
-	Type        AlertType  `json:"type" enum:"key.exposed,key.expiring,key.expired,key.rotation_due,key.idle,key.still_used,key.still_tried,auth.failures,webhook_secret.exposed,webhook_secret.expiring,webhook_secret.expired,webhook_secret.rotation_due"`
-	Stage       string     `json:"stage,omitempty" doc:"How far it has come: of key.expiring and webhook_secret.expiring the time left, such as 7d; of key.rotation_due and webhook_secret.rotation_due due or overdue" example:"7d"`
+	Type        AlertType  `json:"type" enum:"key.exposed,key.expiring,key.expired,key.rotation_due,key.idle,key.still_used,key.still_tried,auth.failures,webhook_secret.exposed,webhook_secret.expiring,webhook_secret.expired,webhook_secret.rotation_due,endpoint.failing"`
+	Stage       string     `json:"stage,omitempty" doc:"How far it has come: of key.expiring and webhook_secret.expiring the time left, such as 7d; of key.rotation_due and webhook_secret.rotation_due due or overdue; of endpoint.failing failing, paused or disabled" example:"7d"`
 	State       string     `json:"state" enum:"open,closed"`
 	OpenedAt    time.Time  `json:"opened_at"`
 	UpdatedAt   time.Time  `json:"updated_at"`
@@ -52,6 +54,9 @@ type Alert struct {
 	WebhookSecretID    string `json:"webhook_secret_id,omitempty" doc:"Absent when it is about no webhook secret"`
 	WebhookSecretLabel string `json:"webhook_secret_label,omitempty" doc:"The webhook secret's label when the alert opened"`
 
+	EndpointID  string `json:"endpoint_id,omitempty" doc:"Absent when it is about no endpoint"`
+	EndpointURL string `json:"endpoint_url,omitempty" doc:"The endpoint's URL when the alert opened"`
+
 	AlertFacts
 
 	AcknowledgedAt *time.Time `json:"acknowledged_at,omitempty" doc:"When somebody said that they have seen it"`
@@ -60,9 +65,11 @@ type Alert struct {
 
 // AlertFacts are what is known about an alert's cause.
 type AlertFacts struct {
-	DueAt    *time.Time   `json:"due_at,omitempty" doc:"The end, when a rotation is recommended, or the last use, by the type"`
+	DueAt    *time.Time   `json:"due_at,omitempty" doc:"The end, when a rotation is recommended, the last use, or since when nothing was accepted, by the type"`
 	Sources  []KeySource  `json:"sources,omitempty" doc:"Who still uses or tries the key, latest first; at most 10"`
 	Failures *AuthFailure `json:"failures,omitempty" doc:"With auth.failures"`
+	// LastFailure is there for who may see endpoints.
+	LastFailure *Attempt `json:"last_failure,omitempty" doc:"With endpoint.failing: the latest attempt, without the answer's body"`
 }
 
 // AuthFailure counts the refused keys of a spike. It covers the last day of a

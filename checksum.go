@@ -40,26 +40,66 @@ func newSums() *sums {
 	return &s
 }
 
+// add returns what the digits of a random part add to the checksum. What is no
+// digit adds nothing. It is written out, in three parts that do not wait for
+// each other, since a loop takes twice the time.
+func (s *sums) add(b *[bodyLen]byte) uint64 {
+	first := s[0][b[0]] ^ s[1][b[1]] ^ s[2][b[2]] ^ s[3][b[3]] ^ s[4][b[4]] ^ s[5][b[5]] ^
+		s[6][b[6]] ^ s[7][b[7]] ^ s[8][b[8]] ^ s[9][b[9]] ^ s[10][b[10]]
+	second := s[11][b[11]] ^ s[12][b[12]] ^ s[13][b[13]] ^ s[14][b[14]] ^ s[15][b[15]] ^ s[16][b[16]] ^
+		s[17][b[17]] ^ s[18][b[18]] ^ s[19][b[19]] ^ s[20][b[20]] ^ s[21][b[21]]
+	third := s[22][b[22]] ^ s[23][b[23]] ^ s[24][b[24]] ^ s[25][b[25]] ^ s[26][b[26]] ^ s[27][b[27]] ^
+		s[28][b[28]] ^ s[29][b[29]] ^ s[30][b[30]] ^ s[31][b[31]] ^ s[32][b[32]]
+	return uint64(first ^ second ^ third)
+}
+
 // A head is what stands before the digits of a key.
 type head struct {
 	text string
-	sum  uint32 // of the text, and of zero bytes in place of the random part
+	sum  uint64 // the checksum of the text, and of zero bytes in place of the random part
 }
 
 func newHead(text string) head {
-	return head{text, crc32.ChecksumIEEE(append([]byte(text), make([]byte, randomLen)...))}
+	return head{text, uint64(crc32.ChecksumIEEE(append([]byte(text), make([]byte, randomLen)...)))}
 }
 
-// of returns the CRC-32 (IEEE) of a head and the random part behind it, whose
-// digits must be some.
-func (s *sums) of(h *head, body *[bodyLen]byte) uint64 {
-	sum := h.sum
-	const step = randomLen / 3
-	for i := range step { // three at a time, which do not wait for each other
-		j, k := i+step, i+2*step
-		sum ^= s[i][body[i]] ^ s[j][body[j]] ^ s[k][body[k]]
+// shapes are what a format's keys look like. There are none where it is nil.
+type shapes struct {
+	heads []head // without a marker, and with each
+	sums  *sums
+}
+
+// pass tells whether a token has the head, the length and the checksum of a key.
+func (s *shapes) pass(token string) bool {
+	at := len(token) - bodyLen
+	if s == nil || at < 0 {
+		return false
 	}
-	return uint64(sum)
+	body := (*[bodyLen]byte)(bytesOf(token)[at:])
+	sum := s.sums.add(body) ^ sumIn(body)
+	for i := range s.heads {
+		// No need for constant time: the checksum is a function of text that the
+		// sender has, so how long the comparison takes tells nothing new.
+		if h := &s.heads[i]; h.sum == sum && token[:at] == h.text {
+			return true
+		}
+	}
+	return false
+}
+
+// of tells whether a token is well formed but for the value of its digits, and
+// which head it has.
+func (s *shapes) of(token string) (*head, bool) {
+	if s == nil {
+		return nil, false
+	}
+	at := len(token) - bodyLen
+	for i := range s.heads {
+		if h := &s.heads[i]; len(h.text) == at && token[:at] == h.text {
+			return h, areDigits((*[bodyLen]byte)(bytesOf(token)[at:]))
+		}
+	}
+	return nil, false
 }
 
 // The functions below look at eight digits at a time: every byte of a word is

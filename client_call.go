@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	mathrand "math/rand/v2"
 	"mime"
 	"net"
@@ -251,6 +252,34 @@ func (c call) again(ctx context.Context, failure error, a *answer, try int) (tim
 	}
 	mean := firstWait << (2 * (try - 1))
 	return mean/2 + mathrand.N(mean), harmless
+}
+
+// all returns what the pages of a list hold, from the first cursor on. It ends
+// with the first error.
+func all[T any](cursor, plural string, page func(cursor string) (List[T], error)) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		var none T
+		for cursor := cursor; ; {
+			list, err := page(cursor)
+			if err != nil {
+				yield(none, err)
+				return
+			}
+			for _, one := range list.Data {
+				if !yield(one, nil) {
+					return
+				}
+			}
+			switch list.NextCursor {
+			case "":
+				return
+			case cursor:
+				yield(none, NewError(CodeInternal, "The server's list of "+plural+" does not go on: a page leads to itself."))
+				return
+			}
+			cursor = list.NextCursor
+		}
+	}
 }
 
 // parseRetryAfter reads the seconds or the date (RFC 9110, section 10.2.3). It

@@ -45,6 +45,15 @@ func (c *Client) Endpoints(ctx context.Context, workspaceID string, o ListEndpoi
 	return fetch[List[Endpoint]](ctx, c, get(object("/v1/workspaces/%s/endpoints", workspaceID), q))
 }
 
+// AllEndpoints returns the workspace's endpoints, page by page as they are taken.
+// It ends with the first error.
+func (c *Client) AllEndpoints(ctx context.Context, workspaceID string, o ListEndpoints) iter.Seq2[Endpoint, error] {
+	return all(o.Cursor, "endpoints", func(cursor string) (List[Endpoint], error) {
+		o.Cursor = cursor
+		return c.Endpoints(ctx, workspaceID, o)
+	})
+}
+
 // Endpoint returns one endpoint.
 func (c *Client) Endpoint(ctx context.Context, id string) (Endpoint, error) {
 	return fetch[Endpoint](ctx, c, get(object("/v1/endpoints/%s", id), nil))
@@ -100,28 +109,10 @@ func (c *Client) Deliveries(ctx context.Context, endpointID string, o ListDelive
 // AllDeliveries returns the deliveries to an endpoint, page by page as they are
 // taken. It ends with the first error.
 func (c *Client) AllDeliveries(ctx context.Context, endpointID string, o ListDeliveries) iter.Seq2[Delivery, error] {
-	return func(yield func(Delivery, error) bool) {
-		for {
-			page, err := c.Deliveries(ctx, endpointID, o)
-			if err != nil {
-				yield(Delivery{}, err)
-				return
-			}
-			for _, d := range page.Data {
-				if !yield(d, nil) {
-					return
-				}
-			}
-			if page.NextCursor == "" {
-				return
-			}
-			if page.NextCursor == o.Cursor {
-				yield(Delivery{}, NewError(CodeInternal, "The server's list of deliveries does not go on: a page leads to itself."))
-				return
-			}
-			o.Cursor = page.NextCursor
-		}
-	}
+	return all(o.Cursor, "deliveries", func(cursor string) (List[Delivery], error) {
+		o.Cursor = cursor
+		return c.Deliveries(ctx, endpointID, o)
+	})
 }
 
 // Delivery returns a delivery with its attempts.

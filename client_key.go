@@ -62,28 +62,10 @@ func (c *Client) Keys(ctx context.Context, workspaceID string, o ListKeys) (List
 // AllKeys returns the workspace's keys, page by page as they are taken. It ends
 // with the first error.
 func (c *Client) AllKeys(ctx context.Context, workspaceID string, o ListKeys) iter.Seq2[Key, error] {
-	return func(yield func(Key, error) bool) {
-		for {
-			page, err := c.Keys(ctx, workspaceID, o)
-			if err != nil {
-				yield(Key{}, err)
-				return
-			}
-			for _, k := range page.Data {
-				if !yield(k, nil) {
-					return
-				}
-			}
-			if page.NextCursor == "" {
-				return
-			}
-			if page.NextCursor == o.Cursor {
-				yield(Key{}, NewError(CodeInternal, "The server's list of keys does not go on: a page leads to itself."))
-				return
-			}
-			o.Cursor = page.NextCursor
-		}
-	}
+	return all(o.Cursor, "keys", func(cursor string) (List[Key], error) {
+		o.Cursor = cursor
+		return c.Keys(ctx, workspaceID, o)
+	})
 }
 
 // Key returns one key.

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -238,31 +240,72 @@ func TestClientReadsAnswers(t *testing.T) {
 	}
 }
 
-func TestClientAllKeys(t *testing.T) {
+func TestClientAllGoesThroughThePages(t *testing.T) {
 	pages := []string{
-		`{"data":[{"id":"key_1"},{"id":"key_2"}],"next_cursor":"two"}`,
+		`{"data":[{"id":"1"},{"id":"2"}],"next_cursor":"two"}`,
 		`{"data":[],"next_cursor":"three"}`,
-		`{"data":[{"id":"key_3"}]}`,
+		`{"data":[{"id":"3"}]}`,
 	}
-	s := serve(t, func(w http.ResponseWriter, try int) { writeJSON(w, http.StatusOK, pages[try-1]) })
-	var ids []string
-	for k, err := range s.client(t).AllKeys(t.Context(), "ws_1", keystile.ListKeys{Status: "all"}) {
+	tests := map[string]struct {
+		path string
+		ids  func(ctx context.Context, c *keystile.Client) ([]string, error)
+	}{
+		"keys": {"/v1/workspaces/ws_1/keys?status=all", func(ctx context.Context, c *keystile.Client) ([]string, error) {
+			return gather(c.AllKeys(ctx, "ws_1", keystile.ListKeys{Status: "all"}), func(k keystile.Key) string { return k.ID })
+		}},
+		"webhook secrets": {"/v1/workspaces/ws_1/webhook-secrets?status=all", func(ctx context.Context, c *keystile.Client) ([]string, error) {
+			return gather(c.AllWebhookSecrets(ctx, "ws_1", keystile.ListWebhookSecrets{Status: "all"}), func(s keystile.WebhookSecretRecord) string { return s.ID })
+		}},
+		"endpoints": {"/v1/workspaces/ws_1/endpoints?limit=9", func(ctx context.Context, c *keystile.Client) ([]string, error) {
+			return gather(c.AllEndpoints(ctx, "ws_1", keystile.ListEndpoints{Limit: 9}), func(e keystile.Endpoint) string { return e.ID })
+		}},
+		"deliveries": {"/v1/endpoints/ep_1/deliveries?status=failed", func(ctx context.Context, c *keystile.Client) ([]string, error) {
+			return gather(c.AllDeliveries(ctx, "ep_1", keystile.ListDeliveries{Status: "failed"}), func(d keystile.Delivery) string { return d.ID })
+		}},
+		"alerts": {"/v1/workspaces/ws_1/alerts?state=all", func(ctx context.Context, c *keystile.Client) ([]string, error) {
+			return gather(c.AllAlerts(ctx, "ws_1", keystile.ListAlerts{State: "all"}), func(a keystile.Alert) string { return a.ID })
+		}},
+		"workspaces": {"/v1/workspaces?q=acme", func(ctx context.Context, c *keystile.Client) ([]string, error) {
+			return gather(c.AllWorkspaces(ctx, keystile.ListWorkspaces{Query: "acme"}), func(w keystile.Workspace) string { return w.ID })
+		}},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			s := serve(t, func(w http.ResponseWriter, try int) { writeJSON(w, http.StatusOK, pages[try-1]) })
+			ids, err := test.ids(t.Context(), s.client(t))
+			if want := []string{"1", "2", "3"}; err != nil || !slices.Equal(ids, want) {
+				t.Errorf("got %v, %v, want %v", ids, err, want)
+			}
+			var want, sent []string
+			for _, r := range s.requests() {
+				sent = append(sent, r.line)
+			}
+			path, query, _ := strings.Cut(test.path, "?")
+			for _, cursor := range []string{"", "two", "three"} {
+				q, err := url.ParseQuery(query)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if cursor != "" {
+					q.Set("cursor", cursor)
+				}
+				want = append(want, "GET "+path+"?"+q.Encode())
+			}
+			if !slices.Equal(sent, want) {
+				t.Errorf("sent %v, want %v", sent, want)
+			}
+		})
+	}
+}
+
+func gather[T any](objects iter.Seq2[T, error], id func(T) string) (ids []string, err error) {
+	for o, err := range objects {
 		if err != nil {
-			t.Fatal(err)
+			return ids, err
 		}
-		ids = append(ids, k.ID)
+		ids = append(ids, id(o))
 	}
-	if want := []string{"key_1", "key_2", "key_3"}; !slices.Equal(ids, want) {
-		t.Errorf("got %v, want %v", ids, want)
-	}
-	var lines []string
-	for _, r := range s.requests() {
-		lines = append(lines, r.line)
-	}
-	const path = "GET /v1/workspaces/ws_1/keys?"
-	if want := []string{path + "status=all", path + "cursor=two&status=all", path + "cursor=three&status=all"}; !slices.Equal(lines, want) {
-		t.Errorf("sent %v, want %v", lines, want)
-	}
+	return ids, nil
 }
 
 func TestClientAllKeysEnds(t *testing.T) {

@@ -56,28 +56,10 @@ func (c *Client) WebhookSecrets(ctx context.Context, workspaceID string, o ListW
 // AllWebhookSecrets returns the workspace's webhook secrets, page by page as
 // they are taken. It ends with the first error.
 func (c *Client) AllWebhookSecrets(ctx context.Context, workspaceID string, o ListWebhookSecrets) iter.Seq2[WebhookSecretRecord, error] {
-	return func(yield func(WebhookSecretRecord, error) bool) {
-		for {
-			page, err := c.WebhookSecrets(ctx, workspaceID, o)
-			if err != nil {
-				yield(WebhookSecretRecord{}, err)
-				return
-			}
-			for _, s := range page.Data {
-				if !yield(s, nil) {
-					return
-				}
-			}
-			if page.NextCursor == "" {
-				return
-			}
-			if page.NextCursor == o.Cursor {
-				yield(WebhookSecretRecord{}, NewError(CodeInternal, "The server's list of webhook secrets does not go on: a page leads to itself."))
-				return
-			}
-			o.Cursor = page.NextCursor
-		}
-	}
+	return all(o.Cursor, "webhook secrets", func(cursor string) (List[WebhookSecretRecord], error) {
+		o.Cursor = cursor
+		return c.WebhookSecrets(ctx, workspaceID, o)
+	})
 }
 
 // WebhookSecret returns all about one webhook secret but the secret.

@@ -2,6 +2,7 @@ package keystile
 
 import (
 	"context"
+	"iter"
 	"net/http"
 	"net/url"
 	"time"
@@ -38,6 +39,15 @@ func (c *Client) Workspaces(ctx context.Context, o ListWorkspaces) (List[Workspa
 	set(q, "q", o.Query)
 	setPage(q, o.Cursor, o.Limit)
 	return fetch[List[Workspace]](ctx, c, get("/v1/workspaces", q))
+}
+
+// AllWorkspaces returns the workspaces that the caller may see, page by page as
+// they are taken. It ends with the first error.
+func (c *Client) AllWorkspaces(ctx context.Context, o ListWorkspaces) iter.Seq2[Workspace, error] {
+	return all(o.Cursor, "workspaces", func(cursor string) (List[Workspace], error) {
+		o.Cursor = cursor
+		return c.Workspaces(ctx, o)
+	})
 }
 
 // Workspace returns one workspace.
@@ -142,8 +152,8 @@ func (c *Client) Usage(ctx context.Context, workspaceID string, o ListUsage) (Us
 // newest.
 type ListAudit struct {
 	Action string    // such as key.revoked, or key.* for all that happens to keys
-	Object string    // id of what was acted on
-	Actor  string    // id of who acted
+	Object string    // id of what was acted on, or a part of its name
+	Actor  string    // id of who acted, or a part of their name
 	Since  time.Time // zero: from the beginning
 	Until  time.Time // zero: now
 	Cursor string    // NextCursor of the page before
@@ -151,7 +161,7 @@ type ListAudit struct {
 }
 
 // Audit returns a page of the workspace's audit log, newest first.
-func (c *Client) Audit(ctx context.Context, workspaceID string, o ListAudit) (List[AuditEntry], error) {
+func (c *Client) Audit(ctx context.Context, workspaceID string, o ListAudit) (AuditList, error) {
 	q := url.Values{}
 	set(q, "action", o.Action)
 	set(q, "object", o.Object)
@@ -159,7 +169,7 @@ func (c *Client) Audit(ctx context.Context, workspaceID string, o ListAudit) (Li
 	setTime(q, "since", o.Since)
 	setTime(q, "until", o.Until)
 	setPage(q, o.Cursor, o.Limit)
-	return fetch[List[AuditEntry]](ctx, c, get(object("/v1/workspaces/%s/audit", workspaceID), q))
+	return fetch[AuditList](ctx, c, get(object("/v1/workspaces/%s/audit", workspaceID), q))
 }
 
 // ListAlerts says which alerts to return. The zero value asks for the open ones.
@@ -175,6 +185,15 @@ func (c *Client) Alerts(ctx context.Context, workspaceID string, o ListAlerts) (
 	set(q, "state", o.State)
 	setPage(q, o.Cursor, o.Limit)
 	return fetch[List[Alert]](ctx, c, get(object("/v1/workspaces/%s/alerts", workspaceID), q))
+}
+
+// AllAlerts returns the workspace's alerts, newest first, page by page as they
+// are taken. It ends with the first error.
+func (c *Client) AllAlerts(ctx context.Context, workspaceID string, o ListAlerts) iter.Seq2[Alert, error] {
+	return all(o.Cursor, "alerts", func(cursor string) (List[Alert], error) {
+		o.Cursor = cursor
+		return c.Alerts(ctx, workspaceID, o)
+	})
 }
 
 // SeeAlert notes that somebody has seen an alert, and returns it. It stays open

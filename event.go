@@ -111,6 +111,7 @@ func EventTypes() []EventType {
 
 		{"endpoint.created", "An endpoint was created", ends, "endpoint"},
 		{"endpoint.updated", "An endpoint was edited", ends, "endpoint"},
+		{string(AlertEndpointFailing), "An endpoint has accepted nothing for half an hour, and again when it is stopped for that", ends, "alert"},
 		{"endpoint.paused", "An endpoint was paused, by someone or because nothing was accepted for days", ends, "endpoint"},
 		{"endpoint.disabled", "An endpoint was disabled, since its receiver answered 410 Gone", ends, "endpoint"},
 		{"endpoint.resumed", "An endpoint was resumed", ends, "endpoint"},

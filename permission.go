@@ -20,8 +20,11 @@ const (
 // permission or a pattern: a set allows a pattern if it allows all that the
 // pattern matches. Nothing allows the empty string.
 func (p Permissions) Allow(want string) bool {
+	if want == "" {
+		return false
+	}
 	for _, pattern := range p {
-		if covers(pattern, want) {
+		if pattern == want || strings.HasSuffix(pattern, "*") && covers(pattern, want) { // what covers costs is for patterns
 			return true
 		}
 	}

@@ -27,6 +27,9 @@ func FuzzCheck(f *testing.F) {
 			if ok != derivable(format, text) {
 				t.Fatalf("%q, format %q: Check says %v, the rules do not", text, format.Prefix(), ok)
 			}
+			if early, passed := format.Screen(text); ok && !passed || !passed && early != hint {
+				t.Fatalf("%q: Screen says %q, %v; Check says %q, %v", text, early, passed, hint, ok)
+			}
 			found := format.Find([]byte(text))
 			if ok {
 				if hint != "" {

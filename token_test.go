@@ -561,3 +561,40 @@ func TestCheckLooksAtEveryByte(t *testing.T) {
 		}
 	}
 }
+
+// Whoever computes a checksum gets past Screen with a text that is no key, and
+// not past Check.
+func TestCheckSeesWhatPassesScreen(t *testing.T) {
+	f := mustFormat(t, "gw", "live", "test")
+	token, err := f.Mint("live")
+	if err != nil {
+		t.Fatal(err)
+	}
+	head := "gw_live_"
+	for name, text := range map[string]string{
+		"no digit":       head + "!" + token[len(head)+1:len(token)-sumLen],
+		"beyond 2^192":   head + "z" + token[len(head)+1:len(token)-sumLen],
+		"a line's break": head + token[len(head):len(head)+30] + "\n00",
+	} {
+		sum := checksum(strings.NewReplacer("!", "\x00", "\n", "\x00").Replace(text)) // no digit counts for nothing
+		text += string(sum[:])
+		if hint, ok := f.Screen(text); !ok || hint != "" {
+			t.Errorf("%s: %q, %v", name, hint, ok)
+		}
+		if hint, ok := f.Check(text); ok || !slices.Contains(allHints(), hint) {
+			t.Errorf("%s: Check says %q, %v", name, hint, ok)
+		}
+	}
+	sum := checksum("xx" + token[2:len(token)-sumLen])
+	for name, text := range map[string]string{
+		"another product":   "xx" + token[2:len(token)-sumLen] + string(sum[:]),
+		"another marker":    "gw_test_" + token[len(head):],
+		"without a marker":  "gw_" + token[len(head):],
+		"too long":          "gw_live_0" + token[len(head):],
+		"of another length": token[1:],
+	} {
+		if _, ok := f.Screen(text); ok {
+			t.Errorf("%s: %q passed", name, text)
+		}
+	}
+}

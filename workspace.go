@@ -183,6 +183,15 @@ type Usage struct {
 	NextCursor string        `json:"next_cursor,omitempty"`
 }
 
+// AuditList is a page of an audit log. A search for an action or a name looks at
+// 20,000 entries for each page at most, so that a page may hold few entries or
+// none, and NextCursor goes on all the same.
+type AuditList struct {
+	Data          []AuditEntry `json:"data" nullable:"false"`
+	NextCursor    string       `json:"next_cursor,omitempty"`
+	SearchedUntil *time.Time   `json:"searched_until,omitempty" doc:"How far back the search has looked, where it ended before it had found a whole page; next_cursor goes on from there"`
+}
+
 // List is a page of a longer list. NextCursor continues it, and is empty on
 // the last page.
 type List[T any] struct {

@@ -3,9 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
-	"fmt"
-	"strings"
 
 	"github.com/keystile/keystile"
 )
@@ -20,11 +17,9 @@ type alertID string
 
 // UnmarshalText reads the argument.
 func (id *alertID) UnmarshalText(text []byte) error {
-	if !strings.HasPrefix(string(text), "al_") {
-		return errors.New("this is no alert's id: those begin with al_, and 'keystile alerts list' shows them")
-	}
-	*id = alertID(text)
-	return nil
+	checked, err := checkID(text, "al_", "alert's id", "alerts")
+	*id = alertID(checked)
+	return err
 }
 
 type alertsListCmd struct {
@@ -43,34 +38,18 @@ func (c *alertsListCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	all := keystile.List[keystile.Alert]{Data: []keystile.Alert{}}
-	for o := (keystile.ListAlerts{State: c.State, Limit: 200}); ; {
-		page, err := client.Alerts(ctx, workspace, o)
-		if err != nil {
-			return err
-		}
-		all.Data = append(all.Data, page.Data...)
-		if page.NextCursor == "" || page.NextCursor == o.Cursor {
-			break
-		}
-		o.Cursor = page.NextCursor
-	}
-	if a.json {
-		return printJSON(a.stdout, all)
-	}
-	if len(all.Data) == 0 {
-		return printNone(a.stdout, "alerts", c.State != "all")
-	}
-	rows := [][]string{{"ID", "ALERT", "ABOUT", "NAME", "SINCE", "CLOSED", "SEEN"}}
-	for _, al := range all.Data {
-		kind := string(al.Type)
-		if al.Stage != "" {
-			kind += " (" + al.Stage + ")"
-		}
-		rows = append(rows, []string{al.ID, kind, cmp.Or(al.KeyID, al.WebhookSecretID), cmp.Or(al.KeyName, al.WebhookSecretLabel),
-			minute(al.OpenedAt), minutePtr(al.ClosedAt), minutePtr(al.AcknowledgedAt)})
-	}
-	return printTable(a.stdout, rows)
+	return listing[keystile.Alert]{
+		nouns: "alerts", narrowed: c.State != "all",
+		headings: []string{"ID", "ALERT", "ABOUT", "NAME", "SINCE", "CLOSED", "SEEN"},
+		row: func(al keystile.Alert) []string {
+			kind := string(al.Type)
+			if al.Stage != "" {
+				kind += " (" + al.Stage + ")"
+			}
+			return []string{al.ID, kind, cmp.Or(al.KeyID, al.WebhookSecretID, al.EndpointID), cmp.Or(al.KeyName, al.WebhookSecretLabel, al.EndpointURL),
+				minute(al.OpenedAt), minutePtr(al.ClosedAt), minutePtr(al.AcknowledgedAt)}
+		},
+	}.print(a, client.AllAlerts(ctx, workspace, keystile.ListAlerts{State: c.State, Limit: 200}), 0)
 }
 
 type alertsSeenCmd struct {
@@ -88,9 +67,5 @@ func (c *alertsSeenCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	if a.json {
-		return printJSON(a.stdout, al)
-	}
-	_, err = fmt.Fprintf(a.stdout, "Seen: %s (%s, %s).\n", al.ID, al.Type, al.State)
-	return err
+	return a.tell(al, "Seen: %s (%s, %s).", al.ID, al.Type, al.State)
 }

@@ -1,24 +1,32 @@
 package main
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"regexp"
 	"strconv"
 	"strings"
 	"time"
 )
 
-// keyID is an argument that names a key. A key in its place is refused here,
-// before it gets into a URL, and not repeated.
+// checkID refuses what is no ID of its kind before it gets into a URL, and does
+// not repeat it: it may be a key.
+func checkID(id []byte, prefix, name, verb string) (string, error) {
+	if !bytes.HasPrefix(id, []byte(prefix)) {
+		return "", fmt.Errorf("this is no %s: those begin with %s, and 'keystile %s list' shows them", name, prefix, verb)
+	}
+	return string(id), nil
+}
+
+// keyID is an argument that names a key.
 type keyID string
 
 // UnmarshalText reads the argument.
 func (id *keyID) UnmarshalText(text []byte) error {
-	if !strings.HasPrefix(string(text), "key_") {
-		return errors.New("this is no Key ID: those begin with key_, and 'keystile keys list' shows them")
-	}
-	*id = keyID(text)
-	return nil
+	checked, err := checkID(text, "key_", "Key ID", "keys")
+	*id = keyID(checked)
+	return err
 }
 
 // workspaceID is an argument that names a workspace.
@@ -26,11 +34,9 @@ type workspaceID string
 
 // UnmarshalText reads the argument.
 func (id *workspaceID) UnmarshalText(text []byte) error {
-	if !strings.HasPrefix(string(text), "ws_") {
-		return errors.New("this is no workspace's id: those begin with ws_, and 'keystile workspaces list' shows them")
-	}
-	*id = workspaceID(text)
-	return nil
+	checked, err := checkID(text, "ws_", "workspace's id", "workspaces")
+	*id = workspaceID(checked)
+	return err
 }
 
 // moment is an argument that names a time to come.

@@ -3,9 +3,7 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strconv"
-	"strings"
 
 	"github.com/keystile/keystile"
 )
@@ -21,11 +19,9 @@ type deliveryID string
 
 // UnmarshalText reads the argument.
 func (id *deliveryID) UnmarshalText(text []byte) error {
-	if !strings.HasPrefix(string(text), "dlv_") {
-		return errors.New("this is no delivery's id: those begin with dlv_, and 'keystile deliveries list' shows them")
-	}
-	*id = deliveryID(text)
-	return nil
+	checked, err := checkID(text, "dlv_", "delivery's id", "deliveries")
+	*id = deliveryID(checked)
+	return err
 }
 
 type deliveryArg struct {
@@ -48,33 +44,20 @@ func (c *deliveriesListCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	out := keystile.List[keystile.Delivery]{Data: []keystile.Delivery{}}
-	for d, err := range client.AllDeliveries(ctx, string(c.ID), keystile.ListDeliveries{Status: c.Status, Limit: min(c.Limit, 200)}) {
-		if err != nil {
-			return err
-		}
-		if out.Data = append(out.Data, d); len(out.Data) == c.Limit {
-			break
-		}
-	}
-	if a.json {
-		return printJSON(a.stdout, out)
-	}
-	if len(out.Data) == 0 {
-		return printNone(a.stdout, "deliveries", c.Status != "all")
-	}
-	rows := [][]string{{"ID", "EVENT", "HAPPENED", "STATUS", "ATTEMPTS", "ANSWER", "TOOK", "NEXT"}}
-	for _, d := range out.Data {
-		answer, took := "", ""
-		if d.Attempts > 0 {
-			answer, took = "none", strconv.FormatInt(d.LastMS, 10)+" ms"
-		}
-		if d.LastStatus != 0 {
-			answer = strconv.Itoa(d.LastStatus)
-		}
-		rows = append(rows, []string{d.ID, d.EventType, minute(d.EventAt), string(d.Status), strconv.Itoa(d.Attempts), answer, took, minutePtr(d.NextAt)})
-	}
-	return printTable(a.stdout, rows)
+	return listing[keystile.Delivery]{
+		nouns: "deliveries", narrowed: c.Status != "all",
+		headings: []string{"ID", "EVENT", "HAPPENED", "STATUS", "ATTEMPTS", "ANSWER", "TOOK", "NEXT"},
+		row: func(d keystile.Delivery) []string {
+			answer, took := "", ""
+			if d.Attempts > 0 {
+				answer, took = "none", strconv.FormatInt(d.LastMS, 10)+" ms"
+			}
+			if d.LastStatus != 0 {
+				answer = strconv.Itoa(d.LastStatus)
+			}
+			return []string{d.ID, d.EventType, minute(d.EventAt), string(d.Status), strconv.Itoa(d.Attempts), answer, took, minutePtr(d.NextAt)}
+		},
+	}.print(a, client.AllDeliveries(ctx, string(c.ID), keystile.ListDeliveries{Status: c.Status, Limit: min(c.Limit, 200)}), c.Limit)
 }
 
 type deliveriesShowCmd struct {
@@ -127,9 +110,5 @@ func (c *deliveriesRetryCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	if a.json {
-		return printJSON(a.stdout, d)
-	}
-	_, err = fmt.Fprintf(a.stdout, "Sent again: %s (%s).\n", d.ID, d.EventType)
-	return err
+	return a.tell(d, "Sent again: %s (%s).", d.ID, d.EventType)
 }

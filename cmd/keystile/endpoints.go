@@ -28,11 +28,9 @@ type endpointID string
 
 // UnmarshalText reads the argument.
 func (id *endpointID) UnmarshalText(text []byte) error {
-	if !strings.HasPrefix(string(text), "ep_") {
-		return errors.New("this is no endpoint's id: those begin with ep_, and 'keystile endpoints list' shows them")
-	}
-	*id = endpointID(text)
-	return nil
+	checked, err := checkID(text, "ep_", "endpoint's id", "endpoints")
+	*id = endpointID(checked)
+	return err
 }
 
 type endpointArg struct {
@@ -116,29 +114,12 @@ func (c *endpointsListCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	all := keystile.List[keystile.Endpoint]{Data: []keystile.Endpoint{}}
-	for o := (keystile.ListEndpoints{Limit: 200}); ; {
-		page, err := client.Endpoints(ctx, workspace, o)
-		if err != nil {
-			return err
-		}
-		all.Data = append(all.Data, page.Data...)
-		if page.NextCursor == "" || page.NextCursor == o.Cursor {
-			break
-		}
-		o.Cursor = page.NextCursor
-	}
-	if a.json {
-		return printJSON(a.stdout, all)
-	}
-	if len(all.Data) == 0 {
-		return printNone(a.stdout, "endpoints", false)
-	}
-	rows := [][]string{{"ID", "URL", "EVENTS", "STATUS", "FAILING SINCE", "CREATED"}}
-	for _, e := range all.Data {
-		rows = append(rows, []string{e.ID, e.URL, strings.Join(e.EventTypes, ","), string(e.Status), minutePtr(e.FailingSince), minute(e.CreatedAt)})
-	}
-	return printTable(a.stdout, rows)
+	return listing[keystile.Endpoint]{
+		nouns: "endpoints", headings: []string{"ID", "URL", "EVENTS", "STATUS", "FAILING SINCE", "CREATED"},
+		row: func(e keystile.Endpoint) []string {
+			return []string{e.ID, e.URL, strings.Join(e.EventTypes, ","), string(e.Status), minutePtr(e.FailingSince), minute(e.CreatedAt)}
+		},
+	}.print(a, client.AllEndpoints(ctx, workspace, keystile.ListEndpoints{Limit: 200}), 0)
 }
 
 type endpointsShowCmd struct {
@@ -189,11 +170,7 @@ func said(at keystile.Attempt) string {
 
 // printChangedEndpoint says what became of an endpoint.
 func printChangedEndpoint(a *app, e keystile.Endpoint, what string) error {
-	if a.json {
-		return printJSON(a.stdout, e)
-	}
-	_, err := fmt.Fprintf(a.stdout, "%s %s (%s).\n", what, e.ID, printable(e.URL))
-	return err
+	return a.tell(e, "%s %s (%s).", what, e.ID, printable(e.URL))
 }
 
 type endpointsEditCmd struct {
@@ -324,11 +301,7 @@ func (c *endpointsReplayCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	if a.json {
-		return printJSON(a.stdout, out)
-	}
-	_, err = fmt.Fprintf(a.stdout, "Sent again: %d.\n", out.Deliveries)
-	return err
+	return a.tell(out, "Sent again: %d.", out.Deliveries)
 }
 
 type endpointsRotateCmd struct {

@@ -128,34 +128,21 @@ func (c *keysListCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	keys := keystile.List[keystile.Key]{Data: []keystile.Key{}}
-	for k, err := range client.AllKeys(ctx, workspace, keystile.ListKeys{Status: c.Status, Query: c.Query, Limit: 200}) {
-		if err != nil {
-			return err
-		}
-		keys.Data = append(keys.Data, k)
-	}
-	if a.json {
-		return printJSON(a.stdout, keys)
-	}
-	if len(keys.Data) == 0 {
-		return printNone(a.stdout, "keys", c.Query != "" || c.Status != "all")
-	}
-	rows := [][]string{{"KEY ID", "NAME", "PREVIEW", "STATUS", "ROLE", "ENVIRONMENT", "CREATED", "LAST USED", "EXPIRES"}}
-	for _, k := range keys.Data {
-		used := "never"
-		if k.LastUse != nil {
-			used = minute(k.LastUse.At)
-		}
-		status := string(k.Status)
-		if k.ReplacedBy != "" && k.Status == keystile.StatusActive {
-			status += ", replaced"
-		}
-		rows = append(rows, []string{
-			k.ID, k.Name, k.Preview, status, k.Role, k.Environment, minute(k.CreatedAt), used, minutePtr(k.ExpiresAt),
-		})
-	}
-	return printTable(a.stdout, rows)
+	return listing[keystile.Key]{
+		nouns: "keys", narrowed: c.Query != "" || c.Status != "all",
+		headings: []string{"KEY ID", "NAME", "PREVIEW", "STATUS", "ROLE", "ENVIRONMENT", "CREATED", "LAST USED", "EXPIRES"},
+		row: func(k keystile.Key) []string {
+			used := "never"
+			if k.LastUse != nil {
+				used = minute(k.LastUse.At)
+			}
+			status := string(k.Status)
+			if k.ReplacedBy != "" && k.Status == keystile.StatusActive {
+				status += ", replaced"
+			}
+			return []string{k.ID, k.Name, k.Preview, status, k.Role, k.Environment, minute(k.CreatedAt), used, minutePtr(k.ExpiresAt)}
+		},
+	}.print(a, client.AllKeys(ctx, workspace, keystile.ListKeys{Status: c.Status, Query: c.Query, Limit: 200}), 0)
 }
 
 type keyArg struct {
@@ -252,11 +239,7 @@ func done(at *time.Time, by *keystile.Party, reason string) string {
 
 // printChanged says what became of a key.
 func printChanged(a *app, k keystile.Key, what string) error {
-	if a.json {
-		return printJSON(a.stdout, k)
-	}
-	fmt.Fprintf(a.stdout, "%s %s (%s).\n", what, k.ID, printable(k.Name))
-	return nil
+	return a.tell(k, "%s %s (%s).", what, k.ID, printable(k.Name))
 }
 
 type keysDisableCmd struct {
@@ -437,9 +420,5 @@ func (c *keysDeleteCmd) Run(ctx context.Context, a *app) error {
 
 // printDeleted says that an object is gone. Nothing of it is left to print.
 func printDeleted(a *app, id string) error {
-	if a.json {
-		return printJSON(a.stdout, map[string]any{"id": id, "deleted": true})
-	}
-	fmt.Fprintf(a.stdout, "Deleted %s.\n", id)
-	return nil
+	return a.tell(map[string]any{"id": id, "deleted": true}, "Deleted %s.", id)
 }

@@ -4,9 +4,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"iter"
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/keystile/keystile"
 )
 
 // printJSON writes one value for programs.
@@ -15,6 +18,53 @@ func printJSON(w io.Writer, v any) error {
 	e.SetEscapeHTML(false)
 	e.SetIndent("", "  ")
 	return e.Encode(v)
+}
+
+// tell writes what became of an object: the object itself for programs, a line
+// for people.
+func (a *app) tell(object any, format string, values ...any) error {
+	if a.json {
+		return printJSON(a.stdout, object)
+	}
+	_, err := fmt.Fprintf(a.stdout, format+"\n", values...)
+	return err
+}
+
+// A listing is how a list is written for people.
+type listing[T any] struct {
+	nouns    string // what is in it
+	narrowed bool   // by a search or a filter
+	headings []string
+	row      func(T) []string
+}
+
+// print writes the objects, at most so many; 0 is all of them.
+func (l listing[T]) print(a *app, objects iter.Seq2[T, error], most int) error {
+	out := keystile.List[T]{Data: []T{}}
+	for o, err := range objects {
+		if err != nil {
+			return err
+		}
+		if out.Data = append(out.Data, o); len(out.Data) == most {
+			break
+		}
+	}
+	if a.json {
+		return printJSON(a.stdout, out)
+	}
+	if len(out.Data) == 0 {
+		nouns := l.nouns
+		if l.narrowed {
+			nouns += " that match"
+		}
+		_, err := fmt.Fprintf(a.stdout, "No %s.\n", nouns)
+		return err
+	}
+	rows := [][]string{l.headings}
+	for _, o := range out.Data {
+		rows = append(rows, l.row(o))
+	}
+	return printTable(a.stdout, rows)
 }
 
 // printTable writes rows below their headings, aligned.
@@ -30,15 +80,6 @@ func printTable(w io.Writer, rows [][]string) error {
 		fmt.Fprintln(t, strings.Join(cells, "\t"))
 	}
 	return t.Flush()
-}
-
-// printNone writes that a list is empty, and whether that is for want of a match.
-func printNone(w io.Writer, nouns string, narrowed bool) error {
-	if narrowed {
-		nouns += " that match"
-	}
-	_, err := fmt.Fprintf(w, "No %s.\n", nouns)
-	return err
 }
 
 // printFields writes one object, a field a line, without those that are empty.

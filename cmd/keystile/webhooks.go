@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/keystile/keystile"
@@ -29,11 +28,9 @@ type webhookSecretID string
 
 // UnmarshalText reads the argument.
 func (id *webhookSecretID) UnmarshalText(text []byte) error {
-	if !strings.HasPrefix(string(text), "whs_") {
-		return errors.New("this is no webhook secret's id: those begin with whs_, and 'keystile webhooks list' shows them")
-	}
-	*id = webhookSecretID(text)
-	return nil
+	checked, err := checkID(text, "whs_", "webhook secret's id", "webhooks")
+	*id = webhookSecretID(checked)
+	return err
 }
 
 type webhookSecretArg struct {
@@ -117,31 +114,20 @@ func (c *webhooksListCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	secrets := keystile.List[keystile.WebhookSecretRecord]{Data: []keystile.WebhookSecretRecord{}}
-	for s, err := range client.AllWebhookSecrets(ctx, workspace, keystile.ListWebhookSecrets{Status: c.Status, Environment: c.Environment, Endpoint: c.Endpoint, Limit: 200}) {
-		if err != nil {
-			return err
-		}
-		secrets.Data = append(secrets.Data, s)
-	}
-	if a.json {
-		return printJSON(a.stdout, secrets)
-	}
-	if len(secrets.Data) == 0 {
-		return printNone(a.stdout, "webhook secrets", c.Environment != "" || c.Status != "all")
-	}
-	rows := [][]string{{"ID", "LABEL", "PREVIEW", "STATUS", "ENVIRONMENT", "CREATED", "LAST SIGNED", "LAST VERIFIED", "EXPIRES"}}
-	for _, s := range secrets.Data {
-		status := string(s.Status)
-		if s.ReplacedBy != "" && s.Status == keystile.StatusActive {
-			status += ", replaced"
-		}
-		rows = append(rows, []string{
-			s.ID, s.Label, s.Preview, status, s.Environment, minute(s.CreatedAt),
-			orNever(s.LastSignedAt), orNever(s.LastVerifiedAt), minutePtr(s.ExpiresAt),
-		})
-	}
-	return printTable(a.stdout, rows)
+	return listing[keystile.WebhookSecretRecord]{
+		nouns: "webhook secrets", narrowed: c.Environment != "" || c.Status != "all",
+		headings: []string{"ID", "LABEL", "PREVIEW", "STATUS", "ENVIRONMENT", "CREATED", "LAST SIGNED", "LAST VERIFIED", "EXPIRES"},
+		row: func(s keystile.WebhookSecretRecord) []string {
+			status := string(s.Status)
+			if s.ReplacedBy != "" && s.Status == keystile.StatusActive {
+				status += ", replaced"
+			}
+			return []string{s.ID, s.Label, s.Preview, status, s.Environment, minute(s.CreatedAt),
+				orNever(s.LastSignedAt), orNever(s.LastVerifiedAt), minutePtr(s.ExpiresAt)}
+		},
+	}.print(a, client.AllWebhookSecrets(ctx, workspace, keystile.ListWebhookSecrets{
+		Status: c.Status, Environment: c.Environment, Endpoint: c.Endpoint, Limit: 200,
+	}), 0)
 }
 
 func orNever(t *time.Time) string {
@@ -191,11 +177,7 @@ func (c *webhooksShowCmd) Run(ctx context.Context, a *app) error {
 
 // printChangedSecret says what became of a webhook secret.
 func printChangedSecret(a *app, s keystile.WebhookSecretRecord, what string) error {
-	if a.json {
-		return printJSON(a.stdout, s)
-	}
-	fmt.Fprintf(a.stdout, "%s %s (%s).\n", what, s.ID, printable(s.Label))
-	return nil
+	return a.tell(s, "%s %s (%s).", what, s.ID, printable(s.Label))
 }
 
 type webhooksEditCmd struct {

@@ -43,11 +43,7 @@ func (c *workspacesCreateCmd) Run(ctx context.Context, a *app) error {
 }
 
 func printChangedWorkspace(a *app, w keystile.Workspace, what string) error {
-	if a.json {
-		return printJSON(a.stdout, w)
-	}
-	fmt.Fprintf(a.stdout, "%s %s (%s).\n", what, w.ID, printable(w.Name))
-	return nil
+	return a.tell(w, "%s %s (%s).", what, w.ID, printable(w.Name))
 }
 
 type workspacesListCmd struct {
@@ -61,29 +57,13 @@ func (c *workspacesListCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	all := keystile.List[keystile.Workspace]{Data: []keystile.Workspace{}}
-	for o := (keystile.ListWorkspaces{Query: c.Query, Limit: 200}); ; {
-		page, err := client.Workspaces(ctx, o)
-		if err != nil {
-			return err
-		}
-		all.Data = append(all.Data, page.Data...)
-		if page.NextCursor == "" || page.NextCursor == o.Cursor {
-			break
-		}
-		o.Cursor = page.NextCursor
-	}
-	if a.json {
-		return printJSON(a.stdout, all)
-	}
-	if len(all.Data) == 0 {
-		return printNone(a.stdout, "workspaces", c.Query != "")
-	}
-	rows := [][]string{{"WORKSPACE", "NAME", "PLAN", "STATUS", "ACTIVE KEYS", "CREATED"}}
-	for _, w := range all.Data {
-		rows = append(rows, []string{w.ID, w.Name, w.Plan, workspaceStatus(w), strconv.Itoa(w.ActiveKeys), minute(w.CreatedAt)})
-	}
-	return printTable(a.stdout, rows)
+	return listing[keystile.Workspace]{
+		nouns: "workspaces", narrowed: c.Query != "",
+		headings: []string{"WORKSPACE", "NAME", "PLAN", "STATUS", "ACTIVE KEYS", "CREATED"},
+		row: func(w keystile.Workspace) []string {
+			return []string{w.ID, w.Name, w.Plan, workspaceStatus(w), strconv.Itoa(w.ActiveKeys), minute(w.CreatedAt)}
+		},
+	}.print(a, client.AllWorkspaces(ctx, keystile.ListWorkspaces{Query: c.Query, Limit: 200}), 0)
 }
 
 func workspaceStatus(w keystile.Workspace) string {

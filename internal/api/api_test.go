@@ -253,7 +253,7 @@ func newHouse(t testing.TB, s *keystiletest.Server) *house { return &house{Serve
 // audit lists what a workspace's log says of an object, oldest first.
 func (h *house) audit(ws, object string) []keystile.AuditEntry {
 	h.t.Helper()
-	l := want[keystile.List[keystile.AuditEntry]](h.t, call(h.t, h.Server, h.OperatorKey, "GET",
+	l := want[keystile.AuditList](h.t, call(h.t, h.Server, h.OperatorKey, "GET",
 		"/v1/workspaces/"+ws+"/audit?limit=200&object="+object, nil), 200)
 	for i, j := 0, len(l.Data)-1; i < j; i, j = i+1, j-1 {
 		l.Data[i], l.Data[j] = l.Data[j], l.Data[i]

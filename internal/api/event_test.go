@@ -100,7 +100,7 @@ func (h *house) subscribe(ws string, b *mailbox, types ...string) keystile.Creat
 // pages, the clock and receivers do.
 func elsewhere() []string {
 	return []string{
-		"key.expiring", "key.expired", "key.rotation_due", "key.idle", "key.still_used", "auth.failures_ended", "webhook_secret.expired", "webhook_secret.expiring", "webhook_secret.rotation_due", "member.joined", "member.recovered", "member.link_created", "endpoint.disabled",
+		"key.expiring", "key.expired", "key.rotation_due", "key.idle", "key.still_used", "auth.failures_ended", "webhook_secret.expired", "webhook_secret.expiring", "webhook_secret.rotation_due", "member.joined", "member.recovered", "member.link_created", "endpoint.disabled", "endpoint.failing",
 		"session.began", "session.ended", "session.refused", "passkey.added", "passkey.renamed", "passkey.removed", "passkey.refused", "link.created",
 	}
 }
@@ -466,6 +466,35 @@ func TestEndpointPlan(t *testing.T) {
 		t.Fatal(a)
 	}
 	want[keystile.CreatedEndpoint](t, h.do("POST", "/v1/workspaces/"+ws+"/endpoints", body), 201)
+}
+
+// TestManyEndpoints: where the plan has no limit there is one all the same,
+// since each event goes to each endpoint; and an event for many is handed on
+// whole, to each once.
+func TestManyEndpoints(t *testing.T) {
+	t.Parallel()
+	const most = 100
+	h := newHouse(t, keystiletest.New(t))
+	ws, box := h.workspace(), newMailbox(t)
+	for range most {
+		h.subscribe(ws, box, "role.created")
+	}
+	a := h.do("POST", "/v1/workspaces/"+ws+"/endpoints", fields{"url": "https://example.com/", "event_types": []string{"role.created"}})
+	wantProblem(t, a, 409, keystile.CodeConflict)
+	const events = 12 // more deliveries than are made in one transaction
+	for i := range events {
+		if a := h.do("POST", "/v1/workspaces/"+ws+"/roles", fields{"name": fmt.Sprint("R", i), "permissions": []string{"read"}}); a.status != 201 {
+			t.Fatal(a)
+		}
+	}
+	for end := time.Now().Add(60 * time.Second); len(box.all()) < most*events; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%d came", len(box.all()))
+		}
+	}
+	if n := box.types(t)["role.created"]; n != most*events {
+		t.Errorf("%d came", n)
+	}
 }
 
 // TestEndpointIdempotency: a request that is repeated makes one endpoint, and

@@ -549,6 +549,18 @@ func TestWorkspaces(t *testing.T) {
 			wantProblem(t, call(t, s, k.Secret, "GET", p, nil), 403, keystile.CodeWorkspaceSuspended)
 		}
 		wantProblem(t, call(t, s, k.Secret, "POST", "/v1/verify", fields{"key": k.Secret}), 403, keystile.CodeWorkspaceSuspended)
+		// Nobody is given a key that is refused, though one from elsewhere is kept.
+		for _, made := range []struct {
+			path string
+			body fields
+		}{{path + "/keys", fields{"name": "x"}}, {"/v1/keys/" + k.Key.ID + "/rotate", fields{}}} {
+			p := wantProblem(t, h.do("POST", made.path, made.body), 409, keystile.CodeConflict)
+			if !strings.Contains(p.Detail, "is suspended") || len(p.Fixes) != 1 {
+				t.Errorf("%s: %+v", made.path, p)
+			}
+		}
+		taken := want[keystile.CreatedKey](t, h.do("POST", path+"/keys", fields{"name": "y", "sha256": strings.Repeat("0a", 32)}), 201)
+		h.do("DELETE", "/v1/keys/"+taken.Key.ID, nil)
 		// Suspended comes before the state of the key.
 		want[keystile.Key](t, h.do("POST", "/v1/keys/"+k.Key.ID+"/disable", nil), 200)
 		h.expect(k.Secret, keystile.CodeWorkspaceSuspended)

@@ -83,7 +83,7 @@ type listAuditInput struct {
 	Until  time.Time `query:"until"`
 }
 
-func (a *API) listAudit(ctx context.Context, in *listAuditInput) (*answer[keystile.List[keystile.AuditEntry]], error) {
+func (a *API) listAudit(ctx context.Context, in *listAuditInput) (*answer[keystile.AuditList], error) {
 	return answerWith(a.keyring.Audit(ctx, entry.Actor(ctx), in.ID, keyring.AuditQuery{
 		Action: in.Action, Object: in.Object, Actor: in.Actor,
 		Since: given(in.Since), Until: given(in.Until), Cursor: in.Cursor, Limit: in.Limit,

@@ -389,7 +389,7 @@ func TestEveryOrderOfAChildFindsFaults(t *testing.T) {
 	t.Parallel()
 	for f := longLease; f <= forgets; f++ {
 		t.Run(fmt.Sprint(f), func(t *testing.T) {
-			for _, o := range families(false) {
+			for _, o := range shuffled(families(false)) {
 				if broken, _, _ := live(t, o, f); broken > 0 {
 					t.Logf("found in %+v", o)
 					return

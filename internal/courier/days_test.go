@@ -45,7 +45,15 @@ func TestPersistentFailure(t *testing.T) {
 	dir := t.TempDir()
 	s := keystiletest.New(t, keystiletest.Dir(dir))
 	watch := newReceiver(t, nil)
-	endpoint(t, s, watch.URL, "endpoint.paused")
+	endpoint(t, s, watch.URL, "endpoint.paused", "endpoint.failing")
+	alert := func(state string) keystile.Alert {
+		t.Helper()
+		list, err := s.Operator.Alerts(t.Context(), s.Workspace, keystile.ListAlerts{State: state})
+		if err != nil || len(list.Data) != 1 {
+			t.Fatalf("%d alerts %s: %+v, %v", len(list.Data), state, list.Data, err)
+		}
+		return list.Data[0]
+	}
 	var status atomic.Int32
 	status.Store(500)
 	r := newReceiver(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(int(status.Load())) })
@@ -77,6 +85,13 @@ func TestPersistentFailure(t *testing.T) {
 	if e, err := s.Operator.Endpoint(t.Context(), id); err != nil || e.Status != keystile.EndpointActive || e.FailingSince == nil {
 		t.Errorf("after a day: %+v, %v", e, err)
 	}
+	if a := alert("open"); a.Type != keystile.AlertEndpointFailing || a.Stage != "failing" || a.EndpointID != id || a.EndpointURL != r.URL || a.LastFailure.Status != 500 {
+		t.Errorf("after a day: %+v", a)
+	}
+	failing := watch.wait("the alert", ofType("endpoint.failing"))
+	if a := failing.event.Data.Alert; a.EndpointID != id || a.Stage != "failing" {
+		t.Errorf("%s", failing.body)
+	}
 
 	// Another one, when nothing was accepted for three days.
 	newKey(t, s, "Second")
@@ -95,6 +110,12 @@ func TestPersistentFailure(t *testing.T) {
 		t.Errorf("%+v, %v", log, err)
 	}
 	settled(t, s, id, "failed", 2)
+	if a := alert("open"); a.Stage != "paused" || a.DueAt == nil {
+		t.Errorf("after three days: %+v", a)
+	}
+	watch.wait("the alert again", func(r received) bool {
+		return r.event.Type == "endpoint.failing" && r.event.Data.Alert.Stage == "paused"
+	})
 
 	// Resumed, it begins anew, and what was given up can be had.
 	status.Store(200)
@@ -105,4 +126,7 @@ func TestPersistentFailure(t *testing.T) {
 		t.Fatalf("%+v, %v", n, err)
 	}
 	settled(t, s, id, "delivered", 2)
+	if a := alert("closed"); a.EndpointID != id || a.ClosedAt == nil {
+		t.Errorf("%+v", a)
+	}
 }

@@ -400,7 +400,7 @@ func TestMail(t *testing.T) {
 			}
 			for _, want := range []string{
 				"Leaked: Größe 7", "others may have it", "https://keys.example.com/w/" + h.workspace + "/alerts",
-				"https://keys.example.com/w/" + h.workspace + "/keys/" + k.Key.ID, "because you may manage API keys", "help@example.com", "Default",
+				"https://keys.example.com/w/" + h.workspace + "/keys/" + k.Key.ID, "because you may see to it", "help@example.com", "Default",
 			} {
 				if !strings.Contains(body, want) {
 					t.Errorf("the mail lacks %q:\n%s", want, body)

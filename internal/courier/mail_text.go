@@ -61,6 +61,10 @@ func (m *Mailer) title(a keystile.Alert) string {
 		return title + ": " + unlinked(a.WebhookSecretLabel)
 	case a.WebhookSecretID != "":
 		return title + ": " + a.WebhookSecretID
+	case a.EndpointURL != "":
+		return title + ": " + unlinked(a.EndpointURL)
+	case a.EndpointID != "":
+		return title + ": " + a.EndpointID
 	}
 	return title
 }
@@ -81,6 +85,9 @@ func (m *Mailer) body(due keyring.Mail) string {
 		}
 		if a.KeyID != "" {
 			b.WriteString("  " + m.url + "/w/" + due.Workspace.ID + "/keys/" + a.KeyID + "\n")
+		}
+		if a.EndpointID != "" && p.Endpoints {
+			b.WriteString("  " + m.url + "/w/" + due.Workspace.ID + "/endpoints/" + a.EndpointID + "\n")
 		}
 		b.WriteString("\n")
 	}

@@ -27,10 +27,10 @@ type alertRow struct {
 
 	Title    string // name of a word
 	Text     string
-	Name, ID string // of the key or webhook secret that it is about; "" for none
+	Name, ID string // of what it is about: a key, a webhook secret, an endpoint; "" for none
 	At       string // path of its page; "" when the reader may not see it
 	// Act is the one action that it needs, and ActAt the path of its page: an
-	// action on the key or webhook secret, like for a key like it, log for its
+	// action on what it is about, like for a key like it, log for its
 	// log of use, or nothing.
 	Act, ActAt string
 	See        bool // the reader may say that they have seen it
@@ -71,6 +71,10 @@ func (v *visit) alertRow(a keystile.Alert) (row alertRow, err error) {
 	if a.WebhookSecretID != "" {
 		row.Name, row.ID = cmp.Or(a.WebhookSecretLabel, a.WebhookSecretID), a.WebhookSecretID
 		return row, v.alertOfSecret(&row, open)
+	}
+	if a.EndpointID != "" {
+		row.Name, row.ID = cmp.Or(a.EndpointURL, a.EndpointID), a.EndpointID
+		return row, v.alertOfEndpoint(&row, open)
 	}
 	if a.KeyID == "" {
 		return row, nil
@@ -115,6 +119,26 @@ func (v *visit) alertOfSecret(row *alertRow, open bool) error {
 		if open && v.actor.May(verb) {
 			row.Act = "rotate"
 		}
+	}
+	return nil
+}
+
+// alertOfEndpoint says where an endpoint that an alert is about stands, and
+// offers to resume one that was stopped.
+func (v *visit) alertOfEndpoint(row *alertRow, open bool) error {
+	if !v.door.Profile.Endpoints {
+		return nil // there are no pages of them
+	}
+	e, err := v.keyring().Endpoint(v.r.Context(), v.actor, row.ID)
+	if err != nil {
+		if errors.Is(err, keystile.CodeNotFound) || errors.Is(err, keystile.CodeInsufficientPermission) {
+			return nil
+		}
+		return err
+	}
+	row.At = v.endpointAt(e.ID)
+	if open && e.Status != keystile.EndpointActive && v.actor.May("api.endpoint.update") {
+		row.Act, row.ActAt = "resume", row.At+"/resume"
 	}
 	return nil
 }

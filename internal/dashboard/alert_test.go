@@ -3,6 +3,7 @@ package dashboard_test
 import (
 	"context"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"testing"
 	"time"
@@ -120,6 +121,30 @@ func TestAlertActions(t *testing.T) {
 	v.done(base+"/keys/"+idle.ID+"/revoke", append(p.hidden(), "reason", "unneeded")...)
 	v.get(base+"/alerts").shows("Old", "Ends").lacks("Idle: Idle")
 	v.get(base+"/alerts?state=closed").is(http.StatusOK).shows("Idle: Idle", "Closed")
+}
+
+// An endpoint that was stopped is an alert, which leads to its page and to what
+// starts it again, and closes with that.
+func TestAlertOfStoppedEndpoint(t *testing.T) {
+	s := keystiletest.New(t)
+	v, base := admin(t, s), "/w/"+s.Workspace
+	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusGone) }))
+	t.Cleanup(receiver.Close)
+	made, err := s.Operator.CreateEndpoint(t.Context(), s.Workspace, keystile.CreateEndpoint{URL: receiver.URL, EventTypes: []string{"key.*"}, AllowRanges: []string{"127.0.0.1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Key(s.Workspace, keystile.CreateKey{Name: "Any"})
+	at := base + "/endpoints/" + made.Endpoint.ID
+	for limit := time.Now().Add(time.Minute); len(v.get(base+"/alerts").is(http.StatusOK).find("section", "Endpoint stopped")) == 0; time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(limit) {
+			t.Fatal("no alert after a minute")
+		}
+	}
+	v.get(base+"/alerts").holds(`href="`+at+`"`, `action="`+at+`/resume"`).shows(receiver.URL, "410 Gone")
+	inRole(t, s, s.Workspace, "viewer").get(base + "/alerts").is(http.StatusOK).shows("Endpoint stopped").lacks("Resume")
+	v.done(at+"/resume", v.get(at+"/resume?back=alerts").is(http.StatusOK).hidden()...)
+	v.get(base + "/alerts").shows("Nothing to see to")
 }
 
 // IP11: the operator's people see attempts with what is no key; a tenant's do not.

@@ -47,6 +47,10 @@ type auditPage struct {
 	Export  string // address of the export, without its format
 	Problem *keystile.Error
 	Bounded bool // the first day was not asked for
+	// Searched is how far back the search has looked, and Looked at how many
+	// entries, where it ended before the page was full; zero where it saw all.
+	Searched time.Time
+	Looked   int
 }
 
 // auditRow is an entry as people read it.
@@ -116,7 +120,7 @@ func (v *visit) showAudit() error {
 		day := until.UTC().AddDate(0, 0, -auditNameDays).Truncate(day)
 		bounded, f.Since, query.Since = true, day.Format(time.DateOnly), &day
 	}
-	var list keystile.List[keystile.AuditEntry]
+	var list keystile.AuditList
 	if err == nil {
 		query.Cursor, query.Limit = v.r.URL.Query().Get("cursor"), auditPageSize
 		list, err = v.keyring().Audit(v.r.Context(), v.actor, v.workspace.ID, query)
@@ -127,6 +131,9 @@ func (v *visit) showAudit() error {
 	}
 	if list.NextCursor != "" {
 		page.Next = f.address(path, list.NextCursor)
+	}
+	if list.SearchedUntil != nil {
+		page.Searched, page.Looked = *list.SearchedUntil, keyring.MaxLooked
 	}
 	for _, e := range list.Data {
 		row := auditRow{AuditEntry: e, Title: actionTitle(e.Action), Who: partyName(e.Actor), Changes: changes(e)}

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/net/html"
 
 	"github.com/keystile/keystile"
+	"github.com/keystile/keystile/internal/keyring"
 	"github.com/keystile/keystile/keystiletest"
 )
 
@@ -23,6 +24,42 @@ func entries(p *page) (rows []string) {
 		rows = append(rows, text(n))
 	}
 	return rows
+}
+
+// IP11: a search of a long log looks at a part of it at a time, says how far it
+// has looked, and goes on from there; the API likewise.
+func TestAuditSearchEndsIP11(t *testing.T) {
+	dir := t.TempDir()
+	s := keystiletest.New(t, keystiletest.Dir(dir))
+	base := "/w/" + s.Workspace
+	s.Key(s.Workspace, keystile.CreateKey{Name: "Needle"})
+	b := admin(t, s)
+	later := time.Now().Add(time.Second)
+	if _, err := openDatabase(t, dir).ExecContext(t.Context(), `WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < $3)
+		INSERT INTO audit SELECT substr(id, 1, 13) || 'vvvvv' || printf('%011d0', i), workspace_id, $2, actor_kind, actor_id, actor_name, 'key.updated',
+			object_kind, object_id, 'Hay', address, user_agent, request_id, reason, before, after
+		FROM n, (SELECT * FROM audit WHERE workspace_id = $1 ORDER BY id DESC LIMIT 1)`, s.Workspace, later.UnixMilli(), keyring.MaxLooked); err != nil {
+		t.Fatal(err)
+	}
+	for _, filter := range []string{"object=needle", "action=key.created"} {
+		p := b.get(base + "/audit?" + filter).is(http.StatusOK).shows("20,000 entries were looked at, back to").lacks("Needle")
+		on := attribute(p.one("a", "Look further back"), "href")
+		b.get(on).is(http.StatusOK).shows("Needle").lacks("were looked at")
+	}
+	list, err := s.Operator.Audit(t.Context(), s.Workspace, keystile.ListAudit{Object: "needle"})
+	if err != nil || len(list.Data) != 0 || list.SearchedUntil == nil || list.NextCursor == "" {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	if list, err = s.Operator.Audit(t.Context(), s.Workspace, keystile.ListAudit{Object: "needle", Cursor: list.NextCursor}); err != nil ||
+		len(list.Data) != 1 || list.SearchedUntil != nil {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	// The export has all.
+	if got := b.get(base + "/audit/export?format=jsonl&object=needle").is(http.StatusOK); !strings.Contains(got.body, "Needle") {
+		t.Errorf("the export: %s", got.body)
+	}
+	// Days that are long past are found at once.
+	b.get(base + "/audit?action=key.created&until=2020-01-01").is(http.StatusOK).shows("Nothing found").lacks("were looked at")
 }
 
 // IP5, IP11: the log says who did what, when, from where, and what changed;

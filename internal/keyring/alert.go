@@ -19,8 +19,8 @@ type AlertQuery struct {
 	Limit  int // 1 to MaxLimit; 0 means DefaultLimit
 }
 
-// Alerts lists the alerts of a workspace, newest first. The names of keys and
-// webhook secrets are there for who may see those.
+// Alerts lists the alerts of a workspace, newest first. The names of keys,
+// webhook secrets and endpoints are there for who may see those.
 func (k *Keyring) Alerts(ctx context.Context, a Actor, workspaceID string, q AlertQuery) (out keystile.List[keystile.Alert], err error) {
 	if err := checkID("ws_", workspaceID); err != nil {
 		return out, err
@@ -62,6 +62,9 @@ func nameless(a keystile.Alert, may func(permission string) bool) keystile.Alert
 	if !may("api.webhook_secret.view") {
 		a.WebhookSecretLabel = ""
 	}
+	if !may("api.endpoint.view") {
+		a.EndpointURL, a.LastFailure = "", nil
+	}
 	return a
 }
 
@@ -102,7 +105,7 @@ func (k *Keyring) AcknowledgeAlert(ctx context.Context, a Actor, workspaceID, id
 			alert.AcknowledgedAt, alert.AcknowledgedBy = &c.now, &who
 			if err = c.UpdateAlert(a.scope(), alert); err == nil {
 				err = c.record(entry{workspaceID: alert.WorkspaceID, action: "alert.acknowledged", kind: store.ChangeAlert,
-					objectID: alert.ID, objectName: cmp.Or(alert.KeyName, alert.WebhookSecretLabel), reason: string(alert.Type)})
+					objectID: alert.ID, objectName: cmp.Or(alert.KeyName, alert.WebhookSecretLabel, alert.EndpointURL), reason: string(alert.Type)})
 			}
 		}
 		out = nameless(alert, a.May)
@@ -114,8 +117,11 @@ func (k *Keyring) AcknowledgeAlert(ctx context.Context, a Actor, workspaceID, id
 // AlertPermission is what it takes to see to an alert: its holders are mailed,
 // and may say that they have seen it.
 func AlertPermission(a keystile.Alert) string {
-	if a.WebhookSecretID != "" {
+	switch {
+	case a.WebhookSecretID != "":
 		return "api.webhook_secret.update"
+	case a.EndpointID != "":
+		return "api.endpoint.update"
 	}
 	return "api.key.update"
 }

@@ -41,6 +41,11 @@ func AlertWord(a keystile.Alert) string {
 			return "alert_secret_rotation_overdue"
 		}
 		return "alert_secret_rotation_due"
+	case keystile.AlertEndpointFailing:
+		if a.Stage == endpointFailing {
+			return "alert_endpoint_failing"
+		}
+		return "alert_endpoint_stopped"
 	}
 	return ""
 }
@@ -82,6 +87,14 @@ func AlertText(a keystile.Alert) string {
 			return "It has been older since " + due + " than is recommended. Rotate it: both sign until the old one ends."
 		}
 		return "It reaches the recommended age on " + due + ". Rotate it: both sign until the old one ends."
+	case keystile.AlertEndpointFailing:
+		switch a.Stage {
+		case endpointFailing:
+			return "It has accepted nothing since " + due + ". What is not accepted is tried for nearly three days, and can be sent again after that. See what its receiver answers."
+		case string(keystile.EndpointDisabled):
+			return "Its receiver answered 410 Gone, so it was disabled. Its events wait. If it was a mistake, resume it, then send again what was given up."
+		}
+		return "It accepted nothing since " + due + ", so it was paused. Its events wait. When the receiver is back, resume it, then send again what was given up."
 	}
 	return ""
 }

@@ -14,6 +14,9 @@ import (
 )
 
 const (
+	// maxEndpoints bounds what one event of a workspace can cost, whatever the
+	// plan says: each endpoint is a row to write and a request to send.
+	maxEndpoints  = 100
 	maxURL        = 500
 	maxEventTypes = 100
 	maxRanges     = 20
@@ -116,14 +119,17 @@ func (c *change) createEndpoint(ws keystile.Workspace, in keystile.CreateEndpoin
 	if e.URL, err = c.receiverURL(in.URL, len(e.AllowRanges) > 0); err != nil {
 		return out, err
 	}
-	if most := c.k.planOf(ws).Limits.Endpoints; most >= 0 && !ws.Operator {
-		n, err := c.CountEndpoints(store.OneWorkspace(ws.ID), ws.ID)
-		if err != nil {
-			return out, err
-		}
-		if n >= most {
-			return out, planLimit(c.k.planOf(ws), "endpoint", most, "Delete endpoints that are no longer used.")
-		}
+	n, err := c.CountEndpoints(store.OneWorkspace(ws.ID), ws.ID)
+	if err != nil {
+		return out, err
+	}
+	if most := c.k.planOf(ws).Limits.Endpoints; most >= 0 && !ws.Operator && n >= most {
+		return out, planLimit(c.k.planOf(ws), "endpoint", most, "Delete endpoints that are no longer used.")
+	}
+	if n >= maxEndpoints {
+		return out, keystile.NewError(keystile.CodeConflict,
+			"There are "+strconv.Itoa(maxEndpoints)+" endpoints in this workspace, and every event goes to each that asks for it. There can't be more.",
+			"Delete endpoints that are no longer used.")
 	}
 	if err := c.InsertEndpoint(e); err != nil {
 		return out, err
@@ -379,6 +385,9 @@ func (k *Keyring) PauseEndpoint(ctx context.Context, a Actor, id string, in keys
 		if e.Status != keystile.EndpointActive {
 			return nil
 		}
+		if err := c.closeAlertsOf(e.ID); err != nil {
+			return err
+		}
 		return c.stopEndpoint(e, keystile.EndpointPaused, reason)
 	})
 }
@@ -400,6 +409,9 @@ func (k *Keyring) ResumeEndpoint(ctx context.Context, a Actor, id string) (keyst
 		if e.Status == keystile.EndpointActive {
 			return nil
 		}
+		if err := c.closeAlertsOf(e.ID); err != nil {
+			return err
+		}
 		before := *e
 		e.Status, e.StatusReason, e.FailingSince = keystile.EndpointActive, "", nil
 		return c.saveEndpoint("endpoint.resumed", "", before, e, c.now)
@@ -411,6 +423,9 @@ func (k *Keyring) ResumeEndpoint(ctx context.Context, a Actor, id string) (keyst
 func (k *Keyring) DeleteEndpoint(ctx context.Context, a Actor, id string) error {
 	_, err := k.changeEndpoint(ctx, a, id, "api.endpoint.delete", func(c *change, e *store.Endpoint) error {
 		if err := c.recordEndpoint("endpoint.deleted", "", e, nil); err != nil {
+			return err
+		}
+		if err := c.closeAlertsOf(e.ID); err != nil {
 			return err
 		}
 		open, err := c.OpenAlertsOfEndpoint(store.OneWorkspace(e.WorkspaceID), e.ID)

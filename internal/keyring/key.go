@@ -47,6 +47,11 @@ func (c *change) createKey(ws keystile.Workspace, in keystile.CreateKey) (keysti
 	if err != nil {
 		return keystile.CreatedKey{}, err
 	}
+	if in.SHA256 == "" { // what is taken over from elsewhere is out already
+		if err := serving(ws); err != nil {
+			return keystile.CreatedKey{}, err
+		}
+	}
 	if err := c.mayHandOut(key, role); err != nil {
 		return keystile.CreatedKey{}, err
 	}
@@ -59,6 +64,18 @@ func (c *change) createKey(ws keystile.Workspace, in keystile.CreateKey) (keysti
 	}
 	wire, err := c.present(key)
 	return keystile.CreatedKey{Key: wire, Secret: secret}, err
+}
+
+// serving fails for a workspace that is suspended: whoever got a new secret
+// there would hand out one that is refused everywhere. Only operators come so
+// far, since nobody else may act in such a workspace.
+func serving(ws keystile.Workspace) error {
+	if !ws.Suspended {
+		return nil
+	}
+	return keystile.NewError(keystile.CodeConflict,
+		"The workspace "+ws.Name+" is suspended, so that every key of it is refused. No key was made.",
+		"Resume the workspace first.")
 }
 
 // newKey checks what was asked for and makes the record of it, without a secret.

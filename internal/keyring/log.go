@@ -2,6 +2,7 @@ package keyring
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"strconv"
 	"strings"
@@ -9,10 +10,14 @@ import (
 
 	"github.com/keystile/keystile"
 	"github.com/keystile/keystile/internal/store"
+	"github.com/keystile/keystile/internal/verify"
 )
 
 // maxSources is how many addresses are shown of one key's uses.
 const maxSources = 200
+
+// MaxLooked is how many entries of the audit log one page of a search looks at.
+const MaxLooked = 20_000
 
 // AuditQuery says which entries of the audit log to list.
 type AuditQuery struct {
@@ -26,14 +31,17 @@ type AuditQuery struct {
 
 // Audit lists the audit log of a workspace, newest first. That of a deleted
 // one stays, for who may act everywhere.
-func (k *Keyring) Audit(ctx context.Context, a Actor, workspaceID string, q AuditQuery) (out keystile.List[keystile.AuditEntry], err error) {
+//
+// A search for an action or a name looks at a bounded part of the log. Where it
+// ends there with less than a page, the answer says so and has a cursor to go on.
+func (k *Keyring) Audit(ctx context.Context, a Actor, workspaceID string, q AuditQuery) (out keystile.AuditList, err error) {
 	if err := checkID("ws_", workspaceID); err != nil {
 		return out, err
 	}
 	if err := checkCursor("aud_", q.Cursor); err != nil {
 		return out, err
 	}
-	f := store.AuditFilter{WorkspaceID: workspaceID, Cursor: q.Cursor}
+	f := store.AuditFilter{WorkspaceID: workspaceID, Cursor: q.Cursor, Look: MaxLooked}
 	for _, t := range []struct {
 		field, in string
 		into      *string
@@ -43,10 +51,13 @@ func (k *Keyring) Audit(ctx context.Context, a Actor, workspaceID string, q Audi
 		}
 	}
 	if q.Since != nil {
-		f.Since = *q.Since
+		f.Since, f.First = *q.Since, auditID(*q.Since)
 	}
 	if q.Until != nil {
 		f.Until = *q.Until
+		if last := auditID(q.Until.Add(clockSlack)); f.Cursor == "" || last < f.Cursor {
+			f.Cursor = last
+		}
 	}
 	n, err := limit(q.Limit)
 	if err != nil {
@@ -60,11 +71,26 @@ func (k *Keyring) Audit(ctx context.Context, a Actor, workspaceID string, q Audi
 		if err := a.need("api.audit.view"); err != nil {
 			return err
 		}
-		rows, err := tx.Audit(a.scope(), f)
-		out = page(rows, n, func(e keystile.AuditEntry) string { return e.ID })
+		found, err := tx.Audit(a.scope(), f)
+		list := page(found.Entries, n, func(e keystile.AuditEntry) string { return e.ID })
+		out = keystile.AuditList{Data: list.Data, NextCursor: list.NextCursor}
+		if out.NextCursor == "" && found.Stopped != "" {
+			out.NextCursor, out.SearchedUntil = found.Stopped, &found.StoppedAt
+		}
 		return err
 	})
 	return out, err
+}
+
+// clockSlack is by how much an entry's ID may be later than the entry: IDs
+// never go back, and clocks do.
+const clockSlack = 24 * time.Hour
+
+// auditID is the least ID that an entry of a time may have.
+func auditID(at time.Time) string {
+	var id [16]byte
+	binary.BigEndian.PutUint64(id[:8], uint64(max(0, at.UnixMilli()))<<16)
+	return verify.EncodeID("aud_", id)
 }
 
 // logged fails unless the workspace is there, or was and the actor may know.
@@ -73,8 +99,8 @@ func logged(tx *store.Tx, a Actor, workspaceID string) error {
 	if !errors.Is(err, store.ErrNotFound) || !a.Everywhere() {
 		return err
 	}
-	rows, err := tx.Audit(a.scope(), store.AuditFilter{WorkspaceID: workspaceID, Limit: 1})
-	if err == nil && len(rows) == 0 {
+	found, err := tx.Audit(a.scope(), store.AuditFilter{WorkspaceID: workspaceID, Limit: 1})
+	if err == nil && len(found.Entries) == 0 {
 		return store.ErrNotFound
 	}
 	return err

@@ -14,9 +14,10 @@ import (
 // acts for nobody, so its methods take no Actor. They are no part of the API.
 
 const (
-	// fanOutChunk is how many events are handed on in one transaction. Others
-	// wait meanwhile.
+	// fanOutChunk is how many events are handed on in one transaction, and
+	// fanOutRows after how many deliveries no further one is. Others wait meanwhile.
 	fanOutChunk = 100
+	fanOutRows  = 1000
 	// claimLife is for how long a node may be silent before another one sends
 	// in its place. It is longer than an attempt can take, and renewed at half.
 	claimLife = 45 * time.Second
@@ -24,7 +25,16 @@ const (
 	// paused, which is found out when a delivery is given up: that takes a bit
 	// more than 60 hours of attempts.
 	failingFor = 60 * time.Hour
+	// alertAfter is for how long nothing was accepted when people are told, which
+	// is found out with the attempt number alertAttempt, half an hour after the
+	// one before: a receiver that is being restarted is back by then.
+	alertAfter   = 30 * time.Minute
+	alertAttempt = 4
 )
+
+// endpointFailing is the first stage of an alert about an endpoint. The others
+// are the states that it is stopped in.
+const endpointFailing = "failing"
 
 // Tried is what became of one attempt.
 type Tried struct {
@@ -54,19 +64,23 @@ func (k *Keyring) Turn(ctx context.Context, t Turn) (more bool, err error) {
 		for _, one := range t.Tried {
 			tried = append(tried, one.Tried)
 		}
-		if err := c.RecordTried(tried, c.now); err != nil {
+		recovered, err := c.RecordTried(tried, c.now)
+		if err != nil {
 			return err
+		}
+		for _, id := range recovered {
+			if err := c.closeAlertsOf(id); err != nil {
+				return err
+			}
 		}
 		for _, one := range t.Tried {
 			if err := c.judge(one); err != nil {
 				return err
 			}
 		}
-		n, err := c.handOn()
-		if err != nil {
+		if more, err = c.handOn(); err != nil {
 			return err
 		}
-		more = n == fanOutChunk
 		if err := c.ReleaseEndpoints(t.Node, t.Done); err != nil {
 			return err
 		}
@@ -86,45 +100,70 @@ func (k *Keyring) Turn(ctx context.Context, t Turn) (more bool, err error) {
 }
 
 // judge stops an endpoint whose receiver is gone, or has not accepted anything
-// for as long as a delivery is tried.
+// for as long as a delivery is tried, and tells people before.
 func (c *change) judge(t Tried) error {
-	if t.Delivered || !t.Gone && !t.Next.IsZero() {
+	if t.Delivered || !t.Gone && !t.Next.IsZero() && t.Number < alertAttempt {
 		return nil
 	}
 	e, err := c.Tx.Endpoint(store.AllWorkspaces(), t.EndpointID)
 	if err != nil || e.Status != keystile.EndpointActive {
 		return ignoreNotFound(err)
 	}
+	failing := time.Duration(0)
+	if e.FailingSince != nil {
+		failing = c.now.Sub(*e.FailingSince)
+	}
+	stage := endpointFailing
 	switch {
 	case t.Gone:
-		return c.stopEndpoint(&e, keystile.EndpointDisabled, "The receiver answered 410 Gone.")
-	case e.FailingSince != nil && c.now.Sub(*e.FailingSince) >= failingFor:
-		return c.stopEndpoint(&e, keystile.EndpointPaused, "Nothing was accepted since "+e.FailingSince.Format(time.RFC3339)+".")
+		stage = string(keystile.EndpointDisabled)
+		err = c.stopEndpoint(&e, keystile.EndpointDisabled, "The receiver answered 410 Gone.")
+	case t.Next.IsZero() && failing >= failingFor:
+		stage = string(keystile.EndpointPaused)
+		err = c.stopEndpoint(&e, keystile.EndpointPaused, "Nothing was accepted since "+e.FailingSince.Format(time.RFC3339)+".")
+	case failing < alertAfter:
+		return nil
 	}
-	return nil
+	if err != nil {
+		return err
+	}
+	open, err := c.OpenAlertsAbout(store.OneWorkspace(e.WorkspaceID), e.ID)
+	if err != nil {
+		return err
+	}
+	alert := keystile.Alert{WorkspaceID: e.WorkspaceID, Type: keystile.AlertEndpointFailing, EndpointID: e.ID, EndpointURL: e.URL}
+	if len(open) > 0 {
+		alert = open[0]
+	}
+	return c.raise(alert, stage, keystile.AlertFacts{DueAt: e.FailingSince, LastFailure: e.LastFailure})
 }
 
-// handOn makes deliveries of the oldest events in the outbox, and returns how
-// many events it took.
-func (c *change) handOn() (int, error) {
+// handOn makes deliveries of the oldest events in the outbox, and tells whether
+// there may be more of them.
+func (c *change) handOn() (more bool, err error) {
 	events, err := c.PendingEvents(fanOutChunk)
 	if err != nil || len(events) == 0 {
-		return 0, err
+		return false, err
 	}
-	var ids, workspaces []string
+	more = len(events) == fanOutChunk
+	var workspaces []string
 	for _, e := range events {
-		ids = append(ids, e.ID)
 		if !slices.Contains(workspaces, e.WorkspaceID) {
 			workspaces = append(workspaces, e.WorkspaceID)
 		}
 	}
 	endpoints, err := c.EndpointsOf(workspaces)
 	if err != nil {
-		return 0, err
+		return false, err
 	}
 	var rows []store.Delivery
-	var due []string
+	var ids, due []string
 	for _, ev := range events {
+		if len(rows) >= fanOutRows {
+			more = true
+			break
+		}
+		ids = append(ids, ev.ID)
 		t, ok := keystile.EventTypeOf(ev.Type)
 		if !ok {
 			continue
@@ -144,15 +183,15 @@ func (c *change) handOn() (int, error) {
 	}
 	for chunk := range slices.Chunk(rows, fanOutChunk) {
 		if err := c.InsertDeliveries(chunk); err != nil {
-			return 0, err
+			return false, err
 		}
 	}
 	if due != nil {
 		if err := c.EndpointsDue(due, c.now); err != nil {
-			return 0, err
+			return false, err
 		}
 	}
-	return len(events), c.HandedOn(ids)
+	return more, c.HandedOn(ids)
 }
 
 // Parcel is one delivery that is to be sent now.

@@ -49,6 +49,13 @@ func (c *change) rotate(old store.Key, in keystile.RotateKey) (out keystile.Crea
 	if err := c.rotatable(old); err != nil {
 		return out, err
 	}
+	ws, err := c.Workspace(store.OneWorkspace(old.WorkspaceID), old.WorkspaceID)
+	if err != nil {
+		return out, err
+	}
+	if err := serving(ws); err != nil {
+		return out, err
+	}
 	fresh := store.Key{RoleID: old.RoleID}
 	fresh.ID = c.k.ids.next("key_", c.now)
 	fresh.WorkspaceID, fresh.Status = old.WorkspaceID, keystile.StatusActive

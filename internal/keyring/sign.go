@@ -60,10 +60,12 @@ func (k *Keyring) SignWebhook(ctx context.Context, a Actor, workspaceID string, 
 func (k *Keyring) SecretsOfEndpoint(ctx context.Context, workspaceID, endpointID, only string) ([]keystile.WebhookSecret, error) {
 	var live []liveSecret
 	now := k.now()
-	if err := k.read(ctx, func(tx *store.Tx) (err error) {
-		live, err = k.liveSecrets(tx, store.SecretFilter{WorkspaceID: workspaceID, EndpointID: endpointID}, only, now)
-		return err
-	}); err != nil {
+	if err := problemOf(k.withKeys(ctx, func() error {
+		return k.store.ReadOne(ctx, func(tx *store.Tx) (err error) {
+			live, err = k.liveSecrets(tx, store.SecretFilter{WorkspaceID: workspaceID, EndpointID: endpointID}, only, now)
+			return err
+		})
+	})); err != nil {
 		return nil, err
 	}
 	opened := make([]keystile.WebhookSecret, len(live))
@@ -99,8 +101,13 @@ func (k *Keyring) liveSecrets(tx *store.Tx, f store.SecretFilter, only string, n
 		}
 		rows = []store.WebhookSecret{s}
 	} else {
-		f.Status, f.Now, f.Limit = keystile.StatusActive, now, maxSigning
-		if rows, err = tx.WebhookSecrets(scope, f); err != nil {
+		if f.EndpointID != "" {
+			rows, err = tx.SigningSecrets(scope, f.EndpointID, now, maxSigning)
+		} else {
+			f.Status, f.Now, f.Limit = keystile.StatusActive, now, maxSigning
+			rows, err = tx.WebhookSecrets(scope, f)
+		}
+		if err != nil {
 			return nil, err
 		}
 		if len(rows) == 0 {

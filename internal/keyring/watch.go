@@ -313,7 +313,7 @@ func (c *change) raise(a keystile.Alert, stage string, facts keystile.AlertFacts
 }
 
 func (c *change) tellAlert(event string, a keystile.Alert) error {
-	object := a.KeyID + a.WebhookSecretID
+	object := a.KeyID + a.WebhookSecretID + a.EndpointID
 	if object == "" {
 		object = a.ID
 	}
@@ -341,7 +341,8 @@ func (c *change) lookNow(id string) error {
 	return c.SetLook(store.AllWorkspaces(), id, next)
 }
 
-// closeAlertsOf closes the alerts about a key or webhook secret that goes.
+// closeAlertsOf closes the alerts about a key or webhook secret that goes, or
+// about an endpoint that somebody sees to.
 func (c *change) closeAlertsOf(id string) error {
 	open, err := c.OpenAlertsAbout(store.AllWorkspaces(), id)
 	for _, a := range open {

@@ -84,7 +84,7 @@ func killWhileCreating(t *testing.T, flags []string) []keystile.CreatedKey {
 	// Each with its place in the list and in the audit log.
 	for _, made := range answered[:20] {
 		want[keystile.Key](t, call(t, "GET", p.url+"/v1/keys/"+made.Key.ID, bearer(operator), nil), http.StatusOK)
-		log := want[keystile.List[keystile.AuditEntry]](t, call(t, "GET", p.url+"/v1/workspaces/"+made.Key.WorkspaceID+"/audit?object="+made.Key.ID, bearer(operator), nil), http.StatusOK)
+		log := want[keystile.AuditList](t, call(t, "GET", p.url+"/v1/workspaces/"+made.Key.WorkspaceID+"/audit?object="+made.Key.ID, bearer(operator), nil), http.StatusOK)
 		if len(log.Data) != 1 || log.Data[0].Action != "key.created" {
 			t.Fatalf("the audit log of a key: %+v", log.Data)
 		}

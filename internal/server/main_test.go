@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
@@ -33,7 +34,7 @@ func program(t testing.TB) string { return programOf(t, "keystile") }
 
 // nextProgram is that of a version which knows one migration more.
 func nextProgram(t testing.TB) string {
-	return programOf(t, "keystile-next", "-tags", "keystile_next_schema")
+	return programOf(t, "keystile-next", "-ldflags", `-X "github.com/keystile/keystile/internal/store.next=`+strings.ReplaceAll(nextMigration, "\n", " ")+`"`)
 }
 
 func programOf(t testing.TB, name string, flags ...string) string {
@@ -58,7 +59,10 @@ func programOf(t testing.TB, name string, flags ...string) string {
 	return path
 }
 
+// build builds the program as it is released, without cgo.
 func build(path string, flags ...string) ([]byte, error) {
 	words := append([]string{"build", "-o", path}, flags...)
-	return exec.Command("go", append(words, "github.com/keystile/keystile/cmd/keystile")...).CombinedOutput()
+	cmd := exec.Command("go", append(words, "github.com/keystile/keystile/cmd/keystile")...)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	return cmd.CombinedOutput()
 }

@@ -222,7 +222,7 @@ func (n *tenant) verify(q keystile.VerifyRequest) keystile.Decision {
 // audit lists the entries of the audit log about an object, newest first.
 func (n *tenant) audit(object string) []keystile.AuditEntry {
 	n.Helper()
-	return want[keystile.List[keystile.AuditEntry]](n, n.call(n.admin, "GET", "/v1/workspaces/"+n.id+"/audit?object="+object, nil), http.StatusOK).Data
+	return want[keystile.AuditList](n, n.call(n.admin, "GET", "/v1/workspaces/"+n.id+"/audit?object="+object, nil), http.StatusOK).Data
 }
 
 // audited returns the newest entry of an action on an object.

@@ -76,6 +76,11 @@ func (f *fleetOf) replace(i int, binary string, store []string) {
 	f.servers[i], f.moving[i] = fresh, false
 }
 
+// nextMigration is that of a version after this one.
+const nextMigration = `ALTER TABLE keys ADD COLUMN next_note TEXT NOT NULL DEFAULT 'of the next version';
+CREATE INDEX keys_next ON keys (next_note);
+CREATE TABLE next_things (id TEXT PRIMARY KEY, key_id TEXT NOT NULL REFERENCES keys (id) ON DELETE CASCADE);`
+
 // attended has an agent of one build attach to a server of the other, and take
 // part in a revoke.
 func (f *fleetOf) attended(replica, binary string, i int) {

@@ -434,7 +434,7 @@ func TestRotateMasterKey(t *testing.T) {
 			for _, made := range all {
 				s.signs(made)
 			}
-			audit := want[keystile.List[keystile.AuditEntry]](t, call(t, "GET", s.url+"/v1/workspaces/ws_operator/audit?action=master_key.rotated", bearer(s.operator), nil), http.StatusOK)
+			audit := want[keystile.AuditList](t, call(t, "GET", s.url+"/v1/workspaces/ws_operator/audit?action=master_key.rotated", bearer(s.operator), nil), http.StatusOK)
 			if len(audit.Data) != 3 || audit.Data[0].After["id"] != box.Newest() {
 				t.Errorf("audit: %+v", audit.Data)
 			}

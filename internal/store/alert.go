@@ -11,9 +11,18 @@ import (
 const alertColumns = `a.id, a.workspace_id, a.type, a.key_id, a.key_name, a.stage, a.facts, a.opened_at, a.updated_at,
 	a.closed_at, a.acknowledged_at, a.acknowledged_by`
 
-// secretID begins the ID of a webhook secret. An alert about one has its ID and
-// label in the columns for those of a key.
-const secretID = "whs_"
+// secretID begins the ID of a webhook secret, and endpointID that of an endpoint.
+// An alert about one has its ID, and its label or URL, in the columns for those
+// of a key.
+const (
+	secretID   = "whs_"
+	endpointID = "ep_"
+)
+
+// about is what an alert is about, for these columns.
+func about(a keystile.Alert) (id, name string) {
+	return a.KeyID + a.WebhookSecretID + a.EndpointID, a.KeyName + a.WebhookSecretLabel + a.EndpointURL
+}
 
 func scanAlert(r scanner) (keystile.Alert, error) {
 	var a keystile.Alert
@@ -23,8 +32,11 @@ func scanAlert(r scanner) (keystile.Alert, error) {
 		&closed, &acknowledged, &who); err != nil {
 		return a, err
 	}
-	if strings.HasPrefix(a.KeyID, secretID) {
+	switch {
+	case strings.HasPrefix(a.KeyID, secretID):
 		a.WebhookSecretID, a.WebhookSecretLabel, a.KeyID, a.KeyName = a.KeyID, a.KeyName, "", ""
+	case strings.HasPrefix(a.KeyID, endpointID):
+		a.EndpointID, a.EndpointURL, a.KeyID, a.KeyName = a.KeyID, a.KeyName, "", ""
 	}
 	a.OpenedAt, a.UpdatedAt, a.ClosedAt, a.State = fromMillis(opened), fromMillis(updated), fromMillisPtr(closed), "open"
 	if a.ClosedAt != nil {
@@ -40,8 +52,9 @@ func scanAlert(r scanner) (keystile.Alert, error) {
 
 // InsertAlert adds an open alert. ErrTaken when its cause has one.
 func (tx *Tx) InsertAlert(a keystile.Alert) error {
+	object, name := about(a)
 	_, err := tx.exec(`INSERT INTO alerts (id, workspace_id, type, key_id, key_name, stage, facts, opened_at, updated_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`, a.ID, a.WorkspaceID, string(a.Type), a.KeyID+a.WebhookSecretID, a.KeyName+a.WebhookSecretLabel, a.Stage,
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`, a.ID, a.WorkspaceID, string(a.Type), object, name, a.Stage,
 		mustJSON(a.AlertFacts), millis(a.OpenedAt), millis(a.UpdatedAt))
 	return wrap("insert an alert", err)
 }
@@ -107,7 +120,7 @@ func (tx *Tx) CountUnseenAlerts(s Scope, workspaceID string, most int) (int, err
 	return int(n), err
 }
 
-// OpenAlertsAbout lists the open alerts about a key or a webhook secret.
+// OpenAlertsAbout lists the open alerts about a key, a webhook secret or an endpoint.
 func (tx *Tx) OpenAlertsAbout(s Scope, id string) ([]keystile.Alert, error) {
 	ws, all := s.args()
 	return queryAll(tx, scanAlert, `SELECT `+alertColumns+` FROM alerts a

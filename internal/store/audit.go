@@ -2,6 +2,7 @@ package store
 
 import (
 	"encoding/json"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -61,18 +62,48 @@ type AuditFilter struct {
 	Object       string    // ID, or a part of the name in any case; "" for all
 	Actor        string    // ID, or a part of the name in any case, or the kind; "" for all
 	Since, Until time.Time // zero for open
+	First        string    // ID before which none is looked at; "" for none
 	Cursor       string    // ID of the last entry of the page before
 	Limit        int
+	Look         int // how many entries to hold against an action or a name; 0 for all there are
+}
+
+// AuditFound is what Audit has found.
+type AuditFound struct {
+	Entries []keystile.AuditEntry
+	// Stopped is the ID of the entry at which the search has ended, with fewer
+	// than were asked for, and StoppedAt its time; "" where it saw all.
+	Stopped   string
+	StoppedAt time.Time
 }
 
 // Audit lists audit entries in scope, newest first.
-func (tx *Tx) Audit(s Scope, f AuditFilter) ([]keystile.AuditEntry, error) {
+func (tx *Tx) Audit(s Scope, f AuditFilter) (found AuditFound, err error) {
 	ws, all := s.args()
 	where := ` WHERE (a.workspace_id = $1 OR $2 = 1) AND a.workspace_id = $3`
 	args := []any{ws, all, f.WorkspaceID, f.Limit}
 	and := func(condition string, value any) {
 		args = append(args, value)
 		where += ` AND ` + condition + itoa(len(args))
+	}
+	if f.First != "" {
+		and(`a.id >= $`, f.First)
+	}
+	// An ID is found by its index. An action and a part of a name are looked for
+	// in what is left, from its end.
+	who := []struct{ value, column string }{{f.Object, "object"}, {f.Actor, "actor"}}
+	for _, who := range who {
+		if isID(who.value) {
+			and(`a.`+who.column+`_id = $`, who.value)
+		}
+	}
+	if f.Look > 0 && (f.Action != "" || f.Object != "" && !isID(f.Object) || f.Actor != "" && !isID(f.Actor)) {
+		if found, err = tx.auditLook(where, args, f); err != nil {
+			return found, err
+		}
+		if found.Stopped != "" {
+			and(`a.id >= $`, found.Stopped)
+		}
 	}
 	if n := len(f.Action); n > 0 && f.Action[n-1] == '*' {
 		pattern := like(f.Action[:n-1])
@@ -81,14 +112,8 @@ func (tx *Tx) Audit(s Scope, f AuditFilter) ([]keystile.AuditEntry, error) {
 	} else if n > 0 {
 		and(`a.action = $`, f.Action)
 	}
-	// An ID is found by its index. A part of a name is looked for in the
-	// workspace's log from its end, until the page is full.
-	for _, who := range []struct{ value, column string }{{f.Object, "object"}, {f.Actor, "actor"}} {
-		switch {
-		case who.value == "":
-		case isID(who.value):
-			and(`a.`+who.column+`_id = $`, who.value)
-		default:
+	for _, who := range who {
+		if who.value != "" && !isID(who.value) {
 			args = append(args, who.value, loose(who.value))
 			id, name := itoa(len(args)-1), itoa(len(args))
 			where += ` AND (a.` + who.column + `_id = $` + id + ` OR LOWER(a.` + who.column + `_name) LIKE $` + name + ` ESCAPE '\'`
@@ -104,7 +129,33 @@ func (tx *Tx) Audit(s Scope, f AuditFilter) ([]keystile.AuditEntry, error) {
 	if !f.Until.IsZero() {
 		and(`a.at < $`, millis(f.Until))
 	}
-	return tx.auditPages(where, args, f)
+	found.Entries, err = tx.auditPages(where, args, f)
+	if len(found.Entries) >= f.Limit {
+		found.Stopped, found.StoppedAt = "", time.Time{}
+	}
+	return found, err
+}
+
+// auditLook finds the last of the entries that a search may look at, if there
+// are more behind it.
+func (tx *Tx) auditLook(where string, args []any, f AuditFilter) (found AuditFound, err error) {
+	args = append(slices.Clone(args), f.Look-1)
+	args[3] = 2
+	where += ` ORDER BY a.id DESC LIMIT $4 OFFSET $` + itoa(len(args))
+	if f.Cursor != "" {
+		args = append(args, f.Cursor)
+		where = strings.Replace(where, ` ORDER BY`, ` AND a.id < $`+itoa(len(args))+` ORDER BY`, 1)
+	}
+	last, err := queryAll(tx, func(r scanner) (e AuditFound, err error) {
+		var at int64
+		err = r.Scan(&e.Stopped, &at)
+		e.StoppedAt = fromMillis(at)
+		return e, err
+	}, `SELECT a.id, a.at FROM audit a`+where, args...)
+	if err != nil || len(last) < 2 {
+		return found, err
+	}
+	return last[0], nil
 }
 
 // auditPages reads the entries that a condition names, and of those the ones

@@ -40,8 +40,17 @@ func delivery(ws string, n, ev, ep int) store.Delivery {
 // addDeliveries adds an endpoint of acme with one failed delivery, which has
 // an attempt.
 func addDeliveries(tx *store.Tx) error {
-	return errors.Join(tx.InsertEndpoint(endpoint(acme, 1)), tx.InsertEvent(event(acme, 1)), tx.InsertDeliveries([]store.Delivery{delivery(acme, 1, 1, 1)}),
-		tx.RecordTried([]store.Tried{{DeliveryID: id("dlv_", 1), EndpointID: id("ep_", 1), Number: 1, Attempt: keystile.Attempt{At: noon, Status: 500, Body: "no"}}}, noon))
+	err := errors.Join(tx.InsertEndpoint(endpoint(acme, 1)), tx.InsertEvent(event(acme, 1)), tx.InsertDeliveries([]store.Delivery{delivery(acme, 1, 1, 1)}))
+	if err == nil {
+		_, err = tx.RecordTried([]store.Tried{{DeliveryID: id("dlv_", 1), EndpointID: id("ep_", 1), Number: 1, Attempt: keystile.Attempt{At: noon, Status: 500, Body: "no"}}}, noon)
+	}
+	return err
+}
+
+// accepted notes that a delivery to the first endpoint was accepted.
+func accepted(tx *store.Tx, delivery int, at time.Time) error {
+	_, err := tx.RecordTried([]store.Tried{{DeliveryID: id("dlv_", delivery), EndpointID: id("ep_", 1), Number: 1, Delivered: true}}, at)
+	return err
 }
 
 // endpointRow: an endpoint is read as it was written, and an event waits only
@@ -142,12 +151,16 @@ func claims(t *testing.T, f *fixture) {
 	// One is delivered, one is to be tried again later.
 	later := now.Add(time.Hour)
 	write(t, f.Store, func(tx *store.Tx) error {
-		return errors.Join(tx.RecordTried([]store.Tried{
+		recovered, err := tx.RecordTried([]store.Tried{
 			{DeliveryID: id("dlv_", 1), EndpointID: id("ep_", 1), Number: 1, Attempt: keystile.Attempt{At: now, Status: 200}, Delivered: true},
 			{DeliveryID: id("dlv_", 3), EndpointID: id("ep_", 1), Number: 1, Attempt: keystile.Attempt{At: now, Error: "no"}, Next: later},
 			{DeliveryID: id("dlv_", 2), EndpointID: id("ep_", 2), Number: 1, Attempt: keystile.Attempt{At: now, Error: "no"}, Next: later},
 			{DeliveryID: id("dlv_", 9), EndpointID: id("ep_", 9), Number: 1, Attempt: keystile.Attempt{At: now}, Delivered: true}, // deleted meanwhile
-		}, now), tx.ReleaseEndpoints("a", []string{id("ep_", 1)}), tx.ReleaseEndpoints("b", []string{id("ep_", 1), id("ep_", 2)}))
+		}, now)
+		if recovered != nil {
+			t.Errorf("recovered, and were not failing: %v", recovered)
+		}
+		return errors.Join(err, tx.ReleaseEndpoints("a", []string{id("ep_", 1)}), tx.ReleaseEndpoints("b", []string{id("ep_", 1), id("ep_", 2)}))
 	})
 	if got := claim("a", now.Add(time.Minute)); got != nil {
 		t.Errorf("claimed before the time: %v", got)
@@ -166,7 +179,8 @@ func claims(t *testing.T, f *fixture) {
 	// The same outcome written twice, and one that comes late, change nothing.
 	for range 2 {
 		write(t, f.Store, func(tx *store.Tx) error {
-			return tx.RecordTried([]store.Tried{{DeliveryID: id("dlv_", 3), EndpointID: id("ep_", 1), Number: 2, Attempt: keystile.Attempt{At: later, Error: "no"}}}, later)
+			_, err := tx.RecordTried([]store.Tried{{DeliveryID: id("dlv_", 3), EndpointID: id("ep_", 1), Number: 2, Attempt: keystile.Attempt{At: later, Error: "no"}}}, later)
+			return err
 		})
 	}
 	d := get(t, f.Store, func(tx *store.Tx) (store.Delivery, error) { return tx.Delivery(all(), id("dlv_", 3)) })
@@ -192,7 +206,7 @@ func retainDeliveries(t *testing.T, f *fixture) {
 		}
 		return errors.Join(tx.InsertEvent(event(acme, 2)), tx.InsertEvent(event(acme, 3)),
 			tx.InsertDeliveries([]store.Delivery{delivery(acme, 2, 2, 1), delivery(acme, 3, 3, 1)}),
-			tx.RecordTried([]store.Tried{{DeliveryID: id("dlv_", 2), EndpointID: id("ep_", 1), Number: 1, Delivered: true}}, noon))
+			accepted(tx, 2, noon))
 	})
 	count := func(table string) int64 {
 		t.Helper()
@@ -263,7 +277,7 @@ func TestRestoreDeliveries(t *testing.T) {
 				}
 				paused := endpoint(acme, 2)
 				paused.Status, paused.UpdatedAt = keystile.EndpointPaused, later
-				return errors.Join(tx.RecordTried([]store.Tried{{DeliveryID: id("dlv_", 1), EndpointID: id("ep_", 1), Number: 1, Delivered: true}}, later),
+				return errors.Join(accepted(tx, 1, later),
 					tx.ReleaseEndpoints("node", []string{id("ep_", 1)}), tx.UpdateEndpoint(all(), paused, time.Time{}))
 			})
 			f.restore(t, path)

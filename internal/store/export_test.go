@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+
+	"github.com/pressly/goose/v3"
 )
 
 // Statement is what a method has asked the database.
@@ -50,4 +52,24 @@ func (s *Store) Statements(ctx context.Context, fn func(*Tx) error) (all []State
 		return nil, wrote
 	}
 	return all, err
+}
+
+// MigrateTo makes the schema of an older version in an empty database.
+func MigrateTo(ctx context.Context, db *sql.DB, postgres bool, version int) error {
+	all, err := migrations()
+	if err != nil {
+		return err
+	}
+	dialect := goose.DialectSQLite3
+	if postgres {
+		dialect = goose.DialectPostgres
+	}
+	p, err := goose.NewProvider(dialect, db, nil, goose.WithGoMigrations(all[:version]...), goose.WithDisableGlobalRegistry(true))
+	if err != nil {
+		return err
+	}
+	if _, err := p.Up(ctx); err != nil {
+		return err
+	}
+	return seed(ctx, db)
 }

@@ -19,13 +19,14 @@ type Tried struct {
 }
 
 // RecordTried writes the outcomes of attempts. One that another node has
-// written meanwhile, which took this one for dead, stays as it is.
-func (tx *Tx) RecordTried(tried []Tried, now time.Time) error {
+// written meanwhile, which took this one for dead, stays as it is. It returns
+// the endpoints that were failing and are not any more.
+func (tx *Tx) RecordTried(tried []Tried, now time.Time) (recovered []string, err error) {
 	if len(tried) == 0 {
-		return nil
+		return nil, nil
 	}
 	if err := tx.insertAttempts(tried); err != nil {
-		return err
+		return nil, err
 	}
 	var done []string
 	good, bad := map[string]bool{}, map[string]keystile.Attempt{}
@@ -42,22 +43,22 @@ func (tx *Tx) RecordTried(tried []Tried, now time.Time) error {
 		}
 		if _, err := tx.exec(`UPDATE deliveries SET state = $1, attempts = attempts + 1, tries = tries + 1, next_at = $2, updated_at = $3
 			WHERE id = $4 AND state = 0 AND attempts < $5`, state, millis(t.Next), millis(now), t.DeliveryID, t.Number); err != nil {
-			return wrap("record a failed attempt", err)
+			return nil, wrap("record a failed attempt", err)
 		}
 	}
 	if done != nil {
 		args, list := bindAll([]any{millis(now)}, done)
 		if _, err := tx.exec(`UPDATE deliveries SET state = 1, attempts = attempts + 1, tries = tries + 1, next_at = 0, updated_at = $1
 			WHERE state = 0 AND id IN `+list, args...); err != nil {
-			return wrap("record deliveries", err)
+			return nil, wrap("record deliveries", err)
 		}
 	}
 	return tx.recordHealth(good, bad, now)
 }
 
 // recordHealth notes since when endpoints have been failing, and how. One that
-// has accepted something meanwhile is not.
-func (tx *Tx) recordHealth(good map[string]bool, bad map[string]keystile.Attempt, now time.Time) error {
+// has accepted something meanwhile is not. It returns those that were failing.
+func (tx *Tx) recordHealth(good map[string]bool, bad map[string]keystile.Attempt, now time.Time) ([]string, error) {
 	var well []string
 	for id := range good {
 		well = append(well, id)
@@ -69,16 +70,16 @@ func (tx *Tx) recordHealth(good map[string]bool, bad map[string]keystile.Attempt
 		how.Body = "" // stands in the attempt
 		if _, err := tx.exec(`UPDATE endpoints SET failing_since = CASE WHEN failing_since = 0 THEN $1 ELSE failing_since END, failure = $2
 			WHERE id = $3`, millis(now), mustJSON(how), id); err != nil {
-			return wrap("record an endpoint's health", err)
+			return nil, wrap("record an endpoint's health", err)
 		}
 	}
-	if well != nil {
-		args, list := bindAll(nil, well)
-		if _, err := tx.exec(`UPDATE endpoints SET failing_since = 0, failure = '' WHERE failing_since > 0 AND id IN `+list, args...); err != nil {
-			return wrap("record an endpoint's health", err)
-		}
+	if well == nil {
+		return nil, nil
 	}
-	return nil
+	args, list := bindAll(nil, well)
+	recovered, err := queryAll(tx, scanString, `UPDATE endpoints SET failing_since = 0, failure = ''
+		WHERE failing_since > 0 AND id IN `+list+` RETURNING id`, args...)
+	return recovered, wrap("record an endpoint's health", err)
 }
 
 func (tx *Tx) insertAttempts(tried []Tried) error {

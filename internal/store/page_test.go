@@ -21,6 +21,7 @@ func pageBehaviours() []behaviour {
 		{"Search", search},
 		{"Pages", pages},
 		{"AuditFilter", auditFilter},
+		{"AuditLooks", auditLooks},
 		{"UsagePages", usagePages},
 	}
 }
@@ -194,7 +195,7 @@ func lists() []list {
 			"Audit", func(tx *store.Tx, n int) error { return tx.InsertAudit(auditEntry(acme, n)) },
 			func(tx *store.Tx, cursor string, limit int) (ids []string, err error) {
 				found, err := tx.Audit(store.OneWorkspace(acme), store.AuditFilter{WorkspaceID: acme, Cursor: cursor, Limit: limit})
-				for _, e := range found {
+				for _, e := range found.Entries {
 					ids = append(ids, e.ID)
 				}
 				return ids, err
@@ -335,9 +336,9 @@ func auditFilter(t *testing.T, f *fixture) {
 			c.f.Limit = 99
 		}
 		var got, want []string
-		for _, e := range get(t, f.Store, func(tx *store.Tx) ([]keystile.AuditEntry, error) {
+		for _, e := range get(t, f.Store, func(tx *store.Tx) (store.AuditFound, error) {
 			return tx.Audit(store.OneWorkspace(acme), c.f)
-		}) {
+		}).Entries {
 			got = append(got, e.ID)
 		}
 		for _, n := range c.want {
@@ -345,6 +346,51 @@ func auditFilter(t *testing.T, f *fixture) {
 		}
 		if !slices.Equal(got, want) {
 			t.Errorf("%s: %v, want %v", c.name, got, want)
+		}
+	}
+}
+
+// auditLooks: a search that looks at a part of the log says where it has ended,
+// and going on from there finds what one search would.
+func auditLooks(t *testing.T, f *fixture) {
+	addWorkspaces(t, f.Store)
+	write(t, f.Store, func(tx *store.Tx) error {
+		for n := range 12 {
+			e := auditEntry(acme, n)
+			if e.Action = "key.created"; n%6 == 0 {
+				e.Action, e.ObjectName = "key.deleted", "Wanted"
+			}
+			if err := errors.Join(tx.InsertAudit(e), tx.InsertAudit(auditEntry(other, n+20))); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	for _, f1 := range []store.AuditFilter{{Action: "key.deleted"}, {Object: "wanted"}, {Object: "wanted", First: auditEntry(acme, 0).ID}} {
+		f1.WorkspaceID, f1.Limit, f1.Look = acme, 9, 4
+		var got []string
+		for steps := 0; steps == 0 || f1.Cursor != ""; steps++ {
+			found := get(t, f.Store, func(tx *store.Tx) (store.AuditFound, error) { return tx.Audit(store.OneWorkspace(acme), f1) })
+			for _, e := range found.Entries {
+				got = append(got, e.ID)
+			}
+			// Of twelve the first look ends at the ninth, the second at the fifth.
+			if at := []int{8, 4, 0}[steps]; steps < 2 && (found.Stopped != auditEntry(acme, at).ID || !found.StoppedAt.Equal(auditEntry(acme, at).At)) {
+				t.Errorf("%+v: look %d ends at %s, %v", f1, steps, found.Stopped, found.StoppedAt)
+			} else if steps == 2 && found.Stopped != "" {
+				t.Errorf("%+v: the last look ends at %s", f1, found.Stopped)
+			}
+			f1.Cursor = found.Stopped
+		}
+		if want := []string{auditEntry(acme, 6).ID, auditEntry(acme, 0).ID}; !slices.Equal(got, want) {
+			t.Errorf("%+v: %v, want %v", f1, got, want)
+		}
+		f1.Limit = 1
+		if full := get(t, f.Store, func(tx *store.Tx) (store.AuditFound, error) {
+			f1.Look = 11
+			return tx.Audit(store.OneWorkspace(acme), f1)
+		}); len(full.Entries) != 1 || full.Stopped != "" {
+			t.Errorf("%+v: a whole page ends at %q with %d entries", f1, full.Stopped, len(full.Entries))
 		}
 	}
 }

@@ -47,7 +47,7 @@ func plannedCalls() []planned {
 			case "Usage":
 				p.scans, p.sorts = []string{"page"}, true
 			case "UsageOverTime", "UsageByKey": // sums of all uses in a time
-				p.scans, p.sorts, p.most = []string{"page"}, true, filledRows
+				p.scans, p.sorts, p.most = []string{"page", "parts"}, true, filledRows
 			case "Sources", "UsageSeries":
 				p.sorts = true // of one key
 			case "CountActiveKeys":
@@ -99,6 +99,8 @@ func plannedCalls() []planned {
 		calls[len(calls)-1].most = filledRows // a search looks at each entry of the workspace
 	}
 	audit("of actions", store.AuditFilter{Action: "key.*"})
+	audit("in a part", store.AuditFilter{Action: "key.deleted", First: id("aud_", 5), Cursor: id("aud_", 500), Look: 100})
+	audit("by name in a part", store.AuditFilter{Object: "x", Look: 100})
 	audit("of a time", store.AuditFilter{Since: ago(day), Until: noon})
 	usage := func(name string, f store.UsageFilter) {
 		f.WorkspaceID, f.Limit, f.Since, f.Until = acme, 10, ago(day), noon.Add(day)
@@ -106,6 +108,15 @@ func plannedCalls() []planned {
 	}
 	usage("of a key", store.UsageFilter{KeyID: keyID(1)})
 	usage("below a cursor", store.UsageFilter{CursorHour: noon, CursorKey: keyID(1)})
+	for _, days := range []int{1, 7, 30} { // up to noon those of hours, up to midnight those of days
+		for _, until := range []time.Time{noon.Add(time.Hour), noon.Truncate(day).Add(day)} {
+			f := store.UsageFilter{WorkspaceID: acme, Since: until.AddDate(0, 0, -days), Until: until, Limit: 10}
+			calls = append(calls, planned{
+				name: "UsageByKey", call: func(tx *store.Tx) error { _, err := tx.UsageByKey(all(), f, 0); return err },
+				scans: []string{"page", "parts"}, sorts: true, most: filledRows,
+			})
+		}
+	}
 	long := ago(10_000 * time.Hour)
 	return append(calls, []planned{
 		{name: "IndexChanges", call: func(tx *store.Tx) error {
@@ -169,10 +180,11 @@ func plannedCalls() []planned {
 		{name: "EndpointsOf", call: func(tx *store.Tx) error { _, err := tx.EndpointsOf([]string{acme, other}); return err }, sorts: true}, // few
 		{name: "EndpointsDue", call: func(tx *store.Tx) error { return tx.EndpointsDue([]string{id("ep_", 1)}, noon) }},
 		{name: "RecordTried", call: func(tx *store.Tx) error {
-			return tx.RecordTried([]store.Tried{
+			_, err := tx.RecordTried([]store.Tried{
 				{DeliveryID: id("dlv_", 1), EndpointID: id("ep_", 1), Number: 2, Delivered: true},
 				{DeliveryID: id("dlv_", 2), EndpointID: id("ep_", 2), Number: 2, Next: noon},
 			}, noon)
+			return err
 		}, sorts: true}, // what is written, to tell what is there already
 		{name: "ClaimEndpoints", call: func(tx *store.Tx) error { _, err := tx.ClaimEndpoints("n", nil, noon, noon, 10); return err }, scans: []string{"endpoints"}},
 		{name: "RenewClaims", call: func(tx *store.Tx) error { return tx.RenewClaims("node", noon) }},
@@ -201,7 +213,10 @@ func TestPlans(t *testing.T) {
 				fillForPlans(t, f)
 				explain = touchesFew
 			} else {
-				addWorkspaces(t, f.Store)
+				addKeys(t, f.Store, 1)
+				write(t, f.Store, func(tx *store.Tx) error {
+					return tx.AddUses([]verify.Use{use(1, keystile.CodeValid, noon), use(1, keystile.CodeValid, ago(9*day))})
+				})
 			}
 			db := f.raw(t)
 			for _, p := range plannedCalls() {
@@ -224,7 +239,12 @@ func TestPlans(t *testing.T) {
 	}
 }
 
-var scan = regexp.MustCompile(`^SCAN (\S+)`)
+var (
+	scan = regexp.MustCompile(`^SCAN (\S+)`)
+	// ofEveryone are indexes by time alone: what retention reads, and one
+	// workspace's pages must not, since the rows of all the others stand there.
+	ofEveryone = regexp.MustCompile(`INDEX (usage_hour|usage_sums_at|workspace_usage_day|audit_at) `)
+)
 
 // scansNothing asks SQLite: https://www.sqlite.org/eqp.html
 func scansNothing(t *testing.T, tx *sql.Tx, p planned, s store.Statement) {
@@ -246,6 +266,9 @@ func scansNothing(t *testing.T, tx *sql.Tx, p planned, s store.Statement) {
 		if strings.HasPrefix(detail, "SEARCH k ") && p.covered != nil &&
 			!slices.ContainsFunc(p.covered, func(index string) bool { return strings.Contains(detail, "COVERING INDEX "+index+" ") }) {
 			t.Errorf("%s: %s\n%s", p.name, detail, s.Text)
+		}
+		if ofEveryone.MatchString(detail) && p.name != "Retain" {
+			t.Errorf("%s reads what belongs to all workspaces: %s\n%s", p.name, detail, s.Text)
 		}
 		if strings.Contains(detail, "TEMP B-TREE") && !p.sorts {
 			t.Errorf("%s: %s\n%s", p.name, detail, s.Text)

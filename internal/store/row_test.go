@@ -229,7 +229,8 @@ func auditRow(t *testing.T, f *fixture) {
 	full, bare := auditEntry(acme, 1), keystile.AuditEntry{ID: id("aud_", 2), WorkspaceID: acme, At: noon}
 	write(t, f.Store, func(tx *store.Tx) error { return errors.Join(tx.InsertAudit(full), tx.InsertAudit(bare)) })
 	got := get(t, f.Store, func(tx *store.Tx) ([]keystile.AuditEntry, error) {
-		return tx.Audit(all(), store.AuditFilter{WorkspaceID: acme, Limit: 9})
+		found, err := tx.Audit(all(), store.AuditFilter{WorkspaceID: acme, Limit: 9})
+		return found.Entries, err
 	})
 	if want := []keystile.AuditEntry{bare, full}; !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v, want %+v", got, want)
@@ -269,7 +270,7 @@ func auditByName(t *testing.T, f *fixture) {
 	} {
 		c.filter.WorkspaceID, c.filter.Limit = acme, 9
 		var got []string
-		for _, e := range get(t, f.Store, func(tx *store.Tx) ([]keystile.AuditEntry, error) { return tx.Audit(all(), c.filter) }) {
+		for _, e := range get(t, f.Store, func(tx *store.Tx) (store.AuditFound, error) { return tx.Audit(all(), c.filter) }).Entries {
 			got = append(got, e.ID)
 		}
 		var want []string

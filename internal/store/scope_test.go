@@ -61,6 +61,10 @@ func scopedMethods() []scoped {
 			l, err := tx.WebhookSecrets(s, store.SecretFilter{WorkspaceID: acme, Limit: 9, Now: noon})
 			return len(l), err
 		}},
+		{"SigningSecrets", func(tx *store.Tx, s store.Scope) (int, error) {
+			list, err := tx.SigningSecrets(s, id("ep_", 1), noon, 10)
+			return len(list), err
+		}},
 		{"UpdateWebhookSecret", func(tx *store.Tx, s store.Scope) (int, error) {
 			w := webhookSecret(acme, 1)
 			w.Label = "changed"
@@ -178,7 +182,7 @@ func scopedMethods() []scoped {
 		{"CountMembers", func(tx *store.Tx, s store.Scope) (int, error) { return tx.CountMembers(s, acme) }},
 		{"Audit", func(tx *store.Tx, s store.Scope) (int, error) {
 			l, err := tx.Audit(s, store.AuditFilter{WorkspaceID: acme, Limit: 9})
-			return len(l), err
+			return len(l.Entries), err
 		}},
 		{"Usage", func(tx *store.Tx, s store.Scope) (int, error) {
 			l, err := tx.Usage(s, store.UsageFilter{WorkspaceID: acme, Since: ago(day), Until: noon.Add(day), Limit: 9})

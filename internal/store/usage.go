@@ -155,60 +155,107 @@ type KeyUsage struct {
 
 // UsageByKey sums the uses of each key of a workspace over the filter's time,
 // the most used first, after the key of the cursor, whose total was below.
+//
+// What came of the uses is read for the keys of the page alone. Asked for in one
+// statement, SQLite looks at the uses of all workspaces.
 func (tx *Tx) UsageByKey(s Scope, f UsageFilter, below int64) ([]KeyUsage, error) {
-	ws, all := s.args()
-	type row struct {
-		key, name, code string
-		n               int64
-	}
-	args := []any{ws, all, f.WorkspaceID, millis(f.Since), millis(f.Until), f.Limit}
-	after := ""
-	if f.CursorKey != "" {
-		args = append(args, below, f.CursorKey)
-		after = ` HAVING SUM(u.count) < $7 OR (SUM(u.count) = $7 AND u.key_id > $8)`
-	}
-	// What is summed in whole, and what of a key.
-	from, of := `SELECT key_id, count FROM usage WHERE workspace_id = $3 AND hour >= $4 AND hour < $5`, `u.hour >= $4 AND u.hour < $5`
-	table := "usage"
-	if f.whole() {
-		table = "usage_sums"
-		// Ten days at once as far as they lie in the time, then the days at its ends.
-		ten := 10 * dayMillis
-		begin, end := (millis(f.Since)+ten-1)/ten*ten, millis(f.Until)/ten*ten
-		if begin >= end {
-			begin, end = millis(f.Until), millis(f.Until)
-		}
-		args = append(args, begin, end)
-		b, e := "$"+itoa(len(args)-1), "$"+itoa(len(args))
-		part := func(days, from, to string) string { return `days = ` + days + ` AND at >= ` + from + ` AND at < ` + to }
-		parts := []string{part("10", b, e), part("1", "$4", b), part("1", e, "$5")}
-		from = `SELECT key_id, count FROM usage_sums WHERE workspace_id = $3 AND ` +
-			strings.Join(parts, ` UNION ALL SELECT key_id, count FROM usage_sums WHERE workspace_id = $3 AND `)
-		of = `(` + strings.Join(parts, ` OR `) + `)`
-	}
-	rows, err := queryAll(tx, func(r scanner) (row, error) {
-		var v row
-		err := r.Scan(&v.key, &v.name, &v.code, &v.n)
-		return v, err
-	}, `SELECT u.key_id, k.name, u.code, CAST(SUM(u.count) AS BIGINT) FROM `+table+` u JOIN (
-			SELECT u.key_id, SUM(u.count) AS total FROM (`+from+`) u WHERE $1 = $3 OR $2 = 1
-			GROUP BY u.key_id`+after+` ORDER BY total DESC, u.key_id LIMIT $6
-		) page ON page.key_id = u.key_id JOIN keys k ON k.id = u.key_id
-		WHERE `+of+`
-		GROUP BY page.total, u.key_id, k.name, u.code ORDER BY page.total DESC, u.key_id, u.code`, args...)
+	parts, err := tx.usageParts(f)
 	if err != nil {
 		return nil, err
 	}
-	var out []KeyUsage
-	for _, r := range rows {
-		if n := len(out); n == 0 || out[n-1].KeyID != r.key {
-			out = append(out, KeyUsage{KeyID: r.key, Name: r.name, Codes: map[keystile.Code]int64{}})
-		}
-		last := &out[len(out)-1]
-		last.Codes[keystile.Code(r.code)] += r.n
-		last.Total += r.n
+	ws, all := s.args()
+	args := []any{ws, all, f.WorkspaceID, f.Limit}
+	after := ""
+	if f.CursorKey != "" {
+		args = append(args, below, f.CursorKey)
+		after = ` HAVING SUM(parts.count) < $5 OR (SUM(parts.count) = $5 AND parts.key_id > $6)`
 	}
-	return out, nil
+	from, args := union(parts, `SELECT key_id, count`, `workspace_id = $3`, args)
+	out, err := queryAll(tx, func(r scanner) (KeyUsage, error) {
+		v := KeyUsage{Codes: map[keystile.Code]int64{}}
+		err := r.Scan(&v.KeyID, &v.Name, &v.Total)
+		return v, err
+	}, `SELECT page.key_id, k.name, page.total FROM (
+			SELECT parts.key_id, CAST(SUM(parts.count) AS BIGINT) AS total FROM (`+from+`) parts WHERE $1 = $3 OR $2 = 1
+			GROUP BY parts.key_id`+after+` ORDER BY total DESC, parts.key_id LIMIT $4
+		) page JOIN keys k ON k.id = page.key_id ORDER BY page.total DESC, page.key_id`, args...)
+	if err != nil || len(out) == 0 {
+		return nil, err
+	}
+	keys, at := make([]any, len(out)), make(map[string]int, len(out))
+	for i, u := range out {
+		keys[i], at[u.KeyID] = u.KeyID, i
+	}
+	type row struct {
+		key, code string
+		n         int64
+	}
+	from, args = union(parts, `SELECT key_id, code, count`, `key_id IN `+places(1, len(keys)), keys)
+	rows, err := queryAll(tx, func(r scanner) (row, error) {
+		var v row
+		err := r.Scan(&v.key, &v.code, &v.n)
+		return v, err
+	}, `SELECT parts.key_id, parts.code, CAST(SUM(parts.count) AS BIGINT) FROM (`+from+`) parts GROUP BY parts.key_id, parts.code`, args...)
+	for _, r := range rows {
+		out[at[r.key]].Codes[keystile.Code(r.code)] = r.n
+	}
+	return out, err
+}
+
+// usagePart is a stretch of time whose uses are read from one kind of row.
+type usagePart struct {
+	table string
+	days  int64 // that a row is of; 0 for an hour
+	since int64
+	until int64
+}
+
+// usageParts divides a filter's time so that few rows are read: ten days at
+// once as far as they lie in it, then the days at its ends.
+func (tx *Tx) usageParts(f UsageFilter) ([]usagePart, error) {
+	since, until := millis(f.Since), millis(f.Until)
+	if !f.whole() {
+		return []usagePart{{"usage", 0, since, until}}, nil
+	}
+	const ten = 10 * dayMillis
+	begin, end := (since+ten-1)/ten*ten, until/ten*ten
+	if end < until {
+		// Of the ten days under way all that there is may lie in the time.
+		later, err := queryAll(tx, scanInt, `SELECT 1 FROM workspace_usage WHERE workspace_id = $1 AND day >= $2 LIMIT 1`, f.WorkspaceID, until)
+		if err != nil {
+			return nil, err
+		}
+		if len(later) == 0 {
+			end += ten
+		}
+	}
+	if begin >= end {
+		return []usagePart{{"usage_sums", 1, since, until}}, nil
+	}
+	parts := []usagePart{{"usage_sums", 10, begin, end}}
+	for _, days := range []usagePart{{"usage_sums", 1, since, begin}, {"usage_sums", 1, end, until}} {
+		if days.since < days.until {
+			parts = append(parts, days)
+		}
+	}
+	return parts, nil
+}
+
+// union selects from all parts what fulfils a condition, whose arguments are given.
+func union(parts []usagePart, columns, condition string, args []any) (string, []any) {
+	var selects []string
+	for _, p := range parts {
+		q := columns + ` FROM ` + p.table + ` WHERE ` + condition
+		at := `hour`
+		if p.days > 0 {
+			at = `at`
+			args = append(args, p.days)
+			q += ` AND days = $` + itoa(len(args))
+		}
+		args = append(args, p.since, p.until)
+		selects = append(selects, q+` AND `+at+` >= $`+itoa(len(args)-1)+` AND `+at+` < $`+itoa(len(args)))
+	}
+	return strings.Join(selects, ` UNION ALL `), args
 }
 
 // Sources lists where a key was used from, latest first, at most limit. The

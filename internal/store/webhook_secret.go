@@ -124,6 +124,19 @@ func (tx *Tx) WebhookSecrets(s Scope, f SecretFilter) ([]WebhookSecret, error) {
 	return queryAll(tx, scanSecret, `SELECT `+secretColumns+secretTables+where+` ORDER BY w.id DESC LIMIT $5`, args...)
 }
 
+// SigningSecrets lists the active webhook secrets of an endpoint in scope,
+// newest first, at most limit. Of each there is what it takes to open it, and no
+// more: it is one statement that is asked for with every delivery, and a short
+// one costs SQLite a third.
+func (tx *Tx) SigningSecrets(s Scope, endpointID string, now time.Time, limit int) ([]WebhookSecret, error) {
+	ws, all := s.args()
+	return queryAll(tx, func(r scanner) (w WebhookSecret, err error) {
+		return w, r.Scan(&w.ID, &w.WorkspaceID, &w.MasterKey, &w.Sealed)
+	}, `SELECT id, workspace_id, master_key, sealed FROM webhook_secrets
+		WHERE endpoint_id = $1 AND endpoint_id <> '' AND state = 0 AND (expires_at = 0 OR expires_at > $2)
+		AND (workspace_id = $3 OR $4 = 1) ORDER BY id DESC LIMIT $5`, endpointID, millis(now), ws, all, limit)
+}
+
 // UpdateWebhookSecret writes everything that may change of a webhook secret but
 // the secret itself.
 func (tx *Tx) UpdateWebhookSecret(s Scope, w WebhookSecret) error {

@@ -52,33 +52,38 @@ type Result struct {
 // Decide tells whether a key is good. It may be called from any number of
 // goroutines at once.
 func (x *Index) Decide(q Query) (r Result) {
-	hint, formed := x.format.Check(q.Secret)
-	if !formed && (x.imports.Load() == 0 || len(q.Secret) > maxSecret) {
-		return Result{Code: keystile.CodeMalformed, Hint: hint}
+	hint, passed := x.format.Screen(q.Secret)
+	if !passed && (x.imports.Load() == 0 || len(q.Secret) > maxSecret) {
+		r.Code, r.Hint = keystile.CodeMalformed, hint
+		return r
 	}
 	d := x.hash.digest(keystile.Digest(q.Secret))
 	location := x.hash.location(d)
 	t := x.shardOf(location).table.Load()
-	h, ok := t.find(d, location)
-	if ok {
-		r.workspace = x.workspaces.get(h.place >> workspaceAt)
+	life, place, head, found := t.find(d, location, &r)
+	if found {
+		r.workspace = x.workspaces.get(place >> workspaceAt)
 	}
 	if r.workspace == nil { // the key of a workspace that is gone is gone
-		if !formed {
-			return Result{Code: keystile.CodeMalformed, Hint: hint}
-		}
-		return Result{Code: keystile.CodeUnknown}
+		return x.missed(q.Secret)
 	}
-	r.table, r.slot, r.extra = t, h.slot, h.extra
-	r.id = [2]uint64{h.id0, h.id1}
-	r.expires, r.environment = int64(h.life>>expiry), uint8(h.life>>environment&(1<<(expiry-environment)-1))
-	r.state = State(h.head&stateMask>>stateAt) - 1
-	r.role = x.roles.get(h.place >> roleAt & numberMask)
+	r.table = t
+	r.expires, r.environment = int64(life>>expiry), uint8(life>>environment&(1<<(expiry-environment)-1))
+	r.state = State(head&stateMask>>stateAt) - 1
+	r.role = x.roles.get(place >> roleAt & numberMask)
 	if r.role != nil && r.role.WorkspaceID != "" && r.role.WorkspaceID != r.workspace.ID {
 		r.role = nil // a role of another tenant is none
 	}
 	r.judge(&q)
 	return r
+}
+
+// missed is the answer for a text that is no key of the index.
+func (x *Index) missed(secret string) Result {
+	if hint, ok := x.format.Check(secret); !ok {
+		return Result{Code: keystile.CodeMalformed, Hint: hint}
+	}
+	return Result{Code: keystile.CodeUnknown}
 }
 
 // judge sets the code of a key that was found: the first condition that fails.

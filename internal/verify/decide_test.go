@@ -2,6 +2,7 @@ package verify_test
 
 import (
 	"fmt"
+	"hash/crc32"
 	"maps"
 	"net/netip"
 	"slices"
@@ -499,6 +500,27 @@ func TestDecideAllocatesNothing(t *testing.T) {
 		if got != c.want {
 			t.Errorf("%s: %s", c.name, got)
 		}
+	}
+}
+
+// A text with the checksum of a key and other signs is looked up, since nothing
+// else is asked before that, and is malformed all the same.
+func TestForgedChecksumIsMalformed(t *testing.T) {
+	x := newIndex(t, newKey(1, mint(t)))
+	text := "gw_" + strings.Repeat("~", 33)
+	sum := crc32.ChecksumIEEE([]byte("gw_" + strings.Repeat("\x00", 33))) // which is what they count for
+	var digits []byte
+	for range 6 {
+		const alphabet = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+		digits = append([]byte{alphabet[sum%62]}, digits...)
+		sum /= 62
+	}
+	text += string(digits)
+	if _, ok := format(t).Screen(text); !ok {
+		t.Fatalf("%q has another checksum", text)
+	}
+	if r := x.Decide(ask(text)); r.Code != keystile.CodeMalformed || r.Hint == "" || r.Known() {
+		t.Errorf("got %s, %q", r.Code, r.Hint)
 	}
 }
 

@@ -266,14 +266,17 @@ func TestEveryByteOfADigestCounts(t *testing.T) {
 // would fill memory many times over if something stayed behind.
 func TestDeletedKeysLeaveNothing(t *testing.T) {
 	const rounds, keys = 400, 150
-	x := newIndex(t)
+	x, minter := newIndex(t), format(t)
 	c := verify.NewRecorder()
 	before := heap()
 	for round := range rounds {
 		b := verify.Batch{}
 		var used string
 		for i := range keys {
-			secret := mint(t)
+			secret, err := minter.Mint("live")
+			if err != nil {
+				t.Fatal(err)
+			}
 			k := newKey(round*keys+i, secret)
 			k.Metadata = map[string]string{"some": "thing"}
 			b.Keys = append(b.Keys, k)

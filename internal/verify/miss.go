@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/keystile/keystile"
@@ -41,18 +42,23 @@ const (
 	missWays   = 8 // sources in a set
 )
 
-// misses count texts that are no key by source, in 164 kB whatever comes: it
+// misses count texts that are no key by source, in 197 kB whatever comes: it
 // holds 4096 sources. A new one takes the place of the one with the fewest
 // attempts of the eight in its set, whose count goes to the others. So whoever
-// tries much stays, however many others try once, and no count is ever lost.
-// The hash is keyed, which keeps anyone from choosing a set.
+// tries much stays, however many others try once. The hash is keyed, which keeps
+// anyone from choosing a set.
+//
+// A flood of wrong keys ends here, so a source that has its place is counted
+// without a lock. No count is ever lost: it is taken by an exchange that leaves
+// 0, and what comes later is found by the next one. It may then be told of the
+// source that has the place by then, or of none.
 type misses struct {
 	key    hasher
 	shards [missShards]missShard
 }
 
 type missShard struct {
-	mu     sync.Mutex
+	mu     sync.Mutex // who gives and takes places
 	sets   [missSets][missWays]missed
 	others missed
 }
@@ -60,10 +66,11 @@ type missShard struct {
 // missed are the attempts of a source: the network of an address and its
 // family, 0 when there is none.
 type missed struct {
-	network uint64
+	tag     atomic.Uint64 // the hash of the source; 0 when the place is free
+	counts  [len(missCodes)]atomic.Int64
+	last    atomic.Int64 // Unix milliseconds
+	network uint64       // this and family are read and written by who has the mutex
 	family  uint8
-	counts  [len(missCodes)]int64
-	last    int64 // Unix milliseconds
 }
 
 // missCodes are the outcomes that are told apart.
@@ -90,24 +97,38 @@ func networkOf(a netip.Addr) (network uint64, family uint8) {
 
 func (m *misses) count(code keystile.Code, a netip.Addr, n, ms int64) {
 	network, family := networkOf(a)
-	h := mix(network^m.key[0], uint64(family)^m.key[1])
-	s := &m.shards[h%missShards]
+	tag := max(mix(network^m.key[0], uint64(family)^m.key[1]), 1)
+	s := &m.shards[tag%missShards]
+	set := &s.sets[tag/missShards%missSets]
+	if family != 0 {
+		if one := find(set, tag); one != nil {
+			one.add(missNumber(code), n, ms)
+			return
+		}
+	}
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	into := &s.others
 	if family != 0 {
-		into = s.place(&s.sets[h/missShards%missSets], network, family)
+		into = s.place(set, tag)
+		into.network, into.family = network, family
 	}
-	into.counts[missNumber(code)] += n
-	into.last = max(into.last, ms)
-	s.mu.Unlock()
+	into.add(missNumber(code), n, ms)
+}
+
+func find(set *[missWays]missed, tag uint64) *missed {
+	for i := range set {
+		if one := &set[i]; one.tag.Load() == tag {
+			return one
+		}
+	}
+	return nil
 }
 
 // place finds the place of a source, or makes it one.
-func (s *missShard) place(set *[missWays]missed, network uint64, family uint8) *missed {
-	for i := range set {
-		if one := &set[i]; one.network == network && one.family == family {
-			return one
-		}
+func (s *missShard) place(set *[missWays]missed, tag uint64) *missed {
+	if one := find(set, tag); one != nil {
+		return one
 	}
 	least := &set[0]
 	for i := range set {
@@ -115,18 +136,27 @@ func (s *missShard) place(set *[missWays]missed, network uint64, family uint8) *
 			least = one
 		}
 	}
-	s.others.add(least)
-	*least = missed{network: network, family: family}
+	least.tag.Store(0)
+	s.others.takeFrom(least)
+	least.tag.Store(tag)
 	return least
 }
 
-func (m *missed) total() int64 { return m.counts[0] + m.counts[1] }
+func (m *missed) total() int64 { return m.counts[0].Load() + m.counts[1].Load() }
 
-func (m *missed) add(o *missed) {
-	for i, n := range o.counts {
-		m.counts[i] += n
+func (m *missed) add(code int, n, ms int64) {
+	m.counts[code].Add(n)
+	for last := m.last.Load(); last < ms && !m.last.CompareAndSwap(last, ms); {
+		last = m.last.Load()
 	}
-	m.last = max(m.last, o.last)
+}
+
+// takeFrom adds what another has counted, which then has nothing.
+func (m *missed) takeFrom(o *missed) {
+	last := o.last.Swap(0)
+	for i := range o.counts {
+		m.add(i, o.counts[i].Swap(0), last)
+	}
 }
 
 func (m *missed) source() netip.Prefix {
@@ -148,27 +178,33 @@ func (m *missed) source() netip.Prefix {
 func (c *Recorder) DrainMisses() []Miss {
 	var all []Miss
 	var others missed
-	tell := func(m *missed) {
-		for i, n := range m.counts {
-			if n > 0 {
-				all = append(all, Miss{Code: missCodes[i], Source: m.source(), Count: n, Last: time.UnixMilli(m.last).UTC()})
-			}
-		}
-	}
 	for i := range c.misses.shards {
 		s := &c.misses.shards[i]
 		s.mu.Lock()
-		sets := s.sets
-		others.add(&s.others)
-		s.sets, s.others = [missSets][missWays]missed{}, missed{}
-		s.mu.Unlock()
-		for j := range sets {
-			for w := range sets[j] {
-				tell(&sets[j][w])
+		for j := range s.sets {
+			for w := range s.sets[j] {
+				m := &s.sets[j][w]
+				if m.tag.Swap(0) == 0 {
+					others.takeFrom(m)
+				} else {
+					all = m.drain(all, m.source())
+				}
 			}
 		}
+		others.takeFrom(&s.others)
+		s.mu.Unlock()
 	}
-	tell(&others)
+	return others.drain(all, netip.Prefix{})
+}
+
+// drain appends what was counted.
+func (m *missed) drain(all []Miss, source netip.Prefix) []Miss {
+	last := time.UnixMilli(m.last.Swap(0)).UTC()
+	for i := range m.counts {
+		if n := m.counts[i].Swap(0); n > 0 {
+			all = append(all, Miss{Code: missCodes[i], Source: source, Count: n, Last: last})
+		}
+	}
 	return all
 }
 

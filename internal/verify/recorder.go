@@ -50,12 +50,10 @@ type Use struct {
 // [hot]): the word use then has a hash that is set aside, and the number of the
 // hot key, and nobody writes it until the drain.
 type Recorder struct {
-	seed      maphash.Seed
-	key       hasher
-	shards    [shardCount]recorderShard
-	malformed atomic.Int64
-	unknown   atomic.Int64
-	misses    misses
+	seed   maphash.Seed
+	key    hasher
+	shards [shardCount]recorderShard
+	misses misses
 }
 
 // recorderShard counts a 64th of the keys, by ID: the same ones whatever index
@@ -110,11 +108,6 @@ func NewRecorder() *Recorder {
 // from any number of goroutines at once.
 func (c *Recorder) Count(r Result, code keystile.Code, address netip.Addr, userAgent string, now time.Time) {
 	if !r.Known() {
-		if code == keystile.CodeMalformed {
-			c.malformed.Add(1)
-		} else {
-			c.unknown.Add(1)
-		}
 		c.misses.count(code, address, 1, now.UnixMilli())
 		return
 	}
@@ -333,15 +326,6 @@ func (c *Recorder) Restore(uses []Use) {
 			workspace: u.WorkspaceID, agent: u.UserAgent, n: u.Count, first: u.First.UnixMilli(), last: u.Last.UnixMilli(),
 		}, sourcesPerKey)
 		s.mu.Unlock()
-	}
-}
-
-// Misses returns how many uses were counted, since the process began, of texts
-// that are no key of the index.
-func (c *Recorder) Misses() map[keystile.Code]int64 {
-	return map[keystile.Code]int64{
-		keystile.CodeMalformed: c.malformed.Load(),
-		keystile.CodeUnknown:   c.unknown.Load(),
 	}
 }
 

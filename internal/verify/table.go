@@ -137,23 +137,16 @@ func (t *table) next(slot int) int {
 
 func (t *table) reach(home int) uint64 { return t.records[home][life].Load() & reachMask }
 
-// A hit is what a record held at one moment. It is returned in registers.
-type hit struct {
-	slot              uint32
-	id0, id1          uint64
-	life, place, head uint64
-	extra             *extra
-}
-
-// find reads the record with the digest. It is the one place where readers
-// meet records.
-func (t *table) find(d digest, location uint64) (h hit, ok bool) {
+// find reads the record with the digest: slot, ID and extra into r, and three
+// words as they are. It is the one place where readers meet records. Nothing is
+// copied that was written a moment before, for which a processor would wait.
+func (t *table) find(d digest, location uint64, r *Result) (life, place, head uint64, ok bool) {
 	slot := t.home(location)
 	for left := t.reach(slot); ; left-- {
 		// As long as a key is in a slot its digest stays, so another digest
 		// needs no second look.
 		if t.records[slot][digest0].Load() == d.a {
-			if h, ok = t.read(slot, d); ok {
+			if life, place, head, ok = t.read(slot, d, r); ok {
 				break
 			}
 		}
@@ -163,24 +156,23 @@ func (t *table) find(d digest, location uint64) (h hit, ok bool) {
 		slot = t.next(slot)
 	}
 	runtime.KeepAlive(t)
-	return h, ok
+	return life, place, head, ok
 }
 
 // read reads the slot if it holds the digest, as of one moment.
-func (t *table) read(slot int, d digest) (hit, bool) {
+func (t *table) read(slot int, d digest, r *Result) (lifeIs, placeIs, headIs uint64, ok bool) {
 	rec := &t.records[slot]
 	for tries := 1; ; tries++ {
 		if h := rec[head].Load(); h&changing == 0 {
 			match := h&stateMask != 0 && h>>digest2At == d.rest && rec[digest0].Load() == d.a && rec[digest1].Load() == d.b
-			found := hit{
-				slot: uint32(slot), id0: rec[id0].Load(), id1: rec[id1].Load(),
-				life: rec[life].Load(), place: rec[place].Load(), head: h,
-			}
+			r.slot = uint32(slot)
+			r.id[0], r.id[1] = rec[id0].Load(), rec[id1].Load()
+			lifeIs, placeIs = rec[life].Load(), rec[place].Load()
 			// The number of an extra may be given to another key once this one
 			// is gone, so it is resolved before the second look at the version.
-			found.extra = t.extra(found.place & extraMask)
+			r.extra = t.extra(placeIs & extraMask)
 			if (rec[head].Load()^h)&^counted == 0 {
-				return found, match
+				return lifeIs, placeIs, h, match
 			}
 		}
 		if tries%16 == 0 {

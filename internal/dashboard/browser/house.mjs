@@ -113,12 +113,19 @@ export class House {
     await this.fits(name, page);
   }
 
-  // fits checks that a page does not scroll sideways, nor a list in it, and that
-  // no cell of a table covers what another holds.
+  // fits checks that a page does not scroll sideways, nor a list in it, that no
+  // cell of a table covers what another holds, and that a menu that scrolls shows
+  // where one is.
   async fits(name, page = this.page) {
-    const found = await page.evaluate(() => {
+    const found = await page.evaluate(async () => {
+      for (let i = 0; i < 2; i++) await new Promise(requestAnimationFrame); // what follows a new width
       const wide = (e) => e.scrollWidth - e.clientWidth;
       const faults = [];
+      const strip = document.querySelector('nav[aria-label="Workspace"] ul'), current = strip?.querySelector("[aria-current]");
+      if (current && wide(strip) > 1) {
+        const box = strip.getBoundingClientRect(), at = current.getBoundingClientRect();
+        if (at.left < box.left - 1 || at.right > box.right + 1) faults.push(`the menu does not show ${current.innerText}, where one is`);
+      }
       if (wide(document.documentElement) > 1) faults.push(`the page is ${wide(document.documentElement)} px wider than the window`);
       for (const table of document.querySelectorAll("table")) {
         const list = table.classList.contains("stack");
@@ -149,6 +156,10 @@ export class House {
   // where pictures are wanted.
   async shoot(name, page = this.page) {
     const before = page.viewportSize();
+    if (given.screenshots) { // no picture of what passes
+      await page.mouse.move(0, 0);
+      await page.waitForFunction(() => !document.getElementById("said")?.textContent);
+    }
     for (const theme of ["light", "dark"]) {
       for (const [kind, width, height] of [["wide", 1280, 800], ["narrow", 360, 740]]) {
         // Both themes and both widths in two looks; the pictures take all four.

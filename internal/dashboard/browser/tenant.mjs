@@ -66,6 +66,24 @@ await walk(async (house, page) => {
   const dialog = page.getByRole("dialog");
   await dialog.getByText(/recent calls/i).first().waitFor();
   await house.shoot("tenant-revoke");
+  // The bars can be told from what is behind them, however dark the brand's
+  // colour is (WCAG 1.4.11).
+  for (const colorScheme of ["light", "dark"]) {
+    await page.emulateMedia({ colorScheme });
+    const contrast = await dialog.evaluate((d) => {
+      const pen = document.createElement("canvas").getContext("2d");
+      const luminance = (color) => {
+        pen.fillStyle = color;
+        pen.fillRect(0, 0, 1, 1);
+        const [r, g, b] = [...pen.getImageData(0, 0, 1, 1).data].map((v) => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+      };
+      const [a, b] = [getComputedStyle(d.querySelector(".chart .bar")).fill, getComputedStyle(d).backgroundColor].map(luminance);
+      return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    });
+    assert.ok(contrast >= 3, `bars have a contrast of ${contrast} in the ${colorScheme} theme`);
+  }
+  await page.emulateMedia({ colorScheme: null });
   await dialog.getByRole("button", { name: "Revoke key" }).click();
   await house.row("Staging").getByText("Revoked").first().waitFor();
   assert.equal((await house.api("GET", "/v1/me", { key: stage })).status, 401);

@@ -255,6 +255,11 @@ addEventListener("pageshow", () => { for (const form of $$("form[data-sent]")) d
 prepare(document);
 document.querySelector("main [aria-invalid=true]")?.focus();
 
+// Where the menu is a strip, the page that one is on stands in it.
+const strip = document.querySelector('nav[aria-label="Workspace"] ul');
+const at = strip?.querySelector("[aria-current]");
+if (at) new ResizeObserver(() => { strip.scrollLeft = at.offsetLeft - (strip.clientWidth - at.offsetWidth) / 2; }).observe(strip);
+
 // Live parts are looked at again while the page is. What is ticked or unfolded
 // in them stays so, and nothing moves under the one who is in it.
 const live = [...$$("[data-live][id]")];

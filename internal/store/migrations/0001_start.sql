@@ -2,8 +2,6 @@
 -- are Unix milliseconds, 0 meaning never; flags are 0 or 1; lists and maps are
 -- JSON; BYTEA is what SQLite stores as a blob. No column is ever NULL.
 
--- +goose Up
-
 CREATE TABLE settings (
     name  TEXT PRIMARY KEY,
     value TEXT NOT NULL

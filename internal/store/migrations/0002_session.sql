@@ -1,7 +1,5 @@
 -- How people get in: sessions, passkeys, and what a one-time link is for.
 
--- +goose Up
-
 -- A session, known by the SHA-256 of its cookie's token. No person is someone
 -- who came with a link of the operator's. A workspace bounds it to that one.
 CREATE TABLE sessions (

@@ -1,8 +1,6 @@
 -- Ways to webhook secrets: those of an endpoint, those that end, and those
 -- under a master key, which a rotation of that one seals anew.
 
--- +goose Up
-
 CREATE INDEX webhook_secrets_endpoint ON webhook_secrets (endpoint_id, id) WHERE endpoint_id <> '';
 CREATE INDEX webhook_secrets_expiry ON webhook_secrets (expires_at) WHERE expires_at > 0 AND state < 2;
 CREATE INDEX webhook_secrets_master ON webhook_secrets (master_key, id);

@@ -1,7 +1,5 @@
 -- Deliveries of events to endpoints, and every attempt at one.
 
--- +goose Up
-
 -- Who made the endpoint, and the permissions of whoever last said where to it
 -- leads and what it gets: no event goes there that they could not see.
 ALTER TABLE endpoints ADD COLUMN creator_kind TEXT NOT NULL DEFAULT '';

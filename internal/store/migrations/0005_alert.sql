@@ -1,8 +1,6 @@
 -- What someone should see to: alerts, the failed attempts that some of them
 -- come from, and the mails that tell of them.
 
--- +goose Up
-
 -- When a key is to be looked at next, for what comes due by the clock: 0 is
 -- now, -1 never. Whoever changes what alerts go by sets it to 0.
 ALTER TABLE keys ADD COLUMN look_at BIGINT NOT NULL DEFAULT 0;

@@ -3,8 +3,6 @@
 --
 -- When each webhook secret is to be looked at next, as with keys. An alert about one has its ID and label as key_id and key_name.
 
--- +goose Up
-
 ALTER TABLE webhook_secrets ADD COLUMN look_at BIGINT NOT NULL DEFAULT 0;
 CREATE INDEX webhook_secrets_look ON webhook_secrets (look_at) WHERE look_at >= 0;
 

@@ -1,8 +1,6 @@
 -- What each server says of itself beside how far it has come, and which
 -- versions may work with this schema.
 
--- +goose Up
-
 -- Replicas attached to it, as JSON, and their number.
 ALTER TABLE nodes ADD COLUMN replicas TEXT NOT NULL DEFAULT '[]';
 ALTER TABLE nodes ADD COLUMN replica_count BIGINT NOT NULL DEFAULT 0;

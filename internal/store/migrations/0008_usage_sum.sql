@@ -1,8 +1,6 @@
 -- Sums of usage by day (UTC) and by ten days, so that what is asked about
 -- months reads few rows. They are written with the uses themselves.
 
--- +goose Up
-
 -- days is how many a sum is of, 1 or 10; at is when they began.
 CREATE TABLE usage_sums (
     key_id       TEXT NOT NULL,
