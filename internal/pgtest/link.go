@@ -19,6 +19,7 @@ type Link struct {
 	target   string
 
 	delay atomic.Int64 // of every piece that gets through, in nanoseconds
+	sent  atomic.Int64 // pieces towards the target
 
 	mu    sync.Mutex
 	state LinkState
@@ -85,11 +86,11 @@ func (l *Link) join(near net.Conn) {
 	l.mu.Lock()
 	l.conns[far] = true
 	l.mu.Unlock()
-	go l.copy(near, far, age)
-	l.copy(far, near, age)
+	go l.copy(near, far, age, false)
+	l.copy(far, near, age, true)
 }
 
-func (l *Link) copy(to, from net.Conn, age int) {
+func (l *Link) copy(to, from net.Conn, age int, out bool) {
 	part := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(part)
@@ -97,6 +98,9 @@ func (l *Link) copy(to, from net.Conn, age int) {
 			break
 		}
 		<-time.After(time.Duration(l.delay.Load()))
+		if n > 0 && out {
+			l.sent.Add(1)
+		}
 		if _, failed := to.Write(part[:n]); failed != nil || err != nil {
 			break
 		}
@@ -110,6 +114,10 @@ func (l *Link) copy(to, from net.Conn, age int) {
 
 // Slow delays every piece that gets through.
 func (l *Link) Slow(by time.Duration) { l.delay.Store(int64(by)) }
+
+// Sent is in how many pieces something was sent to the target: about as many as
+// questions were asked.
+func (l *Link) Sent() int64 { return l.sent.Load() }
 
 // pass waits while nothing gets through for connections of this age, and
 // returns what the network is then.

@@ -211,6 +211,18 @@ func TestAgentNeedsItsRole(t *testing.T) {
 	asks := keystile.VerifyRequest{Key: "ks_nothing"}
 	wantProblem(t, call(t, "POST", agent.url+"/v1/verify", nil, asks), http.StatusUnauthorized, keystile.CodeMissingCredential)
 	want[keystile.Decision](t, call(t, "POST", agent.url+"/v1/verify", bearer(s.admin("key", "--role", "verifier")), asks), http.StatusOK)
+	// Where a request comes from is what the connection says, as long as no proxy
+	// is named that is believed.
+	fenced := want[keystile.CreatedKey](t, call(t, "POST", s.url+"/v1/workspaces/"+s.tenant(s.admin("key"))+"/keys", bearer(s.admin("key")),
+		keystile.CreateKey{Name: "Fenced", IPAllowlist: []string{"192.0.2.0/24"}}), http.StatusCreated)
+	for _, header := range []string{"X-Forwarded-For", "X-Real-Ip", "Forwarded"} {
+		h := bearer(fenced.Secret)
+		h.Set(header, map[bool]string{true: "for=192.0.2.7", false: "192.0.2.7"}[header == "Forwarded"])
+		eventually(t, "the agent knows the key", func() bool {
+			r, err := tryCall(httpClient, "GET", agent.url+"/v1/forward-auth", h, nil)
+			return err == nil && r.status == http.StatusForbidden && strings.Contains(string(r.body), string(keystile.CodeIPNotAllowed))
+		})
+	}
 	c, err := keystile.NewClient("unix://"+socket, "")
 	if err != nil {
 		t.Fatal(err)

@@ -240,6 +240,7 @@ func BenchmarkRevoke(b *testing.B) {
 			r.refused(len(took)-1, servers)
 			b.ReportMetric(quantile(took, .5), "p50-ms")
 			b.ReportMetric(quantile(took, .99), "p99-ms")
+			b.ReportMetric(quantile(took, 1), "max-ms")
 			b.ReportMetric(quantile(bare, .5), "notify-p50-ms")
 			b.ReportMetric(quantile(bare, .99), "notify-p99-ms")
 			b.ReportMetric(0, "ns/op")
@@ -525,6 +526,7 @@ func BenchmarkRegions(b *testing.B) {
 		}
 		b.ReportMetric(quantile(took, .5), "p50-ms")
 		b.ReportMetric(quantile(took, .99), "p99-ms")
+		b.ReportMetric(quantile(took, 1), "max-ms")
 		b.ReportMetric(0, "ns/op")
 	}
 	for _, far := range []time.Duration{15 * time.Millisecond, 75 * time.Millisecond, 150 * time.Millisecond} {

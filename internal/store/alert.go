@@ -235,45 +235,61 @@ const maxFailureSources = 200
 
 // AddFailures adds failed attempts to those of their windows.
 func (tx *Tx) AddFailures(failures []Failure) error {
-	type group struct {
-		workspace string
-		at        int64
-	}
-	kept := map[group]int64{}
+	kept := map[failureGroup]map[failureSource]bool{}
 	for _, f := range failures {
-		g := group{f.WorkspaceID, millis(f.At)}
-		if _, err := tx.exec(`INSERT INTO auth_failures (workspace_id, at, code, count) VALUES ($1, $2, $3, $4)
-			ON CONFLICT (workspace_id, at, code) DO UPDATE SET count = auth_failures.count + excluded.count`,
-			g.workspace, g.at, string(f.Code), f.Count); err != nil {
-			return wrap("count failures", err)
+		g := failureGroup{f.WorkspaceID, millis(f.At)}
+		if _, read := kept[g]; read {
+			continue
 		}
-		n, counted := kept[g]
-		if !counted {
-			var err error
-			if n, err = queryOne(tx, scanInt, `SELECT COUNT(*) FROM auth_failure_sources WHERE workspace_id = $1 AND at = $2`, g.workspace, g.at); err != nil {
+		kept[g] = map[failureSource]bool{}
+		sources, err := queryAll(tx, func(r scanner) (s failureSource, err error) { return s, r.Scan(&s.source, &s.key, &s.code) },
+			`SELECT source, key_id, code FROM auth_failure_sources WHERE workspace_id = $1 AND at = $2`, g.workspace, g.at)
+		if err != nil {
+			return wrap("read sources of failures", err)
+		}
+		for _, s := range sources {
+			kept[g][s] = true
+		}
+	}
+	return wrap("count failures", tx.together(func() error {
+		for _, f := range failures {
+			if err := tx.addFailure(f, kept[failureGroup{f.WorkspaceID, millis(f.At)}]); err != nil {
 				return err
 			}
 		}
-		add := `UPDATE auth_failure_sources SET count = count + $1
-			WHERE workspace_id = $2 AND at = $3 AND source = $4 AND key_id = $5 AND code = $6`
-		args := []any{f.Count, g.workspace, g.at, f.Source, f.KeyID, string(f.Code)}
-		known, err := tx.exec(add, args...)
-		if err == nil && known == 0 {
-			if n >= maxFailureSources {
-				args[3], args[4] = "", "" // one of the others
-			} else {
-				n++
-			}
-			_, err = tx.exec(`INSERT INTO auth_failure_sources (count, workspace_id, at, source, key_id, code)
-				VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (workspace_id, at, source, key_id, code)
-				DO UPDATE SET count = auth_failure_sources.count + excluded.count`, args...)
-		}
-		if err != nil {
-			return wrap("count sources of failures", err)
-		}
-		kept[g] = n
+		return nil
+	}))
+}
+
+// failureGroup is what failures are counted by, and failureSource what is kept of
+// some in each.
+type (
+	failureGroup struct {
+		workspace string
+		at        int64
 	}
-	return nil
+	failureSource struct{ source, key, code string }
+)
+
+func (tx *Tx) addFailure(f Failure, kept map[failureSource]bool) error {
+	at := millis(f.At)
+	if _, err := tx.exec(`INSERT INTO auth_failures (workspace_id, at, code, count) VALUES ($1, $2, $3, $4)
+		ON CONFLICT (workspace_id, at, code) DO UPDATE SET count = auth_failures.count + excluded.count`,
+		f.WorkspaceID, at, string(f.Code), f.Count); err != nil {
+		return err
+	}
+	s := failureSource{f.Source, f.KeyID, string(f.Code)}
+	switch {
+	case kept[s]:
+	case len(kept) >= maxFailureSources:
+		s.source, s.key = "", "" // one of the others
+	default:
+		kept[s] = true
+	}
+	_, err := tx.exec(`INSERT INTO auth_failure_sources (count, workspace_id, at, source, key_id, code)
+		VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (workspace_id, at, source, key_id, code)
+		DO UPDATE SET count = auth_failure_sources.count + excluded.count`, f.Count, f.WorkspaceID, at, s.source, s.key, s.code)
+	return err
 }
 
 // FailingWorkspaces lists the workspaces in scope with at least so many

@@ -19,13 +19,17 @@ import (
 // says its row, and not who has counted: that may be a replica.
 //
 // A busy server uses most of its keys between two flushes, so that many rows are
-// written with one statement.
+// written with one statement, and the statements sent at once: every other change
+// waits meanwhile.
 func (tx *Tx) AddUses(uses []verify.Use) error {
-	defer tx.repeating()()
 	owners, err := tx.owners(uses)
 	if err != nil {
 		return wrap("find the keys that were used", err)
 	}
+	return wrap("write uses", tx.together(func() error { return tx.addUses(uses, owners) }))
+}
+
+func (tx *Tx) addUses(uses []verify.Use, owners map[string]string) error {
 	var f flushed
 	var valid []any
 	for _, u := range uses {
