@@ -49,7 +49,7 @@ func (c *alertsListCmd) Run(ctx context.Context, a *app) error {
 			return []string{al.ID, kind, cmp.Or(al.KeyID, al.WebhookSecretID, al.EndpointID), cmp.Or(al.KeyName, al.WebhookSecretLabel, al.EndpointURL),
 				minute(al.OpenedAt), minutePtr(al.ClosedAt), minutePtr(al.AcknowledgedAt)}
 		},
-	}.print(a, client.AllAlerts(ctx, workspace, keystile.ListAlerts{State: c.State, Limit: 200}), 0)
+	}.write(a, client.AllAlerts(ctx, workspace, keystile.ListAlerts{State: c.State, Limit: 200}), 0)
 }
 
 type alertsSeenCmd struct {

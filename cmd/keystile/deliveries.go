@@ -57,7 +57,7 @@ func (c *deliveriesListCmd) Run(ctx context.Context, a *app) error {
 			}
 			return []string{d.ID, d.EventType, minute(d.EventAt), string(d.Status), strconv.Itoa(d.Attempts), answer, took, minutePtr(d.NextAt)}
 		},
-	}.print(a, client.AllDeliveries(ctx, string(c.ID), keystile.ListDeliveries{Status: c.Status, Limit: min(c.Limit, 200)}), c.Limit)
+	}.write(a, client.AllDeliveries(ctx, string(c.ID), keystile.ListDeliveries{Status: c.Status, Limit: min(c.Limit, 200)}), c.Limit)
 }
 
 type deliveriesShowCmd struct {

@@ -119,7 +119,7 @@ func (c *endpointsListCmd) Run(ctx context.Context, a *app) error {
 		row: func(e keystile.Endpoint) []string {
 			return []string{e.ID, e.URL, strings.Join(e.EventTypes, ","), string(e.Status), minutePtr(e.FailingSince), minute(e.CreatedAt)}
 		},
-	}.print(a, client.AllEndpoints(ctx, workspace, keystile.ListEndpoints{Limit: 200}), 0)
+	}.write(a, client.AllEndpoints(ctx, workspace, keystile.ListEndpoints{Limit: 200}), 0)
 }
 
 type endpointsShowCmd struct {

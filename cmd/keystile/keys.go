@@ -142,7 +142,7 @@ func (c *keysListCmd) Run(ctx context.Context, a *app) error {
 			}
 			return []string{k.ID, k.Name, k.Preview, status, k.Role, k.Environment, minute(k.CreatedAt), used, minutePtr(k.ExpiresAt)}
 		},
-	}.print(a, client.AllKeys(ctx, workspace, keystile.ListKeys{Status: c.Status, Query: c.Query, Limit: 200}), 0)
+	}.write(a, client.AllKeys(ctx, workspace, keystile.ListKeys{Status: c.Status, Query: c.Query, Limit: 200}), 0)
 }
 
 type keyArg struct {

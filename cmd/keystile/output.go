@@ -38,8 +38,8 @@ type listing[T any] struct {
 	row      func(T) []string
 }
 
-// print writes the objects, at most so many; 0 is all of them.
-func (l listing[T]) print(a *app, objects iter.Seq2[T, error], most int) error {
+// write writes the objects, at most so many; 0 is all of them.
+func (l listing[T]) write(a *app, objects iter.Seq2[T, error], most int) error {
 	out := keystile.List[T]{Data: []T{}}
 	for o, err := range objects {
 		if err != nil {

@@ -125,7 +125,7 @@ func (c *webhooksListCmd) Run(ctx context.Context, a *app) error {
 			return []string{s.ID, s.Label, s.Preview, status, s.Environment, minute(s.CreatedAt),
 				orNever(s.LastSignedAt), orNever(s.LastVerifiedAt), minutePtr(s.ExpiresAt)}
 		},
-	}.print(a, client.AllWebhookSecrets(ctx, workspace, keystile.ListWebhookSecrets{
+	}.write(a, client.AllWebhookSecrets(ctx, workspace, keystile.ListWebhookSecrets{
 		Status: c.Status, Environment: c.Environment, Endpoint: c.Endpoint, Limit: 200,
 	}), 0)
 }

@@ -63,7 +63,7 @@ func (c *workspacesListCmd) Run(ctx context.Context, a *app) error {
 		row: func(w keystile.Workspace) []string {
 			return []string{w.ID, w.Name, w.Plan, workspaceStatus(w), strconv.Itoa(w.ActiveKeys), minute(w.CreatedAt)}
 		},
-	}.print(a, client.AllWorkspaces(ctx, keystile.ListWorkspaces{Query: c.Query, Limit: 200}), 0)
+	}.write(a, client.AllWorkspaces(ctx, keystile.ListWorkspaces{Query: c.Query, Limit: 200}), 0)
 }
 
 func workspaceStatus(w keystile.Workspace) string {
