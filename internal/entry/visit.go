@@ -19,8 +19,7 @@ import (
 )
 
 // Visit is a request under way: what the door knows of it, and the writer of
-// its answer. It is the request's context too, so that one piece of memory
-// holds all of it.
+// its answer. The request's context leads to it.
 type Visit struct {
 	http.ResponseWriter
 	door   *Door

@@ -243,6 +243,36 @@ func TestDeadWriter(t *testing.T) {
 	})
 }
 
+// TestFrozenWriter: a server stands still in the midst of a write. The database
+// ends that, so that others can write, and the server hears that it was lost.
+func TestFrozenWriter(t *testing.T) {
+	t.Parallel()
+	o := store.Options{URL: pgtest.New(t)}
+	f, other := newFixture(t, o), open(t, o)
+	addWorkspaces(t, f.Store)
+	inside, goOn := make(chan struct{}), make(chan struct{})
+	var g sync.WaitGroup
+	g.Go(func() {
+		_, err := f.Write(t.Context(), func(tx *store.Tx) error {
+			if err := insertLogged(tx, 1); err != nil {
+				return err
+			}
+			close(inside)
+			<-goOn
+			return insertLogged(tx, 2)
+		})
+		wantErr(t, "the write that stood still", err, store.ErrUnavailable)
+	})
+	<-inside
+	ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
+	defer cancel()
+	_, err := other.Write(ctx, func(tx *store.Tx) error { return insertLogged(tx, 3) })
+	wantErr(t, "the write beside it", err, nil)
+	close(goOn)
+	g.Wait()
+	checkLog(t, f.Store, []int{3})
+}
+
 func waitFor(t testing.TB, what string, done func() bool) {
 	t.Helper()
 	for end := time.Now().Add(time.Minute); !done(); time.Sleep(10 * time.Millisecond) {

@@ -37,7 +37,9 @@ func openPostgres(ctx context.Context, o Options) (*Store, error) {
 	config.RuntimeParams["application_name"] = "keystile"
 	// A change that was answered survives a crash, whatever the database's default.
 	config.RuntimeParams["synchronous_commit"] = "on"
-	config.RuntimeParams["idle_in_transaction_session_timeout"] = "60000" // milliseconds
+	// A server that is frozen while it writes holds the head of the log, and with
+	// it every change of the others, also those that take access away.
+	config.RuntimeParams["idle_in_transaction_session_timeout"] = "10000" // milliseconds
 
 	n := &notices{}
 	forWrites := config.Copy()
