@@ -57,10 +57,9 @@ start=$SECONDS
 # time. 15 minutes are for a machine with two cores and a cold build cache.
 plain=(-gcflags=modernc.org/sqlite/lib=-race=false -gcflags=modernc.org/libc/...=-race=false -gcflags=modernc.org/memory=-race=false)
 # Packages start in this order: the longest first, so that none is left alone at
-# the end. They wait often, for processes and clocks, so one more than there are
-# cores runs at a time. go vet has been.
+# the end. go vet has been.
 longest=(./internal/dashboard ./internal/server ./internal/api ./cmd/keystile ./internal/keyring ./internal/cluster ./internal/store ./internal/courier)
-if CGO_ENABLED=1 go test -race "${plain[@]}" -vet=off -p $(($(nproc) + 1)) -count=1 -timeout 15m "$@" "${longest[@]}" ./... </dev/null; then
+if CGO_ENABLED=1 go test -race "${plain[@]}" -vet=off -count=1 -timeout 15m "$@" "${longest[@]}" ./... </dev/null; then
 	printf '%-34s %4ds\n' "go test -race" $((SECONDS - start))
 else
 	printf '%-34s %4ds  FAILED\n' "go test -race" $((SECONDS - start))

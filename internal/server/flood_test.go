@@ -105,9 +105,10 @@ func TestWrongKeys(t *testing.T) {
 	claimed := func(n int) keystile.VerifyRequest {
 		return keystile.VerifyRequest{Key: good.Secret, IP: fmt.Sprintf("2001:db8::%x:%x", n>>16, n&0xffff), UserAgent: strings.Repeat("x", 150) + strconv.Itoa(n)}
 	}
-	// A first round brings the process to the size that work of this kind takes.
-	flood(0, batches/5, wrong, keystile.CodeUnknown)
-	flood(0, batches/5, claimed, keystile.CodeValid)
+	// A first round brings the process to the size that work of this kind takes,
+	// between two runs of the collector.
+	flood(0, batches/2, wrong, keystile.CodeUnknown)
+	flood(0, batches/2, claimed, keystile.CodeValid)
 	before := p.gauge(operator, memory)
 	flood(batches*each, batches, wrong, keystile.CodeUnknown)
 	flood(batches*each, batches/2, claimed, keystile.CodeValid)
