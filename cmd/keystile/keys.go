@@ -101,14 +101,7 @@ func (c *keysCreateCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	if err := c.print(a, made); err != nil || a.json {
-		return err
-	}
-	// Who may not see the workspace is told by the first refusal.
-	if w, err := client.Workspace(ctx, made.Key.WorkspaceID); err == nil && w.Suspended {
-		fmt.Fprintf(a.stderr, "keystile: the workspace is suspended: the key is refused until 'keystile workspaces resume %s'\n", w.ID)
-	}
-	return nil
+	return c.print(a, made)
 }
 
 type keysListCmd struct {
