@@ -134,23 +134,30 @@ func (f Format) Check(token string) (Hint, bool) {
 	if hint, ok := f.Screen(token); !ok {
 		return hint, false
 	}
-	if _, ok := f.parse(token); ok {
-		return "", true
+	if !f.Confirm(token) {
+		return f.explain(token), false
 	}
-	return f.explain(token), false
+	return "", true
 }
 
 // Screen is the part of [Format.Check] that belongs before a lookup. It leaves
 // out whether the digits are some and stand for 24 bytes, which what is found
-// shows as well, and costs half of Check. It passes every well-formed token. Of
-// other texts that begin like one, it passes one in four billion, and whoever
-// wants to can make one: so Check has the last word on a text that was not
-// found. The hint is that of Check.
+// shows as well. It passes every well-formed token. Of other texts that begin
+// like one, it passes one in four billion, and whoever wants to can make one: so
+// [Format.Confirm] has the last word on a text that was not found. The hint is
+// that of Check.
 func (f Format) Screen(token string) (Hint, bool) {
 	if f.shapes.pass(token) {
 		return "", true
 	}
 	return f.explain(token), false
+}
+
+// Confirm tells whether a token that passed [Format.Screen] is well formed.
+func (f Format) Confirm(token string) bool {
+	h, ok := f.shapes.of(token)
+	// Without the bound, texts would pass that stand for no 24 bytes.
+	return ok && token[len(h.text):len(h.text)+randomLen] <= maxRandom
 }
 
 // explain says what is wrong with a token that is not well formed.
@@ -233,13 +240,7 @@ func (f Format) Find(text []byte) [][2]int {
 
 // parse tells whether token is well formed, and where its random digits begin.
 func (f Format) parse(token string) (body int, ok bool) {
-	h, ok := f.shapes.of(token)
-	if !ok {
-		return 0, false
-	}
-	// Without the bound, texts would pass that stand for no 24 bytes.
-	body = len(h.text)
-	return body, token[body:body+randomLen] <= maxRandom && f.shapes.pass(token)
+	return len(token) - bodyLen, f.shapes.pass(token) && f.Confirm(token)
 }
 
 // bytesOf returns the bytes of s, to be read only. A conversion would copy them

@@ -65,7 +65,10 @@ func (x *Index) Decide(q Query) (r Result) {
 		r.workspace = x.workspaces.get(place >> workspaceAt)
 	}
 	if r.workspace == nil { // the key of a workspace that is gone is gone
-		return x.missed(q.Secret)
+		if passed && !x.format.Confirm(q.Secret) {
+			hint, passed = x.format.Check(q.Secret)
+		}
+		return notFound(hint, passed)
 	}
 	r.table = t
 	r.expires, r.environment = int64(life>>expiry), uint8(life>>environment&(1<<(expiry-environment)-1))
@@ -78,9 +81,9 @@ func (x *Index) Decide(q Query) (r Result) {
 	return r
 }
 
-// missed is the answer for a text that is no key of the index.
-func (x *Index) missed(secret string) Result {
-	if hint, ok := x.format.Check(secret); !ok {
+// notFound is the answer for a text that is no key of the index.
+func notFound(hint keystile.Hint, formed bool) Result {
+	if !formed {
 		return Result{Code: keystile.CodeMalformed, Hint: hint}
 	}
 	return Result{Code: keystile.CodeUnknown}
