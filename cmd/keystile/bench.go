@@ -29,7 +29,7 @@ directory that it removes. Other programs that run meanwhile make it less exact:
 the numbers in brackets are the quarters, between which half of the rounds lie.
 
 Of several numbers of keys, writes and HTTP are measured with the last one only.
-Ten million keys take 4 GB of memory, 5 GB of disk and about ten minutes.`
+Ten million keys take some gigabytes of memory and disk, and ten minutes or more.`
 }
 
 const mostBenchKeys = 100_000_000
