@@ -57,10 +57,10 @@ func (p *past) UnmarshalText(text []byte) error {
 type endpointsCreateCmd struct {
 	clientFlags
 	workspaceFlag
-	To          string `arg:"" help:"URL that events are sent to; begins with https://" name:"to"`
-	Event       list   `help:"Type of event to send, such as key.revoked, key.* for a branch or * for all; may be repeated." required:"" placeholder:"TYPE,..."`
+	To          string `arg:"" help:"URL that events are sent to; begins with https://" name:"to" wire:"url"`
+	Event       list   `help:"Type of event to send, such as key.revoked, key.* for a branch or * for all; may be repeated." required:"" placeholder:"TYPE,..." wire:"event_types"`
 	Description string `help:"What the endpoint is for." placeholder:"TEXT"`
-	AllowRange  list   `help:"Operators: address or CIDR range of your own network that it may reach, by http:// as well; may be repeated." placeholder:"CIDR,..."`
+	AllowRange  list   `help:"Operators: address or CIDR range of your own network that it may reach, by http:// as well; may be repeated." placeholder:"CIDR,..." wire:"allow_ranges"`
 	webhookSecretFlag
 }
 
@@ -176,10 +176,10 @@ func printChangedEndpoint(a *app, e keystile.Endpoint, what string) error {
 type endpointsEditCmd struct {
 	clientFlags
 	endpointArg
-	To          *string `help:"URL that events are sent to." placeholder:"URL"`
-	Event       list    `help:"Type of event to send, instead of those before; may be repeated." placeholder:"TYPE,..."`
+	To          *string `help:"URL that events are sent to." placeholder:"URL" wire:"url"`
+	Event       list    `help:"Type of event to send, instead of those before; may be repeated." placeholder:"TYPE,..." wire:"event_types"`
 	Description *string `help:"What the endpoint is for; empty for nothing." placeholder:"TEXT"`
-	AllowRange  list    `help:"Operators: range of your own network that it may reach, instead of those before; may be repeated." placeholder:"CIDR,..." xor:"ranges"`
+	AllowRange  list    `help:"Operators: range of your own network that it may reach, instead of those before; may be repeated." placeholder:"CIDR,..." xor:"ranges" wire:"allow_ranges"`
 	Internet    bool    `help:"Operators: let it reach the internet alone." xor:"ranges"`
 }
 
