@@ -18,7 +18,7 @@ type endpointsCmd struct {
 	Test   endpointsTestCmd   `cmd:"" help:"Send a test delivery and tell what the receiver said."`
 	Pause  endpointsPauseCmd  `cmd:"" help:"Have events wait instead of being sent."`
 	Resume endpointsResumeCmd `cmd:"" help:"Have events sent again, those first that have waited."`
-	Replay endpointsReplayCmd `cmd:"" help:"Send failed deliveries again."`
+	Replay endpointsReplayCmd `cmd:"" help:"Send deliveries again that have failed; 'deliveries retry' sends any one."`
 	Rotate endpointsRotateCmd `cmd:"" help:"Make a replacement for an endpoint's secret and print it, this once."`
 	Delete endpointsDeleteCmd `cmd:"" help:"Remove an endpoint with its secrets and deliveries, for good."`
 }
@@ -301,7 +301,11 @@ func (c *endpointsReplayCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	return a.tell(out, "Sent again: %d.", out.Deliveries)
+	if err := a.tell(out, "Sent again: %d.", out.Deliveries); err != nil || a.json || out.Deliveries > 0 {
+		return err
+	}
+	fmt.Fprintf(a.stdout, "None since then has failed for good. To send one again that was delivered, or waits for its next attempt: keystile deliveries list %s, then keystile deliveries retry\n", c.ID)
+	return nil
 }
 
 type endpointsRotateCmd struct {
