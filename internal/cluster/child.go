@@ -65,6 +65,10 @@ type step struct {
 	batch       verify.Batch
 }
 
+// MaxChildren is how many children a node takes: each needs some 300 KiB and has
+// every change wait for two messages.
+const MaxChildren = 5000
+
 const (
 	// keepSteps is how many objects the node keeps of what it has applied, so
 	// that children get it from memory. Who is further behind is served from
@@ -73,9 +77,6 @@ const (
 	// holdNum/holdDen is by how much longer a child is waited for than its
 	// lease lasts: clocks may drift apart by 11 % on each side.
 	holdNum, holdDen = 5, 4
-	// maxChildren is how many there may be: each takes some 300 KiB and has every
-	// change wait for two messages.
-	maxChildren = 5000
 )
 
 var (
@@ -122,7 +123,7 @@ func (n *Node) Attach(caller Caller) (*Attachment, error) {
 	switch {
 	case n.leaving:
 		return nil, ErrLeaving
-	case len(n.children) >= maxChildren:
+	case len(n.children) >= MaxChildren:
 		return nil, ErrCrowded
 	}
 	a := &Attachment{ID: "rep_" + hex.EncodeToString(random), node: n, history: n.history, child: &child{
