@@ -72,7 +72,9 @@ func (a *API) replicate(w http.ResponseWriter, r *http.Request) {
 		a.door.Refuse(w, r, problem)
 		return
 	}
-	at, err := a.node.Attach(callerOf(r))
+	caller := callerOf(r)
+	caller.KeyID = result.KeyID()
+	at, err := a.node.Attach(caller)
 	if err != nil {
 		a.door.Refuse(w, r, a.replicaProblem(r, err))
 		return
@@ -244,15 +246,19 @@ func (a *API) grantLease(w http.ResponseWriter, r *http.Request) {
 		a.door.Refuse(w, r, problem)
 		return
 	}
-	head, lease, fresh, err := a.node.Grant(id, credential, ask.Seq, ask.Part)
+	lease, err := a.node.Grant(id, credential, ask.Seq, ask.Part)
 	if err != nil {
 		a.door.Refuse(w, r, a.replicaProblem(r, err))
 		return
 	}
-	if fresh {
+	if lease.Fresh {
 		a.door.Recorder.Restore(a.cleanUses(ask.Uses))
 	}
-	writeJSON(w, stream.Grant{Head: head, For: lease, Now: time.Now()})
+	g := stream.Grant{Head: lease.Head, For: lease.For, Now: time.Now()}
+	if !lease.Refused.IsZero() {
+		g.Why = "changes waited for this replica, three within five minutes; the next lease is given after " + lease.Refused.UTC().Format(time.RFC3339)
+	}
+	writeJSON(w, g)
 }
 
 // cleanUses leaves out what no replica of ours can have counted, and uses of

@@ -484,7 +484,10 @@ func (c *conversation) once(ctx context.Context) error {
 		c.part++
 		r.waits = r.waits[n:]
 	}
-	if g.For <= 0 {
+	switch {
+	case g.Why != "":
+		return errors.New("the server gives no lease: " + g.Why)
+	case g.For <= 0:
 		return errors.New("the server has no lease of its own to share")
 	}
 	// Never backwards: what was over stays over.
