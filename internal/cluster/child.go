@@ -32,7 +32,7 @@ type child struct {
 
 	part     int64 // of the uses that were taken from it last
 	detached bool  // its stream has ended
-	gone chan struct{}
+	gone     chan struct{}
 }
 
 // held is a lease that a child may have: it answers under it once its index

@@ -180,9 +180,12 @@ func TestReplicaThatIsRefusedAndGone(t *testing.T) {
 		liar := &apprentice{t: t, node: n, id: a.ID, seq: 1}
 		liar.ask()
 		_, done := n.change(t)
-		for liar.last.Refused.IsZero() {
+		for range 12 { // three times 3 s, and the time of the questions
 			time.Sleep(time.Second)
 			liar.ask()
+		}
+		if liar.last.Refused.IsZero() {
+			t.Error("it gets leases")
 		}
 		a.Detach()
 		if <-done > n.times.wait {
