@@ -157,6 +157,69 @@ func TestNobodySpeaksForAReplica(t *testing.T) {
 	}
 }
 
+// TestReplicaThatSaysNothing: a replica asks on for leases and never says that it
+// shows a change. A revoke returns when its leases from before are over. The
+// replica is named with its key, gets no more leases and is told why, and the
+// next revoke waits for nobody.
+func TestReplicaThatSaysNothing(t *testing.T) {
+	t.Parallel()
+	s := keystiletest.New(t)
+	key := s.Key("ws_operator", keystile.CreateKey{Name: "replica", Role: "replica"})
+	at := "/v1/replica/" + attach(t, s, key.Secret)
+	ask := func() stream.Grant {
+		return want[stream.Grant](t, call(t, s, key.Secret, "POST", at, stream.Ask{}), 200)
+	}
+	first, second := s.Key(s.Workspace, keystile.CreateKey{Name: "first"}), s.Key(s.Workspace, keystile.CreateKey{Name: "second"})
+	if got := ask(); got.For <= 0 {
+		t.Fatalf("%+v", got)
+	}
+	revoke := func(id string) chan error {
+		done := make(chan error, 1)
+		go func() {
+			_, err := s.Operator.RevokeKey(t.Context(), id, keystile.RevokeKey{})
+			done <- err
+		}()
+		return done
+	}
+	waiting := revoke(first.Key.ID)
+	var last stream.Grant
+	for end := time.Now().Add(time.Minute); last.Why == ""; time.Sleep(200 * time.Millisecond) {
+		if last = ask(); time.Now().After(end) {
+			t.Fatal("it gets leases")
+		}
+	}
+	if last.For > 0 || !strings.Contains(last.Why, "waited for this replica") {
+		t.Errorf("it is told: %+v", last)
+	}
+	nodes := want[keystile.List[keystile.Node]](t, call(t, s, s.OperatorKey, "GET", "/v1/nodes", nil), 200)
+	if len(nodes.Data) != 1 || len(nodes.Data[0].Replicas) != 1 {
+		t.Fatalf("%+v", nodes)
+	}
+	if r := nodes.Data[0].Replicas[0]; r.RefusedUntil == nil || r.KeyID != key.Key.ID {
+		t.Errorf("it is shown as %+v", r)
+	}
+	if m := call(t, s, s.OperatorKey, "GET", "/metrics", nil); !strings.Contains(string(m.body), "\nkeystile_replicas_late_total 3\n") {
+		t.Error("the metrics don't count three times")
+	}
+	if err := <-waiting; err != nil {
+		t.Error(err)
+	}
+	// It asks on all the while, as before. That its leases are over shows in the list.
+	begin := time.Now()
+	waiting = revoke(second.Key.ID)
+	for {
+		select {
+		case err := <-waiting:
+			if took := time.Since(begin); err != nil || took > 10*time.Second {
+				t.Errorf("the next revoke took %s: %v", took, err)
+			}
+			return
+		case <-time.After(200 * time.Millisecond):
+			ask()
+		}
+	}
+}
+
 // TestReplicaOfAnotherProtocol is told which of the two is to be updated.
 func TestReplicaOfAnotherProtocol(t *testing.T) {
 	t.Parallel()

@@ -514,6 +514,9 @@ func (n *Node) review() {
 // report raises what this node says to have applied: what it shows itself and
 // every child with a lease shows. The caller holds mu.
 func (n *Node) report() {
+	if n.reported == n.applied {
+		return
+	}
 	if n.reported >= 0 && time.Now().Before(n.orphaned) {
 		return // who shows what of a killed predecessor's children is not known
 	}
