@@ -1,8 +1,10 @@
 package api_test
 
 import (
+	"io"
 	"maps"
 	"net/http"
+	"net/http/cookiejar"
 	"strconv"
 	"strings"
 	"testing"
@@ -198,6 +200,9 @@ func TestReplicaThatSaysNothing(t *testing.T) {
 	if r := nodes.Data[0].Replicas[0]; r.RefusedUntil == nil || r.KeyID != key.Key.ID {
 		t.Errorf("it is shown as %+v", r)
 	}
+	if page := signedIn(t, s, "/servers"); !strings.Contains(page, "Too late") || !strings.Contains(page, "no lease until") {
+		t.Errorf("the page does not tell of it: %s", page)
+	}
 	if m := call(t, s, s.OperatorKey, "GET", "/metrics", nil); !strings.Contains(string(m.body), "\nkeystile_replicas_late_total 3\n") {
 		t.Error("the metrics don't count three times")
 	}
@@ -218,6 +223,31 @@ func TestReplicaThatSaysNothing(t *testing.T) {
 			ask()
 		}
 	}
+}
+
+// signedIn is a page as an operator sees it.
+func signedIn(t *testing.T, s *keystiletest.Server, path string) string {
+	t.Helper()
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	browser := &http.Client{Jar: jar}
+	entered, err := browser.PostForm(s.SignInLink(""), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = entered.Body.Close()
+	page, err := browser.Get(s.URL + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer page.Body.Close()
+	text, err := io.ReadAll(page.Body)
+	if err != nil || page.StatusCode != http.StatusOK {
+		t.Fatalf("%s: %s, %v", path, page.Status, err)
+	}
+	return string(text)
 }
 
 // TestReplicaOfAnotherProtocol is told which of the two is to be updated.
