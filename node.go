@@ -37,6 +37,11 @@ type Replica struct {
 	Program string `json:"program,omitempty" doc:"What it says it is"`
 	Applied int64  `json:"applied" doc:"Position in the change log that it has reached"`
 	Leased  bool   `json:"leased" doc:"It may answer now"`
+	KeyID   string `json:"key_id,omitempty" doc:"Of the key that it has attached with"`
+	// Late is how many changes have waited for it for 3 s and longer. After the
+	// third within five minutes it gets no lease for five minutes.
+	Late         int        `json:"late,omitempty" doc:"How many changes have waited for it for 3 s and longer in the last five minutes, while it asked on for leases"`
+	RefusedUntil *time.Time `json:"refused_until,omitempty" doc:"Until then it gets no lease, because three changes waited for it"`
 }
 
 // UnreachedHeader is the header of an answer that names servers as a list of

@@ -46,7 +46,9 @@ func (a *API) replicaProblem(r *http.Request, err error) *keystile.Error {
 	case errors.Is(err, cluster.ErrLeaving):
 		return keystile.NewError(keystile.CodeUnavailable, "This server is shutting down; attach to another.")
 	case errors.Is(err, cluster.ErrCrowded):
-		return keystile.NewError(keystile.CodeUnavailable, "This server has as many replicas as it takes; attach to another.")
+		return keystile.NewError(keystile.CodeUnavailable, "This server has "+strconv.Itoa(cluster.MaxChildren)+" replicas, as many as it takes.",
+			"Name more servers in KEYSTILE_URL, separated by commas, or in --url of the agent: a replica goes to one that has room.",
+			"Start another server on the same database, or one agent on each machine in place of a replica in each process.")
 	case errors.Is(err, cluster.ErrNoChild), errors.Is(err, cluster.ErrReset):
 		return keystile.NewError(keystile.CodeNotFound, "There is no such attachment, or no longer: attach anew.")
 	}
@@ -70,7 +72,9 @@ func (a *API) replicate(w http.ResponseWriter, r *http.Request) {
 		a.door.Refuse(w, r, problem)
 		return
 	}
-	at, err := a.node.Attach(callerOf(r))
+	caller := callerOf(r)
+	caller.KeyID = result.KeyID()
+	at, err := a.node.Attach(caller)
 	if err != nil {
 		a.door.Refuse(w, r, a.replicaProblem(r, err))
 		return
@@ -242,26 +246,38 @@ func (a *API) grantLease(w http.ResponseWriter, r *http.Request) {
 		a.door.Refuse(w, r, problem)
 		return
 	}
-	head, lease, fresh, err := a.node.Grant(id, credential, ask.Seq, ask.Part)
+	lease, err := a.node.Grant(id, credential, ask.Seq, ask.Part)
 	if err != nil {
 		a.door.Refuse(w, r, a.replicaProblem(r, err))
 		return
 	}
-	if fresh {
-		a.door.Recorder.Restore(cleanUses(ask.Uses))
+	if lease.Fresh {
+		a.door.Recorder.Restore(a.cleanUses(ask.Uses))
 	}
-	writeJSON(w, stream.Grant{Head: head, For: lease, Now: time.Now()})
+	g := stream.Grant{Head: lease.Head, For: lease.For, Now: time.Now()}
+	if !lease.Refused.IsZero() {
+		g.Why = "changes waited for this replica, three within five minutes; the next lease is given after " + lease.Refused.UTC().Format(time.RFC3339)
+	}
+	writeJSON(w, g)
 }
 
-// cleanUses leaves out what no replica of ours can have counted.
-func cleanUses(uses []verify.Use) []verify.Use {
+// cleanUses leaves out what no replica of ours can have counted, and uses of
+// keys that are not here: each key that is counted takes memory.
+func (a *API) cleanUses(uses []verify.Use) []verify.Use {
 	const (
 		most   = 1 << 32             // of one use: more than a replica counts in a minute
 		oldest = 31 * 24 * time.Hour // each hour and day takes a row
 	)
 	var clean []verify.Use
 	now := time.Now()
+	index, ok := a.door.Index()
+	if !ok {
+		return nil
+	}
 	for _, u := range uses {
+		if u.KeyID != "" && !index.Has(u.KeyID) {
+			continue
+		}
 		if u.Count <= 0 || u.Count > most || !decides(u.Code) || u.First.Before(now.Add(-oldest)) || u.Last.Before(u.First) || u.Last.After(now.Add(time.Minute)) {
 			continue
 		}

@@ -1,8 +1,10 @@
 package api_test
 
 import (
+	"io"
 	"maps"
 	"net/http"
+	"net/http/cookiejar"
 	"strconv"
 	"strings"
 	"testing"
@@ -155,6 +157,97 @@ func TestNobodySpeaksForAReplica(t *testing.T) {
 	if after := replica(); after.Applied <= before.Applied {
 		t.Errorf("the replica has said that it knows, and is shown as %+v", after)
 	}
+}
+
+// TestReplicaThatSaysNothing: a replica asks on for leases and never says that it
+// shows a change. A revoke returns when its leases from before are over. The
+// replica is named with its key, gets no more leases and is told why, and the
+// next revoke waits for nobody.
+func TestReplicaThatSaysNothing(t *testing.T) {
+	t.Parallel()
+	s := keystiletest.New(t)
+	key := s.Key("ws_operator", keystile.CreateKey{Name: "replica", Role: "replica"})
+	at := "/v1/replica/" + attach(t, s, key.Secret)
+	ask := func() stream.Grant {
+		return want[stream.Grant](t, call(t, s, key.Secret, "POST", at, stream.Ask{}), 200)
+	}
+	first, second := s.Key(s.Workspace, keystile.CreateKey{Name: "first"}), s.Key(s.Workspace, keystile.CreateKey{Name: "second"})
+	if got := ask(); got.For <= 0 {
+		t.Fatalf("%+v", got)
+	}
+	revoke := func(id string) chan error {
+		done := make(chan error, 1)
+		go func() {
+			_, err := s.Operator.RevokeKey(t.Context(), id, keystile.RevokeKey{})
+			done <- err
+		}()
+		return done
+	}
+	waiting := revoke(first.Key.ID)
+	var last stream.Grant
+	for end := time.Now().Add(time.Minute); last.Why == ""; time.Sleep(200 * time.Millisecond) {
+		if last = ask(); time.Now().After(end) {
+			t.Fatal("it gets leases")
+		}
+	}
+	if last.For > 0 || !strings.Contains(last.Why, "waited for this replica") {
+		t.Errorf("it is told: %+v", last)
+	}
+	nodes := want[keystile.List[keystile.Node]](t, call(t, s, s.OperatorKey, "GET", "/v1/nodes", nil), 200)
+	if len(nodes.Data) != 1 || len(nodes.Data[0].Replicas) != 1 {
+		t.Fatalf("%+v", nodes)
+	}
+	if r := nodes.Data[0].Replicas[0]; r.RefusedUntil == nil || r.KeyID != key.Key.ID {
+		t.Errorf("it is shown as %+v", r)
+	}
+	if page := signedIn(t, s, "/servers"); !strings.Contains(page, "Too late") || !strings.Contains(page, "no lease until") {
+		t.Errorf("the page does not tell of it: %s", page)
+	}
+	if m := call(t, s, s.OperatorKey, "GET", "/metrics", nil); !strings.Contains(string(m.body), "\nkeystile_replicas_late_total 3\n") {
+		t.Error("the metrics don't count three times")
+	}
+	if err := <-waiting; err != nil {
+		t.Error(err)
+	}
+	// It asks on all the while, as before. That its leases are over shows in the list.
+	begin := time.Now()
+	waiting = revoke(second.Key.ID)
+	for {
+		select {
+		case err := <-waiting:
+			if took := time.Since(begin); err != nil || took > 10*time.Second {
+				t.Errorf("the next revoke took %s: %v", took, err)
+			}
+			return
+		case <-time.After(200 * time.Millisecond):
+			ask()
+		}
+	}
+}
+
+// signedIn is a page as an operator sees it.
+func signedIn(t *testing.T, s *keystiletest.Server, path string) string {
+	t.Helper()
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	browser := &http.Client{Jar: jar}
+	entered, err := browser.PostForm(s.SignInLink(""), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = entered.Body.Close()
+	page, err := browser.Get(s.URL + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer page.Body.Close()
+	text, err := io.ReadAll(page.Body)
+	if err != nil || page.StatusCode != http.StatusOK {
+		t.Fatalf("%s: %s, %v", path, page.Status, err)
+	}
+	return string(text)
 }
 
 // TestReplicaOfAnotherProtocol is told which of the two is to be updated.

@@ -6,6 +6,7 @@ import (
 	"crypto/subtle"
 	"encoding/hex"
 	"errors"
+	"sort"
 	"time"
 
 	"github.com/keystile/keystile/internal/store"
@@ -27,9 +28,11 @@ type child struct {
 	until time.Time
 	held  []held      // leases that may not be over, oldest first: later ones have later heads and ends
 	timer *time.Timer // fires when the oldest of them is over
+	lateness
 
-	part int64 // of the uses that were taken from it last
-	gone chan struct{}
+	part     int64 // of the uses that were taken from it last
+	detached bool  // its stream has ended
+	gone     chan struct{}
 }
 
 // held is a lease that a child may have: it answers under it once its index
@@ -44,7 +47,7 @@ type held struct {
 // leases and acknowledges nothing is not waited for any longer than for its
 // leases of before.
 func (c *child) shows() int64 {
-	if len(c.held) == 0 {
+	if len(c.held) == 0 { // it answers nothing
 		return c.acked
 	}
 	return max(c.acked, c.held[0].head)
@@ -65,17 +68,21 @@ type step struct {
 	batch       verify.Batch
 }
 
+// MaxChildren is how many children a node takes: each needs some 300 KiB and has
+// every change wait for two messages.
+const MaxChildren = 5000
+
 const (
 	// keepSteps is how many objects the node keeps of what it has applied, so
 	// that children get it from memory. Who is further behind is served from
 	// the database.
 	keepSteps = 1 << 14
+	// loadPace is how many keys a second a child must take at least while it loads
+	// everything, some 300 KiB, beyond a while at the start.
+	loadPace = 2000
 	// holdNum/holdDen is by how much longer a child is waited for than its
 	// lease lasts: clocks may drift apart by 11 % on each side.
 	holdNum, holdDen = 5, 4
-	// maxChildren is how many there may be: each takes some 300 KiB and has every
-	// change wait for two messages.
-	maxChildren = 5000
 )
 
 var (
@@ -85,6 +92,8 @@ var (
 	ErrReset = errors.New("cluster: the change log was replaced")
 	// ErrCrowded tells a child that the node has as many as it takes.
 	ErrCrowded = errors.New("cluster: this node has as many replicas as it takes")
+	// ErrSlow ends the conversation with a child that takes too slowly what it loads.
+	ErrSlow = errors.New("cluster: it takes fewer than 2000 keys a second, which keeps others from loading")
 	// ErrNoChild says that an attachment is not, or no longer, known.
 	ErrNoChild = errors.New("cluster: no such attachment")
 )
@@ -92,6 +101,7 @@ var (
 // Caller is who has attached a child.
 type Caller struct {
 	Address, Program string // of the process, for people
+	KeyID            string // of the key that it has attached with, for people
 	// Credential is a digest of what the child has shown. Its attachment is part
 	// of URLs, which proxies write down, so that whoever speaks for it later must
 	// show the same.
@@ -122,7 +132,7 @@ func (n *Node) Attach(caller Caller) (*Attachment, error) {
 	switch {
 	case n.leaving:
 		return nil, ErrLeaving
-	case len(n.children) >= maxChildren:
+	case len(n.children) >= MaxChildren:
 		return nil, ErrCrowded
 	}
 	a := &Attachment{ID: "rep_" + hex.EncodeToString(random), node: n, history: n.history, child: &child{
@@ -188,9 +198,11 @@ func hadChildren(ctx context.Context, s *store.Store) (had bool, err error) {
 // Resume makes the conversation go on where the child stands, or fails with
 // ErrReset when the log does not have that position, or no longer.
 func (a *Attachment) Resume(ctx context.Context, seq int64, token [16]byte) error {
-	ctx, cancel := context.WithTimeout(ctx, a.node.times.stepLimit)
-	defer cancel()
-	if err := a.node.store.Follow(ctx, func(tx *store.Tx) error {
+	if a.node.stoodAt(a.history, seq, token) {
+		a.seq = seq
+		return nil
+	}
+	if err := a.look(ctx, func(tx *store.Tx) error {
 		changes, err := tx.ChangesSince(seq, 1)
 		if err != nil {
 			return err
@@ -205,7 +217,41 @@ func (a *Attachment) Resume(ctx context.Context, seq int64, token [16]byte) erro
 	return nil
 }
 
-// Load hands over everything, and returns the position that it shows.
+// stoodAt tells whether the node remembers that it has stood at a position of
+// the history that it follows.
+func (n *Node) stoodAt(history int, seq int64, token [16]byte) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.history != history {
+		return false
+	}
+	if seq == n.applied {
+		return token == n.token
+	}
+	i := n.stepBehind(seq)
+	return i > 0 && n.steps[i-1].last == seq && n.steps[i-1].token == token
+}
+
+// look reads from the store for a child. Few may do so at once: after a restart
+// they all come, and would take the connections that the node follows the log
+// and renews its lease with.
+func (a *Attachment) look(ctx context.Context, read func(*store.Tx) error) error {
+	select {
+	case a.node.looking <- struct{}{}:
+		defer func() { <-a.node.looking }()
+	case <-a.child.gone:
+		return ErrNoChild
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	ctx, cancel := context.WithTimeout(ctx, a.node.times.stepLimit)
+	defer cancel()
+	return a.node.store.Follow(ctx, read)
+}
+
+// Load hands over everything, and returns the position that it shows. It fails
+// with ErrSlow when the child takes it too slowly: meanwhile it keeps others from
+// loading, and a snapshot of the database.
 func (a *Attachment) Load(ctx context.Context, each func(verify.Batch) error) (seq int64, token [16]byte, err error) {
 	select {
 	case a.node.loading <- struct{}{}:
@@ -213,7 +259,18 @@ func (a *Attachment) Load(ctx context.Context, each func(verify.Batch) error) (s
 	case <-ctx.Done():
 		return 0, token, ctx.Err()
 	}
-	head, err := a.node.loadIndex(ctx, each)
+	var waited time.Duration
+	keys := 0
+	head, err := a.node.loadIndex(ctx, func(b verify.Batch) error {
+		begin := time.Now()
+		err := each(b)
+		waited += time.Since(begin)
+		keys += len(b.Keys)
+		if err == nil && waited > a.node.times.loadSlack+time.Duration(keys)*time.Second/loadPace {
+			err = ErrSlow
+		}
+		return err
+	})
 	a.seq = head.Seq
 	return head.Seq, head.Token, err
 }
@@ -227,15 +284,12 @@ func (a *Attachment) Next(ctx context.Context, wait time.Duration) (b verify.Bat
 	for {
 		n.mu.Lock()
 		moved, leaving, history, applied := n.moved, n.leave, n.history, n.applied
-		var next *step
-		reaches := false // the steps in memory begin early enough
-		for i := range n.steps {
-			s := &n.steps[i]
-			reaches = reaches || s.first <= a.seq+1
-			if s.last > a.seq {
-				next = s
-				break
-			}
+		var next step
+		i := n.stepBehind(a.seq)
+		// The steps in memory begin early enough, and go on.
+		reaches := i < len(n.steps) && n.steps[0].first <= a.seq+1
+		if reaches {
+			next = n.steps[i]
 		}
 		n.mu.Unlock()
 		switch {
@@ -243,7 +297,7 @@ func (a *Attachment) Next(ctx context.Context, wait time.Duration) (b verify.Bat
 			return b, 0, token, ErrReset
 		case applied <= a.seq:
 			// nothing yet
-		case next != nil && reaches:
+		case reaches:
 			a.seq = next.last
 			return next.batch, next.last, next.token, nil
 		default:
@@ -265,10 +319,8 @@ func (a *Attachment) Next(ctx context.Context, wait time.Duration) (b verify.Bat
 
 // fromStore reads changes that memory no longer holds.
 func (a *Attachment) fromStore(ctx context.Context) (b verify.Batch, seq int64, token [16]byte, err error) {
-	ctx, cancel := context.WithTimeout(ctx, a.node.times.stepLimit)
-	defer cancel()
 	var changes []store.Change
-	err = a.node.store.Follow(ctx, func(tx *store.Tx) (err error) {
+	err = a.look(ctx, func(tx *store.Tx) (err error) {
 		if changes, err = tx.ChangesSince(a.seq, changesAtOnce); err != nil {
 			return err
 		}
@@ -291,46 +343,71 @@ func (a *Attachment) fromStore(ctx context.Context) (b verify.Batch, seq int64, 
 	return b, last.Seq, last.Token, nil
 }
 
+// Granted is what a child gets when it asks.
+type Granted struct {
+	Head int64         // usable once the child's index shows that
+	For  time.Duration // counted from before it asked; 0: none
+	// Refused is until when it gets none because changes have waited for it too
+	// often; zero otherwise.
+	Refused time.Time
+	// Fresh tells whether the uses of that part have not been taken yet.
+	Fresh bool
+}
+
 // Grant takes note of how far a child has come, and gives it a lease: the
 // child's index may be used for the duration, counted from before it asked,
-// once it shows head. First the child is noted, and only then the own position
-// is read: a change that this head does not show is applied here afterwards,
-// and then waits for the child.
-//
-// Fresh tells whether the uses of that part have not been taken yet.
-func (n *Node) Grant(id string, credential [32]byte, seq, part int64) (head int64, lease time.Duration, fresh bool, err error) {
+// once it shows the head. First the child is noted, and only then the own
+// position is read: a change that this head does not show is applied here
+// afterwards, and then waits for the child.
+func (n *Node) Grant(id string, credential [32]byte, seq, part int64) (g Granted, err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	c := n.childOf(id, credential)
 	switch {
 	case c == nil:
-		return 0, 0, false, ErrNoChild
+		return g, ErrNoChild
 	case c.history != n.history:
-		return 0, 0, false, ErrReset
+		return g, ErrReset
 	}
+	now := time.Now()
 	c.acked = max(c.acked, seq)
+	n.settle(c, now)
 	if part > c.part {
-		c.part, fresh = part, true
+		c.part, g.Fresh = part, true
 	}
-	lease = n.left(time.Now())
-	if lease <= 0 || n.leaving {
-		lease = 0
-	} else {
-		hold := lease * holdNum / holdDen
-		if until := time.Now().Add(hold); until.After(c.until) {
-			c.until = until
-			if last := len(c.held) - 1; last >= 0 && c.held[last].head == n.applied {
-				c.held[last].until = until
-			} else {
-				c.held = append(c.held, held{n.applied, until})
-			}
-			if c.timer == nil {
-				c.timer = time.AfterFunc(hold, n.review)
-			}
-		}
+	g.For = n.left(now)
+	switch {
+	case now.Before(c.refused):
+		g.For, g.Refused = 0, c.refused
+	case g.For <= 0 || n.leaving:
+		g.For = 0
+	default:
+		n.hold(c, g.For*holdNum/holdDen)
 	}
 	n.report()
-	return n.applied, lease, fresh, nil
+	g.Head = n.applied
+	return g, nil
+}
+
+// hold notes that a child may have a lease, which is over after so long. The
+// caller holds mu.
+func (n *Node) hold(c *child, d time.Duration) {
+	until := time.Now().Add(d)
+	if !until.After(c.until) {
+		return
+	}
+	c.until = until
+	if last := len(c.held) - 1; last >= 0 && c.held[last].head == n.applied {
+		c.held[last].until = until
+	} else {
+		c.held = append(c.held, held{n.applied, until})
+	}
+	switch {
+	case c.timer == nil:
+		c.timer = time.AfterFunc(d, n.review)
+	case len(c.held) == 1: // it had none for a while
+		c.timer.Reset(d)
+	}
 }
 
 // childOf is the child of an attachment, for who shows what it came with; nil
@@ -357,6 +434,7 @@ func (n *Node) Acknowledge(id string, credential [32]byte, seq int64) {
 	defer n.mu.Unlock()
 	if c := n.childOf(id, credential); c != nil && c.history == n.history {
 		c.acked = max(c.acked, seq)
+		n.settle(c, time.Now())
 		n.report()
 	}
 }
@@ -401,7 +479,8 @@ func (n *Node) Release(id string, credential [32]byte) {
 func (a *Attachment) Detach() {
 	a.node.mu.Lock()
 	defer a.node.mu.Unlock()
-	if a.child.until.IsZero() && a.node.children[a.ID] == a.child {
+	a.child.detached = true
+	if len(a.child.held) == 0 && a.node.children[a.ID] == a.child {
 		a.node.forget(a.ID, a.child)
 	}
 }
@@ -424,7 +503,8 @@ func (n *Node) review() {
 		switch c.lapse(now); {
 		case len(c.held) > 0:
 			c.timer.Reset(c.held[0].until.Sub(now))
-		case !c.until.IsZero():
+		case c.until.IsZero(): // it has just come
+		case c.detached || !now.Before(c.refused):
 			n.forget(id, c)
 		}
 	}
@@ -434,12 +514,15 @@ func (n *Node) review() {
 // report raises what this node says to have applied: what it shows itself and
 // every child with a lease shows. The caller holds mu.
 func (n *Node) report() {
+	if n.reported == n.applied {
+		return
+	}
 	if n.reported >= 0 && time.Now().Before(n.orphaned) {
 		return // who shows what of a killed predecessor's children is not known
 	}
 	low := n.applied
 	for _, c := range n.children {
-		if !c.until.IsZero() {
+		if len(c.held) > 0 {
 			low = min(low, c.shows())
 		}
 	}
@@ -448,10 +531,8 @@ func (n *Node) report() {
 	case low == n.applied:
 		seq, token = n.applied, n.token
 	default:
-		for _, s := range n.steps {
-			if s.last <= low && s.last > seq {
-				seq, token = s.last, s.token
-			}
+		if i := n.stepBehind(low); i > 0 && n.steps[i-1].last > seq {
+			seq, token = n.steps[i-1].last, n.steps[i-1].token
 		}
 	}
 	if seq <= n.reported {
@@ -461,6 +542,12 @@ func (n *Node) report() {
 	close(n.moved)
 	n.moved = make(chan struct{})
 	n.nudge() // to tell the others
+}
+
+// stepBehind is the place of the first step that ends behind seq. There are
+// thousands, and each child asks for each change. The caller holds mu.
+func (n *Node) stepBehind(seq int64) int {
+	return sort.Search(len(n.steps), func(i int) bool { return n.steps[i].last > seq })
 }
 
 // keep takes a step into memory. The caller holds mu.
@@ -504,7 +591,7 @@ func (n *Node) childless(ctx context.Context) error {
 		n.mu.Lock()
 		left := 0
 		for _, c := range n.children {
-			if !c.until.IsZero() {
+			if len(c.held) > 0 {
 				left++
 			}
 		}

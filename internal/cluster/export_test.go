@@ -12,7 +12,7 @@ import (
 // hurried are the times of the protocol, all shorter by the same factor.
 func hurried(factor time.Duration) times {
 	t := protocol()
-	for _, d := range []*time.Duration{&t.wait, &t.lease, &t.renewEvery, &t.renewLimit, &t.createWait, &t.stepLimit, &t.loadLimit} {
+	for _, d := range []*time.Duration{&t.wait, &t.lease, &t.renewEvery, &t.renewLimit, &t.createWait, &t.stepLimit, &t.loadLimit, &t.loadSlack, &t.late, &t.lateSpan} {
 		*d /= factor
 	}
 	// How long an answer may take is the machine's business, and it may be slow.

@@ -1,14 +1,18 @@
 package cluster_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/keystile/keystile"
+	"github.com/keystile/keystile/internal/cluster"
 	"github.com/keystile/keystile/internal/pgtest"
 	"github.com/keystile/keystile/internal/store"
+	"github.com/keystile/keystile/internal/verify"
 )
 
 // TestStartDuringChanges: a server that starts while others change keys misses
@@ -313,5 +317,83 @@ func TestVisibleBeforeAcknowledged(t *testing.T) {
 				t.Fatalf("round %d: applied, it says, and yet the key has not become %d", round, state)
 			}
 		}
+	}
+}
+
+// TestChildThatLoadsSlowly: it would keep others from loading, and the database
+// from tidying up.
+func TestChildThatLoadsSlowly(t *testing.T) {
+	t.Parallel()
+	s := start(t, store.Options{Dir: t.TempDir(), Serve: true}, 1000) // 30 ms of patience
+	a, err := s.node.Attach(cluster.Caller{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Detach()
+	pieces := 0
+	_, _, err = a.Load(t.Context(), func(verify.Batch) error { pieces++; time.Sleep(50 * time.Millisecond); return nil })
+	if !errors.Is(err, cluster.ErrSlow) || pieces != 1 {
+		t.Errorf("after %d pieces: %v", pieces, err)
+	}
+}
+
+// TestManyChildrenCatchUp: after a restart all replicas come at once, and what
+// they missed is no longer in memory. They leave connections to the database
+// for the log and the lease.
+func TestManyChildrenCatchUp(t *testing.T) {
+	t.Parallel()
+	o := store.Options{URL: pgtest.New(t)}
+	before := start(t, o, fast)
+	var then store.Head
+	if err := before.store.Follow(t.Context(), func(tx *store.Tx) (err error) { then, err = tx.Head(); return err }); err != nil {
+		t.Fatal(err)
+	}
+	before.create("key")
+	s := start(t, o, fast) // remembers nothing of that
+	db := beside(t, o)
+	tx, err := db.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback() //nolint:errcheck // nothing was written
+	if _, err := tx.ExecContext(t.Context(), `LOCK TABLE changes IN ACCESS EXCLUSIVE MODE`); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var resuming sync.WaitGroup
+	for range 40 {
+		resuming.Go(func() {
+			if a, err := s.node.Attach(cluster.Caller{}); err == nil {
+				_ = a.Resume(ctx, then.Seq, then.Token) // the lock is in its way
+				a.Detach()
+			}
+		})
+	}
+	waiting := func() int64 {
+		return number(t, db, `SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
+			AND query LIKE 'SELECT seq, token, kind%'`)
+	}
+	eventually(t, "some are in the database", func() bool { return waiting() >= 2 })
+	most := int64(0)
+	for range 20 {
+		most = max(most, waiting())
+		time.Sleep(20 * time.Millisecond)
+	}
+	if most > 4 { // two of them, and each server for itself
+		t.Errorf("%d connections wait for the log", most)
+	}
+	cancel()
+	resuming.Wait()
+	if err := tx.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	a, err := s.node.Attach(cluster.Caller{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Detach()
+	eventually(t, "a replica goes on where it was", func() bool { return a.Resume(t.Context(), then.Seq, then.Token) == nil })
+	if err := a.Resume(t.Context(), then.Seq, [16]byte{1}); !errors.Is(err, cluster.ErrReset) {
+		t.Errorf("a replica of another history: %v", err)
 	}
 }

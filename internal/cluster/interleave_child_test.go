@@ -126,11 +126,12 @@ func (h *home) RoundTrip(r *http.Request) (*http.Response, error) {
 		if h.f == headTooEarly {
 			sleep(r.Context(), time.Second)
 		}
-		head, lease, _, err := h.node.Grant(attachment, [32]byte{}, ask.Seq, 0)
+		granted, err := h.node.Grant(attachment, [32]byte{}, ask.Seq, 0)
 		if err != nil {
 			answer.StatusCode = http.StatusNotFound
 			return answer, nil //nolint:nilerr // the answer says it
 		}
+		head, lease := granted.Head, granted.For
 		switch {
 		case h.f == longLease && lease > 0:
 			lease = h.node.times.lease

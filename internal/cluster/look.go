@@ -28,7 +28,15 @@ func (n *Node) HoldMasterKeys(ctx context.Context, ids []string) {
 // are. The caller holds mu.
 func (n *Node) attached(now time.Time) (list []keystile.Replica, count int) {
 	for _, c := range n.children {
-		list = append(list, keystile.Replica{Address: c.caller.Address, Program: c.caller.Program, Applied: c.shows(), Leased: now.Before(c.until)})
+		r := keystile.Replica{
+			Address: c.caller.Address, Program: c.caller.Program, KeyID: c.caller.KeyID, Applied: c.shows(),
+			Leased: now.Before(c.until), Late: len(c.recent(now, n.times.lateSpan)),
+		}
+		if now.Before(c.refused) {
+			until := c.refused.UTC().Truncate(time.Second)
+			r.RefusedUntil = &until
+		}
+		list = append(list, r)
 	}
 	slices.SortFunc(list, func(a, b keystile.Replica) int {
 		return strings.Compare(a.Address+" "+a.Program, b.Address+" "+b.Program)

@@ -26,6 +26,10 @@ const changesAtOnce = 1000
 // holds a connection to the database and a snapshot.
 const loadsAtOnce = 2
 
+// looksAtOnce is how many children may read changes from the store at the same
+// time.
+const looksAtOnce = 2
+
 // times are those of the revocation protocol. They are part of it and no
 // settings; only its tests make them shorter.
 type times struct {
@@ -48,6 +52,12 @@ type times struct {
 	// loadLimit is how long a load may bring nothing. Counting ten million
 	// keys from a cold disk takes most of it.
 	loadLimit time.Duration
+	// loadSlack is what a child may take longer to load everything than its pace.
+	loadSlack time.Duration
+	// late is how long a change waits for a child that has a lease before that
+	// counts against the child, lateSpan in which span of time such count, and
+	// for how long the child is then refused leases.
+	late, lateSpan time.Duration
 }
 
 func protocol() times {
@@ -55,6 +65,7 @@ func protocol() times {
 		wait: 15 * time.Second, lease: 12 * time.Second,
 		renewEvery: 3 * time.Second, renewLimit: 2 * time.Second,
 		createWait: time.Second, stepLimit: 5 * time.Second, loadLimit: time.Minute,
+		loadSlack: 30 * time.Second, late: 3 * time.Second, lateSpan: 5 * time.Minute,
 	}
 }
 
@@ -104,6 +115,8 @@ type Node struct {
 	orphaned      time.Time     // when the leases of a killed predecessor's children are over
 
 	loading chan struct{} // holds as many as children may load at once
+	looking chan struct{} // and as many as may read what memory no longer has
+	late    int64         // how often a change has waited long for a child; with mu
 
 	renewing sync.Mutex
 	renewed  int64 // how often this node has sent its row; only with renewing held
@@ -148,6 +161,7 @@ func newNode(s *store.Store, t times, format keystile.Format, roles []keystile.R
 		id: hex.EncodeToString(random), name: name, started: time.Now(),
 		wake: make(chan struct{}, 1), moved: make(chan struct{}), seen: map[string]seenNode{},
 		children: map[string]*child{}, leave: make(chan struct{}), loading: make(chan struct{}, loadsAtOnce),
+		looking: make(chan struct{}, looksAtOnce),
 	}
 	n.others = others{times: t, self: n.id, list: newRoster(s.Roster, t.stepLimit).list, note: s.NoteTimeline}
 	for _, r := range roles {
@@ -223,7 +237,7 @@ func (n *Node) Leave(ctx context.Context) error {
 	n.usableTo.Store(nil)
 	n.mu.Lock()
 	for id, c := range n.children {
-		if c.until.IsZero() {
+		if len(c.held) == 0 {
 			n.forget(id, c)
 		}
 	}
@@ -364,6 +378,7 @@ func (n *Node) reached(seq int64, token [16]byte, by *step) {
 	n.applied, n.token = seq, token
 	if by != nil {
 		n.keep(*by)
+		n.owe(time.Now())
 	}
 	close(n.moved)
 	n.moved = make(chan struct{})

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"errors"
+	"log/slog"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -115,7 +116,7 @@ func TestChildThatAcknowledgesNothing(t *testing.T) {
 		end := time.Now()
 		n := &Node{
 			alone: true, noted: true, times: protocol(), moved: make(chan struct{}),
-			children: map[string]*child{}, leave: make(chan struct{}),
+			children: map[string]*child{}, leave: make(chan struct{}), log: slog.New(slog.DiscardHandler),
 		}
 		n.usableTo.Store(&end)
 		n.reached(1, [16]byte{1}, nil)
@@ -124,11 +125,11 @@ func TestChildThatAcknowledgesNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		ask := func() int64 {
-			head, lease, _, err := n.Grant(a.ID, [32]byte{}, 1, 0)
-			if err != nil || lease != n.times.lease {
-				t.Fatalf("%s, %v", lease, err)
+			lease, err := n.Grant(a.ID, [32]byte{}, 1, 0)
+			if err != nil || lease.For != n.times.lease {
+				t.Fatalf("%+v, %v", lease, err)
 			}
-			return head
+			return lease.Head
 		}
 		for range 10 {
 			ask()

@@ -1,7 +1,12 @@
 package server_test
 
 import (
+	"bytes"
+	"database/sql"
+	"io"
+	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -118,4 +123,91 @@ func TestRisks(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestSynchronousCommit: a commit waits for the disk whatever the database's
+// default is, and where something on the way to it undoes that, a server says so
+// at its start and in readyz.
+func TestSynchronousCommit(t *testing.T) {
+	t.Parallel()
+	database := pgtest.New(t)
+	db, err := sql.Open("pgx", database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.ExecContext(t.Context(),
+		`DO $$ BEGIN EXECUTE 'ALTER DATABASE ' || quote_ident(current_database()) || ' SET synchronous_commit = off'; END $$`); err != nil {
+		t.Fatal(err)
+	}
+	const word = "synchronous_commit is off"
+	for name, c := range map[string]struct {
+		url  string
+		told bool
+	}{
+		"the default is off":    {database, false},
+		"a pooler turns it off": {poolerWithout(t, database), true},
+	} {
+		s := serve(t, []string{"--database", c.url})
+		ready := want[struct {
+			Ready bool
+			Risks []string
+		}](t, call(t, "GET", s.url+"/readyz", nil, nil), http.StatusOK)
+		if said := strings.Join(ready.Risks, "\n"); !ready.Ready || strings.Contains(said, word) != c.told {
+			t.Errorf("%s, and readyz says: %t, %q", name, ready.Ready, said)
+		}
+		if strings.Contains(s.stderr.String(), word) != c.told {
+			t.Errorf("%s, and the log says:\n%s", name, s.stderr)
+		}
+	}
+}
+
+// poolerWithout is a pooler before a database that does not pass on what clients
+// want of commits, as pgbouncer with ignore_startup_parameters, and has it off.
+func poolerWithout(t *testing.T, database string) string {
+	t.Helper()
+	u, err := url.Parse(database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	target := u.Host
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			near, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer near.Close()
+				far, err := net.Dial("tcp", target)
+				if err != nil {
+					return
+				}
+				defer far.Close()
+				go func() {
+					defer near.Close()
+					_, _ = io.Copy(near, far)
+				}()
+				part := make([]byte, 32<<10)
+				for {
+					n, err := near.Read(part)
+					if err != nil {
+						return
+					}
+					// "no" is PostgreSQL's other word for off, and as long as "on".
+					said := bytes.Replace(part[:n], []byte("synchronous_commit\x00on\x00"), []byte("synchronous_commit\x00no\x00"), 1)
+					if _, err := far.Write(said); err != nil {
+						return
+					}
+				}
+			}()
+		}
+	}()
+	u.Host = l.Addr().String()
+	return u.String()
 }

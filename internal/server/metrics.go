@@ -108,6 +108,9 @@ func (m *metrics) watch(n *cluster.Node, _ *verify.Recorder) {
 		return n.Lease().Seconds()
 	})
 	gauge("keystile_replicas_attached", "Replicas that are attached to this node.", func() float64 { return float64(n.Children()) })
+	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "keystile_replicas_late_total", Help: "Times that a change waited for 3 s and longer for a replica that asked on for leases.",
+	}, func() float64 { return float64(n.Late()) }))
 	gauge("keystile_nodes", "Servers of the installation that this node knows of, itself among them.", func() float64 { return float64(n.Known()) })
 	gauge("keystile_change_log_reported", "Position in the change log that this node and all replicas attached to it have reached.", func() float64 {
 		return float64(n.Reported())

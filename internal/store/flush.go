@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -56,13 +57,13 @@ func (tx *Tx) addUses(uses []verify.Use, owners map[string]string) error {
 			`(key_id) DO UPDATE SET at = excluded.at, address = excluded.address,
 			user_agent = excluded.user_agent WHERE excluded.at > key_use.at`},
 		{f.hours.rows, `usage (key_id, hour, code, workspace_id, count)`,
-			`(key_id, hour, code) DO UPDATE SET count = usage.count + excluded.count`},
+			`(key_id, hour, code) DO UPDATE SET ` + summed("usage")},
 		{f.sums.rows, `usage_sums (key_id, days, at, code, workspace_id, count)`,
-			`(key_id, days, at, code) DO UPDATE SET count = usage_sums.count + excluded.count`},
+			`(key_id, days, at, code) DO UPDATE SET ` + summed("usage_sums")},
 		{f.sources.rows, `key_sources (key_id, address, code, user_agent, first_at, last_at, count)`,
 			`(key_id, address, code) DO UPDATE SET ` + widened("key_sources")},
 		{f.workspaces.rows, `workspace_usage (workspace_id, day, code, count)`,
-			`(workspace_id, day, code) DO UPDATE SET count = workspace_usage.count + excluded.count`},
+			`(workspace_id, day, code) DO UPDATE SET ` + summed("workspace_usage")},
 	} {
 		if err := tx.upsert(t.into, t.on, t.rows); err != nil {
 			return wrap("write "+t.into[:strings.IndexByte(t.into, ' ')], err)
@@ -110,6 +111,7 @@ func (tx *Tx) NoteUses(uses []verify.Use) error {
 	defer tx.repeating()()
 	var recent distinct[noted]
 	for _, u := range uses {
+		u.Count = min(u.Count, mostUses)
 		n := noted{u.KeyID, addressOf(u), hourOf(u)}
 		first, last := millis(u.First), millis(u.Last)
 		if row, was := recent.row(n, n.key, n.address, n.hour, u.UserAgent, first, last, u.Count); was {
@@ -199,6 +201,7 @@ type usageRow struct {
 }
 
 func (f *flushed) add(u verify.Use, workspace string) {
+	u.Count = min(u.Count, mostUses)
 	address := addressOf(u)
 	first, last, code := millis(u.First), millis(u.Last), string(u.Code)
 	if u.Code == keystile.CodeValid {
@@ -249,11 +252,21 @@ func widened(table string) string {
 	return strings.ReplaceAll(`first_at = CASE WHEN excluded.first_at < T.first_at THEN excluded.first_at ELSE T.first_at END,
 		last_at = CASE WHEN excluded.last_at > T.last_at THEN excluded.last_at ELSE T.last_at END,
 		user_agent = CASE WHEN excluded.last_at > T.last_at THEN excluded.user_agent ELSE T.user_agent END,
-		count = T.count + excluded.count`, "T.", table+".")
+		`, "T.", table+".") + summed(table)
+}
+
+// mostUses is where a count stops: no key is used as often in thirty years, and
+// thousands of such can be added up. What replicas report might be more than the
+// database's numbers hold, and then nobody's uses would be written.
+const mostUses = 1 << 50
+
+func summed(table string) string {
+	sum, most := table+".count + excluded.count", strconv.Itoa(mostUses)
+	return "count = CASE WHEN " + sum + " < " + most + " THEN " + sum + " ELSE " + most + " END"
 }
 
 func add(row []any, column int, n int64) {
-	row[column] = row[column].(int64) + n //nolint:errcheck,forcetypeassert // so it was written
+	row[column] = min(row[column].(int64)+min(n, mostUses), mostUses) //nolint:errcheck,forcetypeassert // so it was written
 }
 
 // distinct are rows of which none is there twice.

@@ -23,6 +23,7 @@ func pageBehaviours() []behaviour {
 		{"AuditFilter", auditFilter},
 		{"AuditLooks", auditLooks},
 		{"UsagePages", usagePages},
+		{"HugeCounts", hugeCounts},
 	}
 }
 
@@ -500,4 +501,29 @@ func usagePages(t *testing.T, f *fixture) {
 		}
 	}
 	g.Wait()
+}
+
+// hugeCounts: what a replica says it has counted may be more than a number of the
+// database holds when it is added up. Then a count stops, and everything else is
+// written.
+func hugeCounts(t *testing.T, f *fixture) {
+	addKeys(t, f.Store, 1, 2)
+	huge := use(1, keystile.CodeValid, noon)
+	huge.Count = 1<<63 - 1
+	for range 3 {
+		write(t, f.Store, func(tx *store.Tx) error {
+			return tx.AddUses([]verify.Use{huge, use(2, keystile.CodeValid, noon), huge})
+		})
+		write(t, f.Store, func(tx *store.Tx) error { return tx.NoteUses([]verify.Use{huge, use(2, keystile.CodeValid, noon)}) })
+	}
+	write(t, f.Store, func(tx *store.Tx) error { _, err := tx.SettleUses(100); return err })
+	got := map[string]int64{}
+	for _, b := range get(t, f.Store, func(tx *store.Tx) ([]keystile.UsageBucket, error) {
+		return tx.Usage(store.OneWorkspace(acme), store.UsageFilter{WorkspaceID: acme, Since: noon.Add(-day), Until: noon.Add(day), Limit: 10})
+	}) {
+		got[b.KeyID] += b.Total
+	}
+	if got[keyID(1)] != 1<<50 || got[keyID(2)] != 6*use(2, keystile.CodeValid, noon).Count {
+		t.Errorf("counted: %v", got)
+	}
 }

@@ -57,8 +57,9 @@ type Store struct {
 }
 
 // followConns are one that listens, one that follows the log or loads, one that
-// renews, and two for those who wait for other nodes.
-const followConns = 5
+// renews, two for those who wait for other nodes, two for replicas that load
+// and two for replicas that catch up.
+const followConns = 9
 
 // dialect holds what differs between the two databases.
 type dialect struct {

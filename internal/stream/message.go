@@ -176,6 +176,8 @@ type Ask struct {
 type Grant struct {
 	Head int64         `json:"head"`
 	For  time.Duration `json:"for_ns"` // 0: none
+	// Why is why there is none, where that is the replica's own doing.
+	Why string `json:"why,omitempty"`
 	// Now is the server's clock. What has an end is held against it.
 	Now time.Time `json:"now"`
 }

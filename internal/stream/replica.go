@@ -414,7 +414,8 @@ type conversation struct {
 	end     time.Time // of the lease that this conversation gave
 	asked   bool
 	granted bool
-	part    int64
+	part    int64 // of uses, as they are numbered
+	sent    int   // uses in the part that has no answer yet
 }
 
 // pending is a lease that counts once the index shows head.
@@ -467,11 +468,16 @@ func (c *conversation) once(ctx context.Context) error {
 	defer cancel()
 	r.mu.Lock()
 	ask := Ask{Seq: c.applied}
-	n := min(len(r.waits), MaxUses)
+	// What is sent again is what was sent: more of it would be left out, where the
+	// answer was lost and not the question.
+	n := c.sent
+	if n == 0 {
+		n = min(len(r.waits), MaxUses)
+	}
 	if n > 0 {
 		ask.Uses, ask.Part = slices.Clone(r.waits[:n]), c.part+1
 	}
-	c.asked = true
+	c.asked, c.sent = true, n
 	r.mu.Unlock()
 	begin := time.Now()
 	var g Grant
@@ -482,9 +488,13 @@ func (c *conversation) once(ctx context.Context) error {
 	defer r.mu.Unlock()
 	if n > 0 {
 		c.part++
+		c.sent = 0
 		r.waits = r.waits[n:]
 	}
-	if g.For <= 0 {
+	switch {
+	case g.Why != "":
+		return errors.New("the server gives no lease: " + g.Why)
+	case g.For <= 0:
 		return errors.New("the server has no lease of its own to share")
 	}
 	// Never backwards: what was over stays over.

@@ -6,7 +6,7 @@ import (
 	"github.com/keystile/keystile/internal/pages"
 )
 
-// ids finds the location of a key by its ID, for the writer alone: readers
+// ids finds the location of a key by its ID, for who holds the mutex: readers
 // never ask by ID. Each entry is eight bytes, 24 bits of the ID's hash and the
 // 40 bits of the location; the record there has the whole ID. A Go map from ID
 // to slot would take three times the memory, and new slots in every larger

@@ -118,6 +118,19 @@ func New(format keystile.Format, capacity int) *Index {
 // Len returns how many keys the index holds, whatever their state.
 func (x *Index) Len() int { return int(x.size.Load()) }
 
+// Has tells whether the index holds a key, whatever its state. It waits for a
+// change under way.
+func (x *Index) Has(id string) bool {
+	number, ok := keyID(id)
+	if !ok {
+		return false
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	_, _, _, ok = x.find(number)
+	return ok
+}
+
 // Bytes returns how much memory the keys take, without what only some of them
 // have: owners, metadata, allowlists, permissions of their own.
 func (x *Index) Bytes() int64 {
@@ -224,21 +237,26 @@ func (s *shard) grow(old *table, k *keyRecord) {
 
 // removeID removes a key by its ID, if it is there.
 func (x *Index) removeID(id [2]uint64) {
-	tag, ids := x.idHash(id)
-	var t *table
-	var slot int
-	at, ok := ids.find(tag, func(location uint64) (ok bool) {
-		t = x.shardOf(location).table.Load()
-		slot, ok = t.slotOfID(id, location)
-		return ok
-	})
+	t, slot, at, ok := x.find(id)
 	if !ok {
 		return
 	}
 	x.imports.Add(-importCount(t.records[slot][head].Load()))
 	t.remove(slot)
+	_, ids := x.idHash(id)
 	ids.remove(at)
 	x.size.Add(-1)
+}
+
+// find finds a key by its ID: its record, and its place among the IDs.
+func (x *Index) find(id [2]uint64) (t *table, slot, at int, ok bool) {
+	tag, ids := x.idHash(id)
+	at, ok = ids.find(tag, func(location uint64) (ok bool) {
+		t = x.shardOf(location).table.Load()
+		slot, ok = t.slotOfID(id, location)
+		return ok
+	})
+	return t, slot, at, ok
 }
 
 // record packs a key.
