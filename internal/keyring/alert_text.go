@@ -81,8 +81,9 @@ func AlertText(a keystile.Alert) AlertProse {
 	return AlertProse{before, at, after}
 }
 
-// timePlace stands in the text of an alert where its time belongs.
-const timePlace = "{time}"
+// timePlace stands in the text of an alert where its time belongs. It is in no
+// name, since names have no controls.
+const timePlace = "\x00"
 
 func alertText(a keystile.Alert) string {
 	due := ""
