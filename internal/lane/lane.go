@@ -78,9 +78,15 @@ type conn struct {
 	room    int  // of net/http's buffer with nothing in it, in bytes; 0: not known yet
 	between bool // net/http waits for the next request
 
+	spare int // line breaks that may come before the next request, in bytes
+
 	mu     sync.Mutex // held while a request is answered
 	closed bool
 }
+
+// breaks is how many line breaks too many net/http overlooks behind the body of a
+// POST, for clients of old that send them (RFC 9112, section 2.2).
+const breaks = 4
 
 // Read implements net.Conn. net/http says when it is between two requests, and
 // then reads into its buffer. With room for all that the buffer takes, nothing of
@@ -103,6 +109,7 @@ func (c *conn) Read(p []byte) (int, error) {
 // returns how much of p that is.
 func (c *conn) drive(p []byte) (n int, err error) {
 	s, renewal := c.lane.server, c.lane.renewal
+	c.spare = 0
 	var renewed time.Time
 	late := false // the beginning of a request is there, and its rest has a limit
 	for {
@@ -149,6 +156,11 @@ func (c *conn) answer(p []byte) (rest int, begun bool, err error) {
 	d := c.lane.desk()
 	rest = len(p)
 	for rest > 0 {
+		if c.spare > 0 && (p[0] == '\r' || p[0] == '\n') {
+			c.spare--
+			rest = copy(p, p[1:rest])
+			continue
+		}
 		size, v := d.read(p[:rest])
 		if v != whole || !c.lane.takes(&d.request) {
 			begun = v == part
@@ -161,6 +173,9 @@ func (c *conn) answer(p []byte) (rest int, begun bool, err error) {
 		c.lane.server.Handler.ServeHTTP(&d.reply, &d.request)
 		if _, err := c.Conn.Write(d.text(c.lane.now())); err != nil {
 			return rest, false, err
+		}
+		if c.spare = 0; d.request.Method == http.MethodPost {
+			c.spare = breaks
 		}
 		rest = copy(p, p[size:rest])
 	}

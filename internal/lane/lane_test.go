@@ -165,7 +165,7 @@ var requests = []string{
 	"POST /once? HTTP/1.1\r\nHost: a\r\n\r\n", "POST /once?a#b HTTP/1.1\r\nHost: a\r\n\r\n", "POST /once?a=%zz HTTP/1.1\r\nHost: a\r\n\r\n",
 	"POST  /once HTTP/1.1\r\nHost: a\r\n\r\n", "POST /once HTTP/1.1 \r\nHost: a\r\n\r\n", "POST /once HTTP/1.2\r\nHost: a\r\n\r\n",
 	"XPOST /once HTTP/1.1\r\nHost: a\r\n\r\n", "XYZPOST /once HTTP/1.1\r\nHost: a\r\n\r\n", "post /once HTTP/1.1\r\nHost: a\r\n\r\n",
-	"\r\nPOST /once HTTP/1.1\r\nHost: a\r\n\r\n", "\r\n\r\nGET /once HTTP/1.1\r\nHost: a\r\n\r\n", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "P",
+	"\r\nPOST /once HTTP/1.1\r\nHost: a\r\n\r\n", "\n\r\n\r\nGET /once HTTP/1.1\r\nHost: a\r\n\r\n", "\r\n\r\nGET /once HTTP/1.1\r\nHost: a\r\n\r\n", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "P",
 }
 
 // TestSameAsWithoutLane sends the same bytes, in the same pieces, to a server with
@@ -183,6 +183,8 @@ func TestSameAsWithoutLane(t *testing.T) {
 	for _, r := range requests {
 		same(t, t, []string{opening, r + requests[0]})
 		same(t, t, []string{opening + r[:1], r[1:], requests[0]})
+		same(t, t, []string{opening, requests[0] + r, requests[3]})
+		same(t, t, []string{opening, requests[3] + r, requests[0]})
 	}
 	if with.direct.Load() == 0 {
 		t.Error("the lane has taken nothing")
