@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -8,9 +9,12 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/alecthomas/kong"
 
 	"github.com/keystile/keystile"
 )
@@ -121,39 +125,60 @@ func (a *app) message(err error) string {
 	if p.Status == 401 && a.credential != "" {
 		b.WriteString("the key in " + a.credential + " is refused: ")
 	}
-	b.WriteString(p.Title + ": " + detail(p, flagFor))
+	b.WriteString(p.Title + ": " + a.reworded(detail(p, a.called)))
 	if slices.Equal(p.Fixes, keystile.NewError(keystile.CodeInvalidField, "").Fixes) {
 		return b.String() // they speak of a request, which nobody here has seen
 	}
 	for _, fix := range p.Fixes {
-		b.WriteString("\n  - " + fix)
+		b.WriteString("\n  - " + a.reworded(fix))
 	}
 	return b.String()
 }
 
-// flagFor is the flag that a field of a request came from.
-func flagFor(field string) string {
+// given maps the fields of requests to what a verb's user gave for them: a
+// flag, or an argument. A field has the flag's name, or the one that its tag
+// "wire" says.
+func given(verb *kong.Node) map[string]string {
+	names := map[string]string{}
+	add := func(v *kong.Value, name string) {
+		field := strings.ReplaceAll(v.Name, "-", "_")
+		if wire := v.Tag.Get("wire"); wire != "" {
+			names[wire] = name
+		} else if names[field] == "" { // --url is the server's; an endpoint's has the tag
+			names[field] = name
+		}
+	}
+	if verb == nil {
+		return names
+	}
+	for _, arg := range verb.Positional {
+		add(arg, "<"+arg.Name+">")
+	}
+	for _, flag := range verb.Flags {
+		add(flag.Value, "--"+flag.Name)
+	}
+	return names
+}
+
+// called is what the user gave for a field of a request, or the field.
+func (a *app) called(field string) string {
 	name := strings.TrimPrefix(strings.TrimPrefix(field, "body."), "query.")
 	if at := strings.IndexAny(name, "[."); at >= 0 {
 		name = name[:at]
 	}
-	switch name {
-	case "name", "description", "role", "environment", "metadata", "owner", "overlap", "rollback", "reason", "plan", "workspace", "ip", "label", "id":
-		return "--" + name
-	case "permissions", "permission":
-		return "--permission"
-	case "webhook_secret":
-		return "--webhook-secret"
-	case "expires_at":
-		return "--expires"
-	case "ip_allowlist":
-		return "--allow"
-	case "suspended_reason":
-		return "--reason"
-	case "q":
-		return "--query"
-	}
-	return field
+	return cmp.Or(a.given[name], field)
+}
+
+// reworded is a text of the server's with the names of fields as the user knows
+// them. Words that are no names of fields alone stay.
+func (a *app) reworded(text string) string {
+	return regexp.MustCompile(`[\w./-]+`).ReplaceAllStringFunc(text, func(word string) string {
+		bare := strings.TrimRight(word, ".")
+		if name := a.given[bare]; name != "" && strings.Contains(bare, "_") {
+			return name + word[len(bare):]
+		}
+		return word
+	})
 }
 
 // columnFor is the column of a file to import that a field came from.

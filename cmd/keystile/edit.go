@@ -14,11 +14,11 @@ type keysEditCmd struct {
 	Description *string           `help:"Where the key is used; empty for none." placeholder:"TEXT"`
 	Owner       *string           `help:"Who or what the key belongs to in your product; empty for none." placeholder:"TEXT"`
 	Role        *string           `help:"Role of the key." placeholder:"ROLE"`
-	Permission  list              `help:"Narrow the role to this permission, instead of what it was narrowed to; may be repeated." placeholder:"NAME,..." xor:"permissions"`
+	Permission  list              `help:"Narrow the role to this permission, instead of what it was narrowed to; may be repeated." placeholder:"NAME,..." xor:"permissions" wire:"permissions"`
 	WholeRole   bool              `help:"Let the key have all of its role." xor:"permissions"`
-	Allow       list              `help:"Address or CIDR range that the key may be used from, instead of those before; may be repeated." placeholder:"CIDR,..." xor:"allowlist"`
+	Allow       list              `help:"Address or CIDR range that the key may be used from, instead of those before; may be repeated." placeholder:"CIDR,..." xor:"allowlist" wire:"ip_allowlist"`
 	Anywhere    bool              `help:"Let the key be used from everywhere that its workspace permits." xor:"allowlist"`
-	Expires     *moment           `help:"For how long the key is good, such as 24h or 90d, or until when (RFC 3339); only sooner than before." placeholder:"WHEN"`
+	Expires     *moment           `help:"For how long the key is good, such as 24h or 90d, or until when (RFC 3339); only sooner than before." placeholder:"WHEN" wire:"expires_at"`
 	Metadata    map[string]string `help:"A word on the key for your own programs, instead of all before; may be repeated." placeholder:"NAME=TEXT" mapsep:"none"`
 }
 
@@ -69,7 +69,7 @@ type workspacesEditCmd struct {
 	workspaceArg
 	Name     *string `help:"Name of the workspace." placeholder:"TEXT"`
 	Plan     *string `help:"Plan that limits it." placeholder:"NAME"`
-	Allow    list    `help:"Address or CIDR range that its keys may be used from, instead of those before; may be repeated." placeholder:"CIDR,..." xor:"allowlist"`
+	Allow    list    `help:"Address or CIDR range that its keys may be used from, instead of those before; may be repeated." placeholder:"CIDR,..." xor:"allowlist" wire:"ip_allowlist"`
 	Anywhere bool    `help:"Let its keys be used from everywhere that their own allowlists permit." xor:"allowlist"`
 }
 

@@ -18,7 +18,7 @@ type endpointsCmd struct {
 	Test   endpointsTestCmd   `cmd:"" help:"Send a test delivery and tell what the receiver said."`
 	Pause  endpointsPauseCmd  `cmd:"" help:"Have events wait instead of being sent."`
 	Resume endpointsResumeCmd `cmd:"" help:"Have events sent again, those first that have waited."`
-	Replay endpointsReplayCmd `cmd:"" help:"Send failed deliveries again."`
+	Replay endpointsReplayCmd `cmd:"" help:"Send deliveries again that have failed; 'deliveries retry' sends any one."`
 	Rotate endpointsRotateCmd `cmd:"" help:"Make a replacement for an endpoint's secret and print it, this once."`
 	Delete endpointsDeleteCmd `cmd:"" help:"Remove an endpoint with its secrets and deliveries, for good."`
 }
@@ -57,10 +57,10 @@ func (p *past) UnmarshalText(text []byte) error {
 type endpointsCreateCmd struct {
 	clientFlags
 	workspaceFlag
-	To          string `arg:"" help:"URL that events are sent to; begins with https://" name:"to"`
-	Event       list   `help:"Type of event to send, such as key.revoked, key.* for a branch or * for all; may be repeated." required:"" placeholder:"TYPE,..."`
+	To          string `arg:"" help:"URL that events are sent to; begins with https://" name:"to" wire:"url"`
+	Event       list   `help:"Type of event to send, such as key.revoked, key.* for a branch or * for all; may be repeated." required:"" placeholder:"TYPE,..." wire:"event_types"`
 	Description string `help:"What the endpoint is for." placeholder:"TEXT"`
-	AllowRange  list   `help:"Operators: address or CIDR range of your own network that it may reach, by http:// as well; may be repeated." placeholder:"CIDR,..."`
+	AllowRange  list   `help:"Operators: address or CIDR range of your own network that it may reach, by http:// as well; may be repeated." placeholder:"CIDR,..." wire:"allow_ranges"`
 	webhookSecretFlag
 }
 
@@ -176,10 +176,10 @@ func printChangedEndpoint(a *app, e keystile.Endpoint, what string) error {
 type endpointsEditCmd struct {
 	clientFlags
 	endpointArg
-	To          *string `help:"URL that events are sent to." placeholder:"URL"`
-	Event       list    `help:"Type of event to send, instead of those before; may be repeated." placeholder:"TYPE,..."`
+	To          *string `help:"URL that events are sent to." placeholder:"URL" wire:"url"`
+	Event       list    `help:"Type of event to send, instead of those before; may be repeated." placeholder:"TYPE,..." wire:"event_types"`
 	Description *string `help:"What the endpoint is for; empty for nothing." placeholder:"TEXT"`
-	AllowRange  list    `help:"Operators: range of your own network that it may reach, instead of those before; may be repeated." placeholder:"CIDR,..." xor:"ranges"`
+	AllowRange  list    `help:"Operators: range of your own network that it may reach, instead of those before; may be repeated." placeholder:"CIDR,..." xor:"ranges" wire:"allow_ranges"`
 	Internet    bool    `help:"Operators: let it reach the internet alone." xor:"ranges"`
 }
 
@@ -301,7 +301,11 @@ func (c *endpointsReplayCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	return a.tell(out, "Sent again: %d.", out.Deliveries)
+	if err := a.tell(out, "Sent again: %d.", out.Deliveries); err != nil || a.json || out.Deliveries > 0 {
+		return err
+	}
+	fmt.Fprintf(a.stdout, "None since then has failed for good. To send one again that was delivered, or waits for its next attempt: keystile deliveries list %s, then keystile deliveries retry\n", c.ID)
+	return nil
 }
 
 type endpointsRotateCmd struct {

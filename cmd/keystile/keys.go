@@ -71,10 +71,10 @@ type keysCreateCmd struct {
 	workspaceFlag
 	Name        string            `help:"What the key is for." required:"" placeholder:"TEXT"`
 	Role        string            `help:"Role of the key; without it the profile's default." placeholder:"ROLE"`
-	Permission  list              `help:"Narrow the role to this permission; may be repeated." placeholder:"NAME,..."`
+	Permission  list              `help:"Narrow the role to this permission; may be repeated." placeholder:"NAME,..." wire:"permissions"`
 	Environment string            `help:"Environment of the key; without it the profile's first." placeholder:"NAME"`
-	Expires     *moment           `help:"For how long the key is good, such as 24h or 90d, or until when (RFC 3339); without it for ever." placeholder:"WHEN"`
-	Allow       list              `help:"Address or CIDR range that the key may be used from; may be repeated." placeholder:"CIDR,..."`
+	Expires     *moment           `help:"For how long the key is good, such as 24h or 90d, or until when (RFC 3339); without it for ever." placeholder:"WHEN" wire:"expires_at"`
+	Allow       list              `help:"Address or CIDR range that the key may be used from; may be repeated." placeholder:"CIDR,..." wire:"ip_allowlist"`
 	Metadata    map[string]string `help:"A word on the key for your own programs; may be repeated." placeholder:"NAME=TEXT" mapsep:"none"`
 	Owner       string            `help:"Who or what the key belongs to in your product." placeholder:"TEXT"`
 	Description string            `help:"Where the key is used." placeholder:"TEXT"`
@@ -108,7 +108,7 @@ type keysListCmd struct {
 	clientFlags
 	workspaceFlag
 	Status string `help:"Only keys that are ${enum}." enum:"active,disabled,revoked,expired,all" default:"all" placeholder:"STATUS"`
-	Query  string `help:"Only keys with this in their name, description, owner, preview or Key ID." short:"q" placeholder:"TEXT"`
+	Query  string `help:"Only keys with this in their name, description, owner, preview or Key ID." short:"q" placeholder:"TEXT" wire:"q"`
 }
 
 // Run lists all pages.
@@ -277,7 +277,7 @@ type keysRotateCmd struct {
 	keyArg
 	Overlap *span   `help:"How long the old key stays valid: 0s, 24h, 7d; without it until it is revoked. 0s ends it at once." placeholder:"DURATION"`
 	Name    string  `help:"Name of the replacement; without it the same." placeholder:"TEXT"`
-	Expires *moment `help:"For how long the replacement is good, such as 24h or 90d, or until when (RFC 3339); without it as long as the old key." placeholder:"WHEN"`
+	Expires *moment `help:"For how long the replacement is good, such as 24h or 90d, or until when (RFC 3339); without it as long as the old key." placeholder:"WHEN" wire:"expires_at"`
 	secretFlag
 	confirmFlag
 }

@@ -56,6 +56,7 @@ type app struct {
 	// where the key came from. Empty for verbs that speak to none.
 	server     string
 	credential string
+	given      map[string]string // what the verb's user gave, by field of a request
 }
 
 // Exit statuses: 0 is success, 1 an operation that failed or was refused, 2 a
@@ -121,7 +122,7 @@ func run(ctx context.Context, args []string, a *app) (code int) {
 		fmt.Fprintln(a.stderr, "keystile:", err)
 		return exitUsage
 	}
-	a.json = c.JSON
+	a.json, a.given = c.JSON, given(k.Selected())
 	a.profile = func() (*profile.Profile, error) { return profile.Load(c.Scan.Config) }
 	err = k.Run()
 	var exit exitError

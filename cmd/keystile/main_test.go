@@ -45,7 +45,18 @@ func TestMain(m *testing.M) {
 //	freeport NAME               puts a free port of this machine into a variable
 //	report FILE KEYS            holds a report of keystile bench against what can be
 //	postgres NAME               puts the URL of an empty PostgreSQL database into a variable
+//
+// The program is as it is released. In the scripts start and bench, where it
+// does several things at once, it is this test binary, which may have the race
+// detector; that takes five times as long to start, and the others start it
+// hundreds of times.
 func TestScript(t *testing.T) {
+	released := filepath.Join(t.TempDir(), "released")
+	build := exec.Command("go", "build", "-o", filepath.Join(released, "keystile"), ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("building the program: %v\n%s", err, out)
+	}
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
@@ -53,9 +64,11 @@ func TestScript(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			home := filepath.Join(e.WorkDir, "home")
 			e.Setenv("HOME", home)
+			if script := filepath.Base(e.WorkDir); script != "script-start" && script != "script-bench" {
+				e.Setenv("PATH", released+string(filepath.ListSeparator)+e.Getenv("PATH"))
+			}
 			// A program built with the race detector would sleep for a second at its
-			// end, so that races of other threads are still told, and a script
-			// starts it dozens of times.
+			// end, so that races of other threads are still told.
 			e.Setenv("GORACE", strings.TrimSpace(os.Getenv("GORACE")+" atexit_sleep_ms=20"))
 			e.Values["server"] = &running{}
 			return os.Mkdir(home, 0o700)

@@ -70,7 +70,7 @@ type webhooksCreateCmd struct {
 	Label       string  `help:"Who verifies with the secret." required:"" placeholder:"TEXT"`
 	Environment string  `help:"Consumer environment whose webhooks it signs; may be left out where the profile has only one." placeholder:"NAME"`
 	Endpoint    string  `help:"Endpoint whose deliveries it signs, beside the secrets that it has; it settles the environment." placeholder:"ID"`
-	Expires     *moment `help:"For how long it signs, such as 24h or 90d, or until when (RFC 3339); without it for ever." placeholder:"WHEN"`
+	Expires     *moment `help:"For how long it signs, such as 24h or 90d, or until when (RFC 3339); without it for ever." placeholder:"WHEN" wire:"expires_at"`
 	webhookSecretFlag
 }
 
@@ -184,7 +184,7 @@ type webhooksEditCmd struct {
 	clientFlags
 	webhookSecretArg
 	Label   *string `help:"Who verifies with the secret." placeholder:"TEXT"`
-	Expires *moment `help:"For how long it signs, such as 24h or 90d, or until when (RFC 3339); only sooner than before." placeholder:"WHEN"`
+	Expires *moment `help:"For how long it signs, such as 24h or 90d, or until when (RFC 3339); only sooner than before." placeholder:"WHEN" wire:"expires_at"`
 }
 
 // Run edits the secret's record.
@@ -326,7 +326,7 @@ type webhooksSignCmd struct {
 	Environment   string          `help:"Sign with all active secrets of this environment; may be left out where the profile has only one." placeholder:"NAME" xor:"with"`
 	WebhookSecret webhookSecretID `help:"Sign with this secret alone, to try a new one." placeholder:"ID" xor:"with"`
 	ID            string          `help:"ID of the message; without it a new one." placeholder:"ID"`
-	File          string          `arg:"" optional:"" default:"-" help:"File with the payload, byte for byte as it will be sent; - or nothing is standard input."`
+	File          string          `arg:"" optional:"" default:"-" help:"File with the payload, byte for byte as it will be sent; - or nothing is standard input." wire:"payload"`
 }
 
 // Run prints the headers, one a line, as 'curl --header @-' takes them.

@@ -16,8 +16,8 @@ type webhooksVerifyCmd struct {
 	workspaceFlag
 	Headers     string `required:"" help:"File with the headers as they were received, one a line; others than those of webhooks do no harm." placeholder:"FILE"`
 	Environment string `help:"Environment of the consumer that received it; without it any." placeholder:"NAME"`
-	SecretFile  string `help:"File with the secret that the consumer has, to see whether it is the right one." placeholder:"FILE"`
-	File        string `arg:"" optional:"" default:"-" help:"File with the body, byte for byte as it was received; - or nothing is standard input."`
+	SecretFile  string `help:"File with the secret that the consumer has, to see whether it is the right one." placeholder:"FILE" wire:"secret"`
+	File        string `arg:"" optional:"" default:"-" help:"File with the body, byte for byte as it was received; - or nothing is standard input." wire:"payload"`
 }
 
 // Help is the long help of the verb.

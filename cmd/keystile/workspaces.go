@@ -48,7 +48,7 @@ func printChangedWorkspace(a *app, w keystile.Workspace, what string) error {
 
 type workspacesListCmd struct {
 	clientFlags
-	Query string `help:"Only workspaces with this in their name or id." short:"q" placeholder:"TEXT"`
+	Query string `help:"Only workspaces with this in their name or id." short:"q" placeholder:"TEXT" wire:"q"`
 }
 
 // Run lists all pages.
@@ -112,7 +112,7 @@ func (c *workspacesShowCmd) Run(ctx context.Context, a *app) error {
 type workspacesSuspendCmd struct {
 	clientFlags
 	workspaceArg
-	Reason string `help:"Why, for the workspace's people to read." placeholder:"TEXT"`
+	Reason string `help:"Why, for the workspace's people to read." placeholder:"TEXT" wire:"suspended_reason"`
 }
 
 // Run suspends the workspace. When it ends with 0, no server accepts any of

@@ -102,25 +102,42 @@ func New(d *entry.Door, o Options) *API {
 // ServeHTTP implements http.Handler for /v1 and /openapi.json.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.mux.ServeHTTP(w, r) }
 
-// Direct implements [entry.Direct] for the routes that are asked with every
-// request of the product's customers. Their paths in any other spelling go the
-// way of all routes, which ends at the same handlers.
+// The paths that are asked with every request of the product's customers.
+const (
+	verifyPath  = "/v1/verify"
+	batchPath   = "/v1/verify/batch"
+	forwardPath = "/v1/forward-auth"
+)
+
+// AtOnce tells by method and path whether a request is answered from memory,
+// without waiting for anything.
+func AtOnce(r *http.Request) bool {
+	switch r.URL.Path {
+	case verifyPath, batchPath:
+		return r.Method == http.MethodPost
+	case forwardPath:
+		return r.Method != http.MethodConnect
+	}
+	return false
+}
+
+// Direct implements [entry.Direct] for what is answered at once. Its paths in any
+// other spelling go the way of all routes, which ends at the same handlers.
 func (a *API) Direct(r *http.Request) func(*entry.Visit, *http.Request) {
-	if r.URL.RawPath != "" || r.Method == http.MethodConnect {
+	if r.URL.RawPath != "" || !AtOnce(r) {
 		return nil
 	}
-	switch path := r.URL.Path; {
-	case path == "/v1/verify" && r.Method == http.MethodPost:
+	switch r.URL.Path {
+	case verifyPath:
 		r.Pattern = "POST /v1/verify"
 		return a.verify
-	case path == "/v1/verify/batch" && r.Method == http.MethodPost:
+	case batchPath:
 		r.Pattern = "POST /v1/verify/batch"
 		return a.verifyBatch
-	case path == "/v1/forward-auth":
+	default:
 		r.Pattern = "/v1/forward-auth"
 		return a.forwardAuth
 	}
-	return nil
 }
 
 // nameUnreached adds the servers that a change has not reached to the answer,

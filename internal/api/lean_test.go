@@ -105,6 +105,22 @@ func TestBodyThatBreaksOff(t *testing.T) {
 	}
 }
 
+// What is of another type than it should be is told in words of JSON.
+func TestBodyOfAnotherType(t *testing.T) {
+	for text, want := range map[string]string{
+		`[]`:                         "The body is not one JSON object.",
+		`"key"`:                      "The body is not one JSON object.",
+		`{"requests": {}}`:           "It must be a list.",
+		`{"requests": ["key"]}`:      "Each entry must be an object.",
+		`{"requests": [{"key": 1}]}`: "It must be a text.",
+	} {
+		r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(text))
+		if problem := readJSON(httptest.NewRecorder(), r, maxVerifyBody, &batch{}); problem == nil || !strings.Contains(problem.Error(), want) {
+			t.Errorf("%s: %v, want %s", text, problem, want)
+		}
+	}
+}
+
 type broken struct{}
 
 func (broken) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"reflect"
 	"strings"
 	"sync"
 
@@ -119,6 +120,9 @@ func (q *requests) UnmarshalJSON(text []byte) error {
 		}
 		var one keystile.VerifyRequest
 		if err := d.Decode(&one); err != nil {
+			if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok && wrong.Field == "" {
+				return field("body.requests", "Each entry must be an object.")
+			}
 			return err
 		}
 		*q = append(*q, one)
@@ -155,7 +159,10 @@ func decode(w http.ResponseWriter, body io.ReadCloser, most int64, into any) *ke
 	case errors.As(err, &tooLarge):
 		return keystile.NewError(keystile.CodeBodyTooLarge, "")
 	case errors.As(err, &wrongType):
-		return field("body."+wrongType.Field, "It must be a "+wrongType.Type.String()+".")
+		if wrongType.Field == "" {
+			return keystile.NewError(keystile.CodeInvalidRequest, "The body is not one JSON object.")
+		}
+		return field("body."+wrongType.Field, "It must be "+kindOf(wrongType.Type)+".")
 	case errors.As(err, &syntax), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return keystile.NewError(keystile.CodeInvalidRequest, "The body is not one JSON object.")
 	}
@@ -163,6 +170,21 @@ func decode(w http.ResponseWriter, body io.ReadCloser, most int64, into any) *ke
 		return field("body."+shorten(strings.Trim(name, `"`)), "There is no such field.")
 	}
 	return keystile.NewError(keystile.CodeInvalidRequest, "The body could not be read.")
+}
+
+// kindOf is what JSON has for a type, in the words of the other routes.
+func kindOf(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.String:
+		return "a text"
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Slice:
+		return "a list"
+	case reflect.Struct, reflect.Map:
+		return "an object"
+	}
+	return "a number"
 }
 
 // isJSON tells whether a body may be JSON by its Content-Type. Left out is as

@@ -44,12 +44,10 @@ func (a *API) question(v *entry.Visit, r *http.Request, read func() *keystile.Er
 	if who, problem = mayVerify(result); problem != nil {
 		return who, now, problem
 	}
-	before, known := v.Reads()
 	if problem = read(); problem != nil {
 		return who, now, problem
 	}
-	now = v.Arrived()
-	if after, _ := v.Reads(); known && after == before {
+	if now = v.Arrived(); v.ArrivedWhole() {
 		return who, now, nil
 	}
 	// The body may have come seconds later. A key that was taken away meanwhile

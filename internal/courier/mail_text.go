@@ -79,7 +79,7 @@ func (m *Mailer) body(due keyring.Mail) string {
 			break
 		}
 		b.WriteString(oneLine(m.title(a), 200) + "\n")
-		b.WriteString(oneLine(keyring.AlertText(a), 500) + "\n")
+		b.WriteString(oneLine(keyring.AlertText(a).String(), 500) + "\n")
 		for _, s := range a.Sources {
 			b.WriteString("  " + oneLine(s.Address+" "+unlinked(s.UserAgent), 300) + "\n")
 		}

@@ -26,7 +26,7 @@ type alertRow struct {
 	keystile.Alert
 
 	Title    string // name of a word
-	Text     string
+	Text     keyring.AlertProse
 	Name, ID string // of what it is about: a key, a webhook secret, an endpoint; "" for none
 	At       string // path of its page; "" when the reader may not see it
 	// Act is the one action that it needs, and ActAt the path of its page: an

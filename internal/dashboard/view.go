@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/keystile/keystile"
@@ -19,13 +20,15 @@ import (
 //go:embed templates
 var templates embed.FS
 
-// pages are the templates by name, each with the layout around it.
-type pages map[string]*template.Template
+// pages are the templates by name, each with the layout around it. A page gets
+// its own copy of the layout and the parts when it is first shown: copies for
+// all of them are most of what a server would do when it starts.
+type pages map[string]func() (*template.Template, error)
 
 // newPages reads the templates. Those in part/ are parts
 // that every page may use.
 func (d *Dashboard) newPages() (pages, error) {
-	common, err := template.New("").Funcs(template.FuncMap{
+	functions := template.FuncMap{
 		"word":    d.door.Profile.Word,
 		"asset":   func(name string) string { return d.assets.names[name] },
 		"instant": func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
@@ -43,8 +46,13 @@ func (d *Dashboard) newPages() (pages, error) {
 		"faults":  d.faults,
 		"fault":   d.fault,
 		"number":  number,
-	}).ParseFS(templates, "templates/part/*.html")
+	}
+	common, err := template.New("").Funcs(functions).ParseFS(templates, "templates/part/*.html")
 	if err != nil {
+		return nil, err
+	}
+	// What cannot be read is told now.
+	if _, err := template.New("").Funcs(functions).ParseFS(templates, "templates/*.html"); err != nil {
 		return nil, err
 	}
 	files, err := fs.Glob(templates, "templates/*.html")
@@ -53,11 +61,13 @@ func (d *Dashboard) newPages() (pages, error) {
 	}
 	all := pages{}
 	for _, file := range files {
-		t, err := template.Must(common.Clone()).ParseFS(templates, file)
-		if err != nil {
-			return nil, err
-		}
-		all[strings.TrimSuffix(strings.TrimPrefix(file, "templates/"), ".html")] = t
+		all[strings.TrimSuffix(strings.TrimPrefix(file, "templates/"), ".html")] = sync.OnceValues(func() (*template.Template, error) {
+			own, err := common.Clone()
+			if err != nil {
+				return nil, err
+			}
+			return own.ParseFS(templates, file)
+		})
 	}
 	return all, nil
 }
@@ -144,7 +154,11 @@ func (v *visit) show(status int, name, title string, page any) {
 		v.door.Log.Error("what stands around a page cannot be read", "page", name, "error", err)
 	}
 	var out bytes.Buffer // a page is whole or not there
-	if err := v.pages[name].ExecuteTemplate(&out, "layout", data); err != nil {
+	whole, err := v.pages[name]()
+	if err == nil {
+		err = whole.ExecuteTemplate(&out, "layout", data)
+	}
+	if err != nil {
 		v.door.Log.Error("a page cannot be made", "page", name, "error", err)
 		http.Error(v.w, "This page cannot be shown. The server's log says why.", http.StatusInternalServerError)
 		return

@@ -30,7 +30,7 @@ type Visit struct {
 	route  *string        // the pattern that the request's path has matched
 	status int
 	secret string // the key of the request itself, once it was looked for
-	line   Line   // nil where the connection has none
+	whole  bool   // it was there to its last byte when it began to be answered
 
 	receipt keyring.Receipt
 }
@@ -82,15 +82,9 @@ func (v *Visit) Arrived() time.Time {
 	return now
 }
 
-// Reads is how often the connection was read from so far, where that is known. A
-// body that was read meanwhile without another had come with the headers, and
-// nobody has waited for it.
-func (v *Visit) Reads() (n int64, known bool) {
-	if v.line == nil {
-		return 0, false
-	}
-	return v.line.Reads(), true
-}
+// ArrivedWhole tells whether the request was there to its last byte when it began
+// to be answered, so that nobody waits for its body.
+func (v *Visit) ArrivedWhole() bool { return v.whole }
 
 // unlimit lifts the limit on how long reading may take once there is nothing left
 // to read. net/http reads on behind the request to notice that the client has
@@ -131,26 +125,6 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Line is the connection that a request came on. It may be told whether its
-// client is worth being watched: by net/http, which reads on behind a request to
-// end its context when the client goes away.
-type Line interface {
-	// Handling is called when a request begins to be answered, with once for
-	// one that is answered at once and asks its context nothing, and Handled
-	// when it was answered.
-	Handling(once bool)
-	Handled()
-	// Reads is how often the connection was read from so far.
-	Reads() int64
-}
-
-type lineKey struct{}
-
-// WithLine returns the context of all requests of a connection.
-func WithLine(ctx context.Context, l Line) context.Context {
-	return context.WithValue(ctx, lineKey{}, l)
-}
-
 // Direct finds the handler of a request that is answered at once and so often
 // that finding its route and making it a context would count; nil for all
 // others. It sets the request's pattern.
@@ -180,13 +154,8 @@ func (d *Door) Handler(next http.Handler, direct Direct) http.Handler {
 			h["Strict-Transport-Security"] = strict
 		}
 		defer v.end()
-		handle := direct(r)
-		if line, ok := r.Context().Value(lineKey{}).(Line); ok {
-			v.line = line
-			line.Handling(handle != nil)
-			defer line.Handled()
-		}
-		if handle != nil {
+		_, v.whole = w.(interface{ ArrivedWhole() }) // a writer of package lane
+		if handle := direct(r); handle != nil {
 			handle(v, r)
 			return
 		}

@@ -86,7 +86,7 @@ func testAlertOfEndpoint(t *testing.T, o store.Options) {
 			a.KeyID != "" || a.DueAt == nil || a.LastFailure == nil || a.LastFailure.Body != "" {
 			t.Fatalf("%+v", a)
 		}
-		if keyring.AlertText(a) == "" || c.Profile().Word(keyring.AlertWord(a)) == "" {
+		if keyring.AlertText(a).String() == "" || c.Profile().Word(keyring.AlertWord(a)) == "" {
 			t.Errorf("no words for %+v", a)
 		}
 	}

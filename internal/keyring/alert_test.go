@@ -479,7 +479,7 @@ func TestSpikeWords(t *testing.T) {
 		"The workspace is suspended": {Total: 9, Codes: map[keystile.Code]int64{keystile.CodeWorkspaceSuspended: 9},
 			Keys: []keystile.AuthFailureCount{{KeyID: "key_1", Count: 9}}},
 	} {
-		text := keyring.AlertText(keystile.Alert{Type: keystile.AlertAuthFailures, AlertFacts: keystile.AlertFacts{Failures: &f}})
+		text := keyring.AlertText(keystile.Alert{Type: keystile.AlertAuthFailures, AlertFacts: keystile.AlertFacts{Failures: &f}}).String()
 		if !strings.Contains(text, want) {
 			t.Errorf("%q lacks %q", text, want)
 		}

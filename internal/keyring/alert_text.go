@@ -3,6 +3,7 @@ package keyring
 import (
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/keystile/keystile"
@@ -50,11 +51,44 @@ func AlertWord(a keystile.Alert) string {
 	return ""
 }
 
+// AlertProse says what an alert is about and what to do. It names one time at
+// most, and stands in three pieces so that a page can show that time in its
+// reader's zone.
+type AlertProse struct {
+	Before string
+	At     *time.Time // nil for none: then Before is the whole text
+	After  string
+}
+
+// String is the text for those whose zone is not known: a mail has the time in UTC.
+func (p AlertProse) String() string {
+	if p.At == nil {
+		return p.Before
+	}
+	return p.Before + p.At.UTC().Format("2 Jan 2006 15:04 UTC") + p.After
+}
+
 // AlertText says what an alert is about and what to do, on pages and in mails.
-func AlertText(a keystile.Alert) string {
+func AlertText(a keystile.Alert) AlertProse {
+	at := a.DueAt
+	if a.Failures != nil {
+		at = &a.Failures.From
+	}
+	before, after, found := strings.Cut(alertText(a), timePlace)
+	if !found {
+		at = nil
+	}
+	return AlertProse{before, at, after}
+}
+
+// timePlace stands in the text of an alert where its time belongs. It is in no
+// name, since names have no controls.
+const timePlace = "\x00"
+
+func alertText(a keystile.Alert) string {
 	due := ""
 	if a.DueAt != nil {
-		due = a.DueAt.UTC().Format("2 Jan 2006 15:04 UTC")
+		due = timePlace
 	}
 	switch a.Type {
 	case keystile.AlertKeyExposed:
@@ -104,8 +138,7 @@ func failuresText(a keystile.Alert) string {
 	if f == nil {
 		return ""
 	}
-	s := strconv.FormatInt(f.Total, 10) + " refused keys since " + f.From.UTC().Format("2 Jan 2006 15:04 UTC") +
-		", at most " + strconv.FormatInt(f.Peak, 10) + " in " + minutes(f.Window) + "; usual is " + strconv.FormatInt(f.Usual, 10) + " at most."
+	s := strconv.FormatInt(f.Total, 10) + " refused keys since " + timePlace + ", at most " + strconv.FormatInt(f.Peak, 10) + " in " + minutes(f.Window) + "; usual is " + strconv.FormatInt(f.Usual, 10) + " at most."
 	if a.ClosedAt != nil {
 		return s + " It is over."
 	}

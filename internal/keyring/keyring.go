@@ -41,16 +41,16 @@ type Keyring struct {
 	vault   *vault
 	uses    *secretUses
 	mails   bool // alerts are mailed
-	// diagnoses holds as many as explain a webhook at the same time. Each may
+	// diagnoses lets so many webhooks be explained at the same time. Each may
 	// take a processor for most of a second, which checking keys needs too.
-	diagnoses chan struct{}
+	diagnoses *queue
 }
 
 // New returns the keyring of a store.
 func New(s *store.Store, p *profile.Profile, b Barrier) *Keyring {
 	return &Keyring{
 		store: s, profile: p, barrier: b, ids: &idSource{}, now: time.Now, vault: &vault{}, uses: &secretUses{},
-		diagnoses: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
+		diagnoses: newQueue(max(1, runtime.GOMAXPROCS(0)/2)),
 	}
 }
 

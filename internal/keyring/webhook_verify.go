@@ -47,12 +47,11 @@ func (k *Keyring) VerifyWebhook(ctx context.Context, a Actor, workspaceID string
 	}); err != nil {
 		return out, err
 	}
-	select {
-	case k.diagnoses <- struct{}{}:
-		defer func() { <-k.diagnoses }()
-	case <-ctx.Done():
-		return out, ctx.Err()
+	leave, err := k.diagnoses.enter(ctx, workspaceID)
+	if err != nil {
+		return out, err
 	}
+	defer leave()
 	d := webhook.Diagnose(q)
 	if d.Proved {
 		k.uses.add(store.SecretUse{ID: d.WebhookSecret, Verified: q.Now})

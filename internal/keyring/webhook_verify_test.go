@@ -2,7 +2,11 @@ package keyring_test
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -36,6 +40,58 @@ func TestDiagnosesTakeTurns(t *testing.T) {
 	end()
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+}
+
+// TestDiagnosesAreShared: one workspace that asks all the time holds up itself,
+// and another one no longer than for one of its own.
+func TestDiagnosesAreShared(t *testing.T) {
+	t.Parallel()
+	k := ring(t, store.Options{Dir: t.TempDir()})
+	_, busy, err := k.Start(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, _, err := k.CreateWorkspace(t.Context(), operator(), keystile.CreateWorkspace{Name: "Other"}, keyring.Idempotency{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, secret := keystile.NewWebhookSecret()
+	// Signed otherwise than anybody looks for, so that all is tried.
+	in := keystile.VerifyWebhookRequest{Payload: `{"text": "` + strings.Repeat("x", 100_000) + `"}`, Secret: secret, Headers: map[string]string{
+		"webhook-id": "msg_1", "webhook-timestamp": "1795284086", "webhook-signature": "v1," + base64.StdEncoding.EncodeToString(make([]byte, 32)),
+	}}
+	const many = 20
+	end := k.Diagnosing()
+	var answered atomic.Int64
+	var all sync.WaitGroup
+	for range many {
+		all.Go(func() {
+			if _, err := k.VerifyWebhook(t.Context(), operator(), busy, in); err != nil {
+				t.Error(err)
+			}
+			answered.Add(1)
+		})
+	}
+	await := func(workspaceID string, n int) {
+		for k.AskingFor(workspaceID) < n && t.Context().Err() == nil {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	await(busy, many)
+	all.Go(func() {
+		if _, err := k.VerifyWebhook(t.Context(), operator(), other.ID, in); err != nil {
+			t.Error(err)
+		}
+		if n := answered.Load(); n > many/2 {
+			t.Errorf("it had to wait for %d of the %d of another workspace", n, many)
+		}
+	})
+	await(other.ID, 1)
+	end()
+	all.Wait()
+	if k.AskingFor(busy) != 0 || k.AskingFor(other.ID) != 0 {
+		t.Error("somebody is waiting still")
 	}
 }
 

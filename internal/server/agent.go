@@ -64,14 +64,14 @@ func OpenAgent(ctx context.Context, c AgentConfig) (_ *Agent, err error) {
 		if err != nil {
 			return nil, fmt.Errorf("cannot listen on %s: %s; choose another address with --listen", c.Listen, inner(err))
 		}
-		a.listeners = append(a.listeners, listener{leanListener{l}, newHTTP(nil, nil), false})
+		a.listeners = append(a.listeners, newListener(l, nil))
 	}
 	if c.Socket != "" {
 		l, err := listenUnix(c.Socket)
 		if err != nil {
 			return nil, fmt.Errorf("cannot listen on the socket %s: %s; choose another path with --socket", c.Socket, inner(err))
 		}
-		a.listeners = append(a.listeners, listener{leanListener{l}, newHTTP(nil, nil), false})
+		a.listeners = append(a.listeners, newListener(l, nil))
 	}
 	a.replica, err = stream.Open(ctx, stream.Options{URLs: c.Servers, Key: c.Key, HTTP: stream.NewClient(), Log: c.Log})
 	if err != nil {

@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"flag"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,7 +14,13 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
+// run lets more tests run side by side than there are processors: most of the
+// time they wait, for leases to end and for slow clients.
 func run(m *testing.M) int {
+	flag.Parse()
+	if err := flag.Set("test.parallel", "6"); err != nil {
+		panic(err)
+	}
 	defer func() {
 		if built.dir != "" {
 			_ = os.RemoveAll(built.dir)

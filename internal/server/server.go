@@ -21,6 +21,7 @@ import (
 	"github.com/keystile/keystile/internal/dashboard"
 	"github.com/keystile/keystile/internal/entry"
 	"github.com/keystile/keystile/internal/keyring"
+	"github.com/keystile/keystile/internal/lane"
 	"github.com/keystile/keystile/internal/profile"
 	"github.com/keystile/keystile/internal/store"
 	"github.com/keystile/keystile/internal/verify"
@@ -256,13 +257,13 @@ func (s *Server) bind() error {
 	if err != nil {
 		return fmt.Errorf("cannot listen on %s: %s; choose another address with --listen", s.config.Listen, inner(err))
 	}
-	s.listeners = append(s.listeners, listener{leanListener{l}, newHTTP(nil, secure), secure != nil})
+	s.listeners = append(s.listeners, newListener(l, secure))
 	if path := s.config.VerifySocket; path != "" {
 		l, err := listenUnix(path)
 		if err != nil {
 			return fmt.Errorf("cannot listen on the socket %s: %s; choose another path with --verify-socket", path, inner(err))
 		}
-		s.listeners = append(s.listeners, listener{leanListener{l}, newHTTP(nil, nil), false})
+		s.listeners = append(s.listeners, newListener(l, nil))
 	}
 	if address := s.config.MetricsListen; address != "" {
 		l, err := net.Listen("tcp", address)
@@ -271,7 +272,7 @@ func (s *Server) bind() error {
 		}
 		mux := http.NewServeMux()
 		mux.Handle("GET /metrics", s.metrics.handler())
-		s.listeners = append(s.listeners, listener{l, newHTTP(mux, nil), false})
+		s.listeners = append(s.listeners, listener{l, NewHTTP(mux), false})
 	}
 	return nil
 }
@@ -308,17 +309,22 @@ func inner(err error) string {
 	return err.Error()
 }
 
-func newHTTP(h http.Handler, secure *tls.Config) *http.Server {
-	s := NewHTTP(h)
+// newListener returns a listener without a handler as yet. In the clear it has a
+// lane for what is answered at once; TLS hides where requests begin.
+func newListener(l net.Listener, secure *tls.Config) listener {
+	s := NewHTTP(nil)
 	s.TLSConfig = secure
-	return s
+	if secure == nil {
+		l = lane.Join(s, l, api.AtOnce)
+	}
+	return listener{l, s, secure != nil}
 }
 
 // NewHTTP returns an HTTP server with the limits of every listener.
 func NewHTTP(h http.Handler) *http.Server {
 	return &http.Server{
 		Handler: h, ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout,
-		WriteTimeout: writeTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader, ConnContext: withLine,
+		WriteTimeout: writeTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
 	}
 }
 

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -66,6 +67,39 @@ func (tx *Tx) addUses(uses []verify.Use, owners map[string]string) error {
 	} {
 		if err := tx.upsert(t.into, t.on, t.rows); err != nil {
 			return wrap("write "+t.into[:strings.IndexByte(t.into, ' ')], err)
+		}
+	}
+	return tx.trimSources(f.sources.rows)
+}
+
+const (
+	// mostSources is how many addresses are kept of a key and an outcome, the
+	// latest. Whoever has a key can come from another address each time: a /64 of
+	// IPv6 has more of them than any disk has room. Each outcome has its own, so
+	// that calls which are refused don't push out where the key was accepted from.
+	mostSources = 1000
+	// trimOneIn is how many sources are written for one look at how many there
+	// are. So a key is looked at when its sources grow, and one of few is looked
+	// at rarely; nobody can arrange to be left out.
+	trimOneIn = 64
+)
+
+// trimSources forgets the oldest sources where there are too many, of some keys
+// whose sources were just written, chosen by lot. A key that comes from as many
+// addresses as are counted between two flushes is chosen about each time.
+func (tx *Tx) trimSources(written [][]any) error {
+	looked := map[[2]any]bool{}
+	for _, row := range written {
+		of := [2]any{row[0], row[2]}
+		if rand.IntN(trimOneIn) > 0 || looked[of] { //nolint:gosec // it guards no secret
+			continue
+		}
+		looked[of] = true
+		// More at once than come in between, and not so much that others wait.
+		if _, err := tx.exec(`DELETE FROM key_sources WHERE key_id = $1 AND code = $2 AND address IN
+			(SELECT address FROM key_sources WHERE key_id = $1 AND code = $2 ORDER BY last_at DESC LIMIT $3 OFFSET $4)`,
+			of[0], of[1], mostSources, mostSources); err != nil {
+			return wrap("forget old sources", err)
 		}
 	}
 	return nil

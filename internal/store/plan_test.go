@@ -134,7 +134,7 @@ func plannedCalls() []planned {
 			return err
 		}, scans: []string{"oldest"}},
 		{name: "AddFailures", call: func(tx *store.Tx) error { return tx.AddFailures([]store.Failure{failure(acme, 1)}) }},
-		{name: "AddUses of a revoked key", call: func(tx *store.Tx) error { return tx.AddUses([]verify.Use{use(1, keystile.CodeRevoked, noon)}) }},
+		{name: "AddUses of a revoked key", call: func(tx *store.Tx) error { return tx.AddUses([]verify.Use{use(1, keystile.CodeRevoked, noon)}) }, sorts: true}, // sources of one key, by lot
 		{name: "Alerts closed", call: func(tx *store.Tx) error {
 			_, err := tx.Alerts(all(), store.AlertFilter{WorkspaceID: acme, State: "closed", Cursor: id("al_", 9), Limit: 9})
 			return err
@@ -168,10 +168,10 @@ func plannedCalls() []planned {
 		{name: "RetryMails", call: func(tx *store.Tx) error { return tx.RetryMails(id("mem_", 1), "x", noon) }},
 		{name: "MailAttempts", call: func(tx *store.Tx) error { _, err := tx.MailAttempts(id("mem_", 1), "x"); return err }},
 		{name: "DropMails", call: func(tx *store.Tx) error { return tx.DropMails(id("mem_", 1)) }},
-		{name: "AddUses", call: func(tx *store.Tx) error { return tx.AddUses([]verify.Use{use(1, keystile.CodeValid, noon)}) }},
+		{name: "AddUses", call: func(tx *store.Tx) error { return tx.AddUses([]verify.Use{use(1, keystile.CodeValid, noon)}) }, sorts: true},
 		{name: "NoteUses", call: func(tx *store.Tx) error { return tx.NoteUses([]verify.Use{use(1, keystile.CodeValid, noon)}) }},
 		{name: "UsesToSettle", call: func(tx *store.Tx) error { _, err := tx.UsesToSettle(); return err }, scans: []string{"one", "recent_uses"}},
-		{name: "SettleUses", call: func(tx *store.Tx) error { _, err := tx.SettleUses(9); return err }, scans: []string{"first", "recent_uses"}},
+		{name: "SettleUses", call: func(tx *store.Tx) error { _, err := tx.SettleUses(9); return err }, scans: []string{"first", "recent_uses"}, sorts: true},
 		{name: "Link", call: func(tx *store.Tx) error { return tx.SpendLink(digest(1), noon) }},
 		{name: "Idempotent", call: func(tx *store.Tx) error { _, _, err := tx.Idempotent(digest(1)); return err }},
 		{name: "ForgetIdempotent", call: func(tx *store.Tx) error { return tx.ForgetIdempotent(digest(1), noon) }},

@@ -98,6 +98,46 @@ func TestNotedUsesOfDeletedKeys(t *testing.T) {
 	}
 }
 
+// TestSourcesAreBounded: of a key that comes from other addresses all the time
+// the latest are kept, a bit more than a thousand, and those of another outcome.
+func TestSourcesAreBounded(t *testing.T) {
+	t.Parallel()
+	for _, d := range databases() {
+		t.Run(d.name, func(t *testing.T) {
+			t.Parallel()
+			f := d.make(t)
+			addKeys(t, f.Store, 1)
+			write(t, f.Store, func(tx *store.Tx) error { return tx.AddUses([]verify.Use{use(1, keystile.CodeRevoked, noon)}) })
+			const flushes, each = 60, 64
+			address := func(n int) netip.Addr {
+				return netip.AddrFrom16([16]byte{0x20, 1, 0x0d, 0xb8, 14: byte(n >> 8), 15: byte(n)})
+			}
+			for i := range flushes {
+				var uses []verify.Use
+				for j := range each {
+					u := use(1, keystile.CodeValid, noon.Add(time.Duration(i)*10*time.Second))
+					u.Address = address(i*each + j)
+					uses = append(uses, u)
+				}
+				write(t, f.Store, func(tx *store.Tx) error { return tx.AddUses(uses) })
+			}
+			sources := get(t, f.Store, func(tx *store.Tx) ([]keystile.KeySource, error) { return tx.Sources(all(), keyID(1), flushes*each+1) })
+			// That nothing was chosen in twenty flushes happens once in 5e8 runs.
+			if n := len(sources); n < 1001 || n > 1001+20*each {
+				t.Errorf("%d sources are kept", n)
+			}
+			if last := sources[len(sources)-1]; last.Code != keystile.CodeRevoked {
+				t.Errorf("the oldest that is kept is %+v", last)
+			}
+			for i, s := range sources[:1000-each] { // within a flush all are as old
+				if want := noon.Add(time.Duration(flushes-1-i/each) * 10 * time.Second); !s.LastAt.Equal(want) {
+					t.Fatalf("source %d is of %s, want %s", i, s.LastAt, want)
+				}
+			}
+		})
+	}
+}
+
 // BenchmarkNoteUses is what BenchmarkAddUses is, of uses that are noted and
 // settled with those of the five flushes before.
 func BenchmarkNoteUses(b *testing.B) {

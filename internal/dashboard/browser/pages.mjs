@@ -24,7 +24,7 @@ await walk(async (house, page) => {
   const role = (await api("POST", `${inside}/roles`, { name: "Auditor", permissions: ["api.key.view", "api.audit.view"] })).id;
   const secret = (await api("POST", `${inside}/webhook-secrets`, { label: "Orders", environment: "production" })).webhook_secret.id;
   // Nobody listens there, so that a delivery has attempts that failed.
-  const endpoint = await api("POST", `${inside}/endpoints`, { url: "https://127.0.0.1:9/events", event_types: ["key.*"], allow_ranges: ["127.0.0.1/32"] });
+  const endpoint = await api("POST", `${inside}/endpoints`, { url: "https://127.0.0.1:9/events-of-the-workspace/without-a-place-to-break", event_types: ["key.*"], allow_ranges: ["127.0.0.1/32"] });
   await api("POST", `/v1/keys/${await newKey("Leaked")}/revoke`, { reason: "exposure_suspected" });
   let delivery;
   for (let tries = 0; !delivery; tries++) {
