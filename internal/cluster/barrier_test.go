@@ -386,3 +386,27 @@ func TestAdminAndChildrenOfTheDead(t *testing.T) {
 		t.Errorf("the revoke took %s after the start, in which a replica may accept the key", time.Since(begin))
 	}
 }
+
+// TestSixteenServers: each is waited for, and each knows of all the others.
+func TestSixteenServers(t *testing.T) {
+	t.Parallel()
+	const count = 16
+	servers := startAll(t, count, 1)
+	eventually(t, "the first knows of all", func() bool {
+		nodes, _, err := servers[0].store.Nodes(t.Context())
+		return err == nil && len(nodes) == count
+	})
+	for i := range 3 {
+		at := servers[i*5]
+		made := at.create(fmt.Sprintf("key %d", i))
+		for _, s := range servers {
+			s.mustAccept(made.Secret)
+		}
+		at.revoke(made.Key.ID)
+		for n, s := range servers {
+			if s.accepts(made.Secret) {
+				t.Errorf("P1: server %d accepts a key whose revoke has returned", n)
+			}
+		}
+	}
+}

@@ -6,7 +6,6 @@ import (
 	"crypto/subtle"
 	"encoding/hex"
 	"errors"
-	"sort"
 	"time"
 
 	"github.com/keystile/keystile/internal/store"
@@ -58,14 +57,6 @@ func (c *child) lapse(now time.Time) {
 	for len(c.held) > 0 && !now.Before(c.held[0].until) {
 		c.held = c.held[1:]
 	}
-}
-
-// step is a piece of the change log as it was applied: changes from first to
-// last. What it names was read when last had been committed, or later.
-type step struct {
-	first, last int64
-	token       [16]byte // of last
-	batch       verify.Batch
 }
 
 // MaxChildren is how many children a node takes: each needs some 300 KiB and has
@@ -542,28 +533,6 @@ func (n *Node) report() {
 	close(n.moved)
 	n.moved = make(chan struct{})
 	n.nudge() // to tell the others
-}
-
-// stepBehind is the place of the first step that ends behind seq. There are
-// thousands, and each child asks for each change. The caller holds mu.
-func (n *Node) stepBehind(seq int64) int {
-	return sort.Search(len(n.steps), func(i int) bool { return n.steps[i].last > seq })
-}
-
-// keep takes a step into memory. The caller holds mu.
-func (n *Node) keep(s step) {
-	n.steps = append(n.steps, s)
-	n.kept += s.size()
-	for n.kept > keepSteps && len(n.steps) > 1 {
-		n.kept -= n.steps[0].size()
-		n.steps[0] = step{}
-		n.steps = n.steps[1:]
-	}
-}
-
-func (s *step) size() int {
-	b := &s.batch
-	return 1 + len(b.Workspaces) + len(b.Roles) + len(b.Keys) + len(b.GoneWorkspaces) + len(b.GoneRoles) + len(b.GoneKeys)
 }
 
 // Children returns how many replicas are attached.

@@ -1,9 +1,15 @@
 package server_test
 
 import (
+	"bytes"
 	"context"
+	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -475,5 +481,71 @@ func TestManyAgents(t *testing.T) {
 		if err := a.stop(); err != nil {
 			t.Errorf("an agent ended with %v", err)
 		}
+	}
+}
+
+// TestDuplicatedMessages: on the way between an agent and its server every short
+// message is delivered twice, the second time up to three seconds late: requests
+// for leases, acknowledgements, farewells, and the calls that revoke.
+func TestDuplicatedMessages(t *testing.T) {
+	t.Parallel()
+	s := serve(t, []string{"--data", t.TempDir()}, "--flush-interval", "200ms")
+	target, err := url.Parse(s.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var late sync.WaitGroup
+	var twice atomic.Int64
+	pass := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) }, FlushInterval: -1, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)}
+	way := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet {
+			body, err := io.ReadAll(r.Body)
+			if err != nil {
+				return
+			}
+			again, err := http.NewRequestWithContext(context.WithoutCancel(r.Context()), r.Method, s.url+r.URL.RequestURI(), bytes.NewReader(body))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			again.Header = r.Header.Clone()
+			late.Go(func() {
+				time.Sleep(rand.N(3 * time.Second)) //nolint:gosec // no secret
+				if answer, err := httpClient.Do(again); err == nil {
+					_ = answer.Body.Close()
+					twice.Add(1)
+				}
+			})
+			r.Body = io.NopCloser(bytes.NewReader(body))
+		}
+		pass.ServeHTTP(w, r)
+	}))
+	defer way.Close()
+	defer late.Wait()
+	operator := s.admin("key")
+	tenant := s.tenant(operator)
+	agent := attach(t, s.admin("key", "--role", "replica"), nil, &process{url: way.URL})
+	accepts := func(secret string) bool {
+		r, err := tryCall(httpClient, "GET", agent.url+"/v1/forward-auth", bearer(secret), nil)
+		return err == nil && r.status == http.StatusOK
+	}
+	var revoked []string
+	for range 10 {
+		made := want[keystile.CreatedKey](t, call(t, "POST", s.url+"/v1/workspaces/"+tenant+"/keys", bearer(operator), `{"name": "Key"}`), http.StatusCreated)
+		eventually(t, "the agent accepts the key", func() bool { return accepts(made.Secret) })
+		want[keystile.Key](t, call(t, "POST", way.URL+"/v1/keys/"+made.Key.ID+"/revoke", bearer(operator), nil), http.StatusOK)
+		revoked = append(revoked, made.Secret)
+		for _, secret := range revoked {
+			if accepts(secret) {
+				t.Error("P1: the agent accepts a key whose revoke has returned")
+			}
+		}
+	}
+	if err := agent.stop(); err != nil {
+		t.Errorf("the agent ended with %v", err)
+	}
+	late.Wait()
+	if twice.Load() < 20 {
+		t.Errorf("%d messages came twice", twice.Load())
 	}
 }

@@ -18,7 +18,7 @@ func TestMain(m *testing.M) { os.Exit(run(m)) }
 // time they wait, for leases to end and for slow clients.
 func run(m *testing.M) int {
 	flag.Parse()
-	if err := flag.Set("test.parallel", "6"); err != nil {
+	if err := flag.Set("test.parallel", "4"); err != nil {
 		panic(err)
 	}
 	defer func() {

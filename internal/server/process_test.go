@@ -115,7 +115,7 @@ func tryStart(t testing.TB, cmd *exec.Cmd, store []string) (*process, error) {
 func environment() []string {
 	var kept []string
 	for _, v := range os.Environ() {
-		if !strings.HasPrefix(v, "KEYSTILE_") {
+		if !strings.HasPrefix(v, "KEYSTILE_") && !strings.HasPrefix(v, "GOGC=") {
 			kept = append(kept, v)
 		}
 	}

@@ -151,8 +151,12 @@ func (m *missed) add(code int, n, ms int64) {
 	}
 }
 
-// takeFrom adds what another has counted, which then has nothing.
+// takeFrom adds what another has counted, which then has nothing. Most have
+// nothing whenever it is called: to look is cheaper than to write.
 func (m *missed) takeFrom(o *missed) {
+	if o.total() == 0 {
+		return
+	}
 	last := o.last.Swap(0)
 	for i := range o.counts {
 		m.add(i, o.counts[i].Swap(0), last)
@@ -184,9 +188,10 @@ func (c *Recorder) DrainMisses() []Miss {
 		for j := range s.sets {
 			for w := range s.sets[j] {
 				m := &s.sets[j][w]
-				if m.tag.Swap(0) == 0 {
+				if m.tag.Load() == 0 {
 					others.takeFrom(m)
 				} else {
+					m.tag.Store(0) // nobody else does: we have the mutex
 					all = m.drain(all, m.source())
 				}
 			}
