@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -44,11 +45,21 @@ func Plots(dir string, reports []*Report) error {
 			{"bare scan, PostgreSQL", func(r *Report) float64 { return r.PostgresScan }},
 		}},
 	} {
+		if p.empty(reports) {
+			continue
+		}
 		if err := os.WriteFile(filepath.Join(dir, p.file), []byte(p.svg(reports)), 0o644); err != nil { //nolint:gosec // a picture for everyone
 			return err
 		}
 	}
 	return nil
+}
+
+// empty tells whether nothing of a plot was measured.
+func (p plot) empty(reports []*Report) bool {
+	return !slices.ContainsFunc(p.lines, func(l curve) bool {
+		return slices.ContainsFunc(reports, func(r *Report) bool { return l.y(r) > 0 })
+	})
 }
 
 // Size of a plot and of the space around its axes.
@@ -126,10 +137,7 @@ func (p plot) bounds(reports []*Report) (low, high float64) {
 			}
 		}
 	}
-	switch {
-	case math.IsInf(low, 0): // nothing was measured
-		return 0, 1
-	case p.logarithmic:
+	if p.logarithmic {
 		return math.Floor(low), max(math.Ceil(high), math.Floor(low)+1)
 	}
 	step := tickStep(high)
