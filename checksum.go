@@ -69,37 +69,26 @@ type shapes struct {
 	sums  *sums
 }
 
-// pass tells whether a token has the head, the length and the checksum of a key.
-func (s *shapes) pass(token string) bool {
+// of returns the head of a token that has the head and the length of a key, and
+// what stands behind it; nil for others.
+func (s *shapes) of(token string) (*head, *[bodyLen]byte) {
 	at := len(token) - bodyLen
 	if s == nil || at < 0 {
-		return false
+		return nil, nil
 	}
-	body := (*[bodyLen]byte)(bytesOf(token)[at:])
-	sum := s.sums.add(body) ^ sumIn(binary.LittleEndian.Uint64(body[bodyLen-8:]))
-	for i := range s.heads {
-		// No need for constant time: the checksum is a function of text that the
-		// sender has, so how long the comparison takes tells nothing new.
-		if h := &s.heads[i]; h.sum == sum && token[:at] == h.text {
-			return true
-		}
-	}
-	return false
-}
-
-// of tells whether a token is well formed but for the value of its digits, and
-// which head it has.
-func (s *shapes) of(token string) (*head, bool) {
-	if s == nil {
-		return nil, false
-	}
-	at := len(token) - bodyLen
 	for i := range s.heads {
 		if h := &s.heads[i]; len(h.text) == at && token[:at] == h.text {
-			return h, areDigits((*[bodyLen]byte)(bytesOf(token)[at:]))
+			return h, (*[bodyLen]byte)(bytesOf(token)[at:])
 		}
 	}
-	return nil, false
+	return nil, nil
+}
+
+// sumUp tells whether the body behind a head has the right checksum. There is no
+// need for constant time: the checksum is a function of text that the sender
+// has, so how long the comparison takes tells nothing new.
+func (s *shapes) sumUp(h *head, body *[bodyLen]byte) bool {
+	return s.sums.add(body)^sumIn(binary.LittleEndian.Uint64(body[bodyLen-8:])) == h.sum
 }
 
 // The functions below look at eight digits at a time: every byte of a word is

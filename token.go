@@ -136,7 +136,7 @@ func (f Format) Check(token string) (Hint, bool) {
 		return hint, false
 	}
 	if !f.Confirm(token) {
-		return f.explain(token), false
+		return f.hint(token), false
 	}
 	return "", true
 }
@@ -148,25 +148,23 @@ func (f Format) Check(token string) (Hint, bool) {
 // [Format.Confirm] has the last word on a text that was not found. The hint is
 // that of Check.
 func (f Format) Screen(token string) (Hint, bool) {
-	if f.shapes.pass(token) {
+	h, body := f.shapes.of(token)
+	switch {
+	case h == nil:
+		return f.hint(token), false
+	case f.shapes.sumUp(h, body):
 		return "", true
+	case areDigits(body): // what hint would say, without looking for it
+		return HintChecksum, false
 	}
-	return f.explain(token), false
+	return f.hint(token), false
 }
 
 // Confirm tells whether a token that passed [Format.Screen] is well formed.
 func (f Format) Confirm(token string) bool {
-	h, ok := f.shapes.of(token)
+	h, body := f.shapes.of(token)
 	// Without the bound, texts would pass that stand for no 24 bytes.
-	return ok && token[len(h.text):len(h.text)+randomLen] <= maxRandom
-}
-
-// explain says what is wrong with a token that is not well formed.
-func (f Format) explain(token string) Hint {
-	if _, shaped := f.shapes.of(token); shaped { // what hint would say, without looking for it
-		return HintChecksum
-	}
-	return f.hint(token)
+	return h != nil && areDigits(body) && string(body[:randomLen]) <= maxRandom
 }
 
 // Marker returns the environment marker of a well-formed token, empty when it
@@ -266,7 +264,8 @@ func (f Format) Find(text []byte) [][2]int {
 
 // parse tells whether token is well formed, and where its random digits begin.
 func (f Format) parse(token string) (body int, ok bool) {
-	return len(token) - bodyLen, f.shapes.pass(token) && f.Confirm(token)
+	h, digits := f.shapes.of(token)
+	return len(token) - bodyLen, h != nil && f.shapes.sumUp(h, digits) && f.Confirm(token)
 }
 
 // bytesOf returns the bytes of s, to be read only. A conversion would copy them
