@@ -73,8 +73,8 @@ const (
 // svg draws a plot.
 func (p plot) svg(reports []*Report) string {
 	// Told apart by people who see few colours, and by their dashes (Okabe, Ito: Color Universal Design).
-	colours := []string{"#0072b2", "#d55e00", "#009e73", "#cc79a7", "#7f7f7f"}
-	dashes := []string{"", "6 3", "2 3", "10 3 2 3", "1 4"}
+	colours := []string{"#0072b2", "#d55e00", "#009e73", "#cc79a7", "#555555"}
+	dashes := []string{"", "6 3", "2 3", "10 3 2 3", "14 4"}
 	first, last := math.Log10(float64(reports[0].Keys)), math.Log10(float64(reports[len(reports)-1].Keys))
 	low, high := p.bounds(reports)
 	at := func(r *Report, y float64) (float64, float64) {
