@@ -69,37 +69,26 @@ type shapes struct {
 	sums  *sums
 }
 
-// pass tells whether a token has the head, the length and the checksum of a key.
-func (s *shapes) pass(token string) bool {
+// of returns the head of a token that has the head and the length of a key, and
+// what stands behind it; nil for others.
+func (s *shapes) of(token string) (*head, *[bodyLen]byte) {
 	at := len(token) - bodyLen
 	if s == nil || at < 0 {
-		return false
+		return nil, nil
 	}
-	body := (*[bodyLen]byte)(bytesOf(token)[at:])
-	sum := s.sums.add(body) ^ sumIn(body)
-	for i := range s.heads {
-		// No need for constant time: the checksum is a function of text that the
-		// sender has, so how long the comparison takes tells nothing new.
-		if h := &s.heads[i]; h.sum == sum && token[:at] == h.text {
-			return true
-		}
-	}
-	return false
-}
-
-// of tells whether a token is well formed but for the value of its digits, and
-// which head it has.
-func (s *shapes) of(token string) (*head, bool) {
-	if s == nil {
-		return nil, false
-	}
-	at := len(token) - bodyLen
 	for i := range s.heads {
 		if h := &s.heads[i]; len(h.text) == at && token[:at] == h.text {
-			return h, areDigits((*[bodyLen]byte)(bytesOf(token)[at:]))
+			return h, (*[bodyLen]byte)(bytesOf(token)[at:])
 		}
 	}
-	return nil, false
+	return nil, nil
+}
+
+// sumUp tells whether the body behind a head has the right checksum. There is no
+// need for constant time: the checksum is a function of text that the sender
+// has, so how long the comparison takes tells nothing new.
+func (s *shapes) sumUp(h *head, body *[bodyLen]byte) bool {
+	return s.sums.add(body)^sumIn(binary.LittleEndian.Uint64(body[bodyLen-8:])) == h.sum
 }
 
 // The functions below look at eight digits at a time: every byte of a word is
@@ -111,26 +100,26 @@ const (
 
 // areDigits tells whether all of a body are digits of base 62.
 func areDigits(d *[bodyLen]byte) bool {
-	word := binary.LittleEndian.Uint64
-	return strangers(word(d[0:]))|strangers(word(d[8:]))|strangers(word(d[16:]))|strangers(word(d[24:]))|
-		strangers(word(d[bodyLen-8:])) == 0
+	// The function is named each time: through a variable it would be called.
+	return strangers(binary.LittleEndian.Uint64(d[0:]))|strangers(binary.LittleEndian.Uint64(d[8:]))|
+		strangers(binary.LittleEndian.Uint64(d[16:]))|strangers(binary.LittleEndian.Uint64(d[24:]))|
+		strangers(binary.LittleEndian.Uint64(d[bodyLen-8:])) == 0
 }
 
 // strangers sets the highest bit of each byte that is no digit of base 62, and
 // maybe of others beside it. A sum has this bit when its byte is not below the
-// bound that was subtracted from 0x80.
+// bound that was subtracted from 0x80: of two bounds, one sum has it for what
+// lies between them.
 func strangers(x uint64) uint64 {
 	lower := x | 0x20*each // letters A-Z become a-z, and nothing else does
-	number := (x + (0x80-'0')*each) &^ (x + (0x80-'9'-1)*each)
-	letter := (lower + (0x80-'a')*each) &^ (lower + (0x80-'z'-1)*each)
-	return (^(number | letter) | x) & highest // from 0x80 on, sums run over
+	digit := (x + (0x80-'0')*each) ^ (x + (0x80-'9'-1)*each) ^ (lower + (0x80-'a')*each) ^ (lower + (0x80-'z'-1)*each)
+	return (^digit | x) & highest // from 0x80 on, sums run over
 }
 
-// sumIn returns the number that the last six digits of a body stand for, which
-// may be more than a checksum can be.
-func sumIn(body *[bodyLen]byte) uint64 {
+// sumIn returns the number that six digits stand for, which are the upper bytes
+// of a word. It may be more than a checksum can be.
+func sumIn(text uint64) uint64 {
 	const base = uint64(len(alphabet))
-	text := binary.LittleEndian.Uint64(body[bodyLen-8:])
 	// The upper three bits of 0-9, A-Z and a-z are 1, 2 and 3.
 	letter := text >> 6 & each
 	small := letter & (text >> 5)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -135,7 +136,7 @@ func (f Format) Check(token string) (Hint, bool) {
 		return hint, false
 	}
 	if !f.Confirm(token) {
-		return f.explain(token), false
+		return f.hint(token), false
 	}
 	return "", true
 }
@@ -147,25 +148,23 @@ func (f Format) Check(token string) (Hint, bool) {
 // [Format.Confirm] has the last word on a text that was not found. The hint is
 // that of Check.
 func (f Format) Screen(token string) (Hint, bool) {
-	if f.shapes.pass(token) {
+	h, body := f.shapes.of(token)
+	switch {
+	case h == nil:
+		return f.hint(token), false
+	case f.shapes.sumUp(h, body):
 		return "", true
+	case areDigits(body): // what hint would say, without looking for it
+		return HintChecksum, false
 	}
-	return f.explain(token), false
+	return f.hint(token), false
 }
 
 // Confirm tells whether a token that passed [Format.Screen] is well formed.
 func (f Format) Confirm(token string) bool {
-	h, ok := f.shapes.of(token)
+	h, body := f.shapes.of(token)
 	// Without the bound, texts would pass that stand for no 24 bytes.
-	return ok && token[len(h.text):len(h.text)+randomLen] <= maxRandom
-}
-
-// explain says what is wrong with a token that is not well formed.
-func (f Format) explain(token string) Hint {
-	if _, shaped := f.shapes.of(token); shaped { // what hint would say, without looking for it
-		return HintChecksum
-	}
-	return f.hint(token)
+	return h != nil && areDigits(body) && string(body[:randomLen]) <= maxRandom
 }
 
 // Marker returns the environment marker of a well-formed token, empty when it
@@ -180,7 +179,32 @@ func (f Format) Marker(token string) string {
 
 // Digest returns the SHA-256 of the whole key, which is what is stored in its
 // place. It allocates nothing.
-func Digest(token string) [32]byte { return sha256.Sum256(bytesOf(token)) }
+func Digest(token string) (d [32]byte) {
+	if len(token) > MaxTokenLen {
+		return sha256.Sum256(bytesOf(token))
+	}
+	// Padded here, a key is one block, and the state after it is the digest (FIPS
+	// 180-4, sections 5.1.1 and 6.2.2). Sum256 copies both several times, for
+	// which it takes longer than for the hash itself.
+	var block [sha256.BlockSize]byte
+	block[copy(block[:], token)] = 0x80
+	binary.BigEndian.PutUint64(block[len(block)-8:], 8*uint64(len(token)))
+	h := sha256.New()
+	h.Write(block[:])
+	var room [128]byte
+	state, err := h.(encoding.BinaryAppender).AppendBinary(room[:0])
+	// States outlive the program that wrote them, so what they begin with tells
+	// how they are laid out. Of another layout nothing is known.
+	if len(state) < len(stateHead)+len(d) || string(state[:len(stateHead)]) != stateHead || err != nil {
+		return sha256.Sum256(bytesOf(token))
+	}
+	copy(d[:], state[len(stateHead):])
+	return d
+}
+
+// stateHead is what a state of crypto/sha256 begins with whose next 32 bytes
+// are the hash so far.
+const stateHead = "sha\x03"
 
 // A PreviewStyle says which characters of a key its preview shows.
 type PreviewStyle string
@@ -240,7 +264,8 @@ func (f Format) Find(text []byte) [][2]int {
 
 // parse tells whether token is well formed, and where its random digits begin.
 func (f Format) parse(token string) (body int, ok bool) {
-	return len(token) - bodyLen, f.shapes.pass(token) && f.Confirm(token)
+	h, digits := f.shapes.of(token)
+	return len(token) - bodyLen, h != nil && f.shapes.sumUp(h, digits) && f.Confirm(token)
 }
 
 // bytesOf returns the bytes of s, to be read only. A conversion would copy them

@@ -542,6 +542,22 @@ func BenchmarkFind(b *testing.B) {
 	}
 }
 
+// TestDigestIsSHA256 holds the digest of texts of every length, of those that
+// fit into one block and of those that do not, against the standard library's.
+func TestDigestIsSHA256(t *testing.T) {
+	text := make([]byte, 600)
+	for n := range text {
+		text[n] = byte(7 * n)
+		if got, want := Digest(string(text[:n])), sha256.Sum256(text[:n]); got != want {
+			t.Fatalf("%d bytes: %x, want %x", n, got, want)
+		}
+	}
+	// FIPS 180-4, the example of one block.
+	if got := fmt.Sprintf("%x", Digest("abc")); got != "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad" {
+		t.Errorf("abc has %s", got)
+	}
+}
+
 // TestCheckLooksAtEveryByte puts every byte in every place of a key, and holds
 // the answer against the rules written a second time.
 func TestCheckLooksAtEveryByte(t *testing.T) {

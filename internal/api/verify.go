@@ -125,7 +125,7 @@ func (a *API) decide(who asker, q *keystile.VerifyRequest, now time.Time) (out a
 	}
 	code := out.decide(index, who, &asked)
 	a.door.Decided(code, 1)
-	a.door.Recorder.Count(out.Result, code, asked.Address, entry.CleanUserAgent(q.UserAgent), now)
+	a.door.Recorder.Count(&out.Result, code, asked.Address, entry.CleanUserAgent(q.UserAgent), now)
 	return out, nil
 }
 
@@ -156,14 +156,14 @@ func (a *API) decideAll(who asker, all []keystile.VerifyRequest, out []answered,
 			same, many = code, 0
 		}
 		many++
-		a.door.Recorder.Count(out[i].Result, code, asked.Address, entry.CleanUserAgent(q.UserAgent), now)
+		a.door.Recorder.Count(&out[i].Result, code, asked.Address, entry.CleanUserAgent(q.UserAgent), now)
 	}
 	return nil
 }
 
 // decide decides about a key, and returns the code that the asker is told.
 func (a *answered) decide(index *verify.Index, who asker, q *verify.Query) keystile.Code {
-	a.Result = index.Decide(*q)
+	index.Decide(q, &a.Result)
 	a.foreign = a.Known() && !who.everywhere && a.WorkspaceID() != who.workspace
 	if a.foreign {
 		return keystile.CodeWrongWorkspace
@@ -289,7 +289,7 @@ func (a *API) forwarded(v *entry.Visit, r *http.Request) (result verify.Result, 
 		return result, "", problem
 	}
 	origin := v.Origin()
-	result, problem = a.door.Decide(verify.Query{
+	result, problem = a.door.Decide(&verify.Query{
 		Secret: secret, Permission: permission, Workspace: workspace, Address: origin.Address, Now: v.Began(),
 	}, origin.UserAgent)
 	return result, permission, problem

@@ -79,8 +79,9 @@ func starts(ctx context.Context, program string, o store.Options, n, rounds int,
 	if err != nil {
 		return out, err
 	}
+	began := time.Now()
 	err = d.store.FillKeys(ctx, d.workspace, d.keyring.BuiltInRoles(d.workspace)[0].ID, n, func(done int) {
-		tell(fmt.Sprintf("filling a store: %d of %d keys", done, n))
+		tell(fmt.Sprintf("filling a store: %d of %d keys%s", done, n, left(began, done, n)))
 	})
 	if err = errors.Join(err, d.close(ctx)); err != nil {
 		return out, err
@@ -98,6 +99,16 @@ func starts(ctx context.Context, program string, o store.Options, n, rounds int,
 		out.server.add(took.Seconds())
 	}
 	return out, nil
+}
+
+// left says how much longer something takes of which a part is done, unless
+// that is less than two seconds.
+func left(began time.Time, done, of int) string {
+	rest := time.Duration(float64(time.Since(began)) * float64(of-done) / float64(max(done, 1))).Round(time.Second)
+	if rest < 2*time.Second {
+		return ""
+	}
+	return fmt.Sprintf(", about %s left", rest)
 }
 
 // scan reads all rows and does nothing with them.
@@ -257,6 +268,7 @@ func (d *data) percentile(ctx context.Context, recorder *verify.Recorder, secret
 	const during, width = time.Second, 10 // width of a class in nanoseconds
 	var classes [10_000]int
 	n := 0
+	var r verify.Result
 	index, ok := d.node.Index()
 	if !ok {
 		return 0, errors.New("the node does not answer")
@@ -264,8 +276,8 @@ func (d *data) percentile(ctx context.Context, recorder *verify.Recorder, secret
 	for began := time.Now(); time.Since(began) < during && ctx.Err() == nil; {
 		for _, s := range secrets {
 			now := time.Now()
-			r := index.Decide(verify.Query{Secret: s, Permission: permission, Address: from(), Now: now})
-			recorder.Count(r, r.Code, from(), agent, now)
+			index.Decide(&verify.Query{Secret: s, Permission: permission, Address: from(), Now: now}, &r)
+			recorder.Count(&r, r.Code, from(), agent, now)
 			classes[min(int(time.Since(now))/width, len(classes)-1)]++
 			n++
 			if r.Code != keystile.CodeValid {

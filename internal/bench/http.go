@@ -227,11 +227,12 @@ func (d *decider) cost() (time.Duration, error) {
 	}
 	for range decisions {
 		q := verify.Query{Secret: d.secrets[scattered(d.next, len(d.secrets))], Permission: permission, Now: time.Now()}
-		r := d.index.Decide(q)
+		var r verify.Result
+		d.index.Decide(&q, &r)
 		if r.Code != keystile.CodeValid {
 			return 0, fmt.Errorf("a decision in process is %s", string(r.Code))
 		}
-		d.uses.Count(r, r.Code, q.Address, "", q.Now)
+		d.uses.Count(&r, r.Code, q.Address, "", q.Now)
 		d.next++
 	}
 	end, err := CPU(os.Getpid())

@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -44,11 +45,21 @@ func Plots(dir string, reports []*Report) error {
 			{"bare scan, PostgreSQL", func(r *Report) float64 { return r.PostgresScan }},
 		}},
 	} {
+		if p.empty(reports) {
+			continue
+		}
 		if err := os.WriteFile(filepath.Join(dir, p.file), []byte(p.svg(reports)), 0o644); err != nil { //nolint:gosec // a picture for everyone
 			return err
 		}
 	}
 	return nil
+}
+
+// empty tells whether nothing of a plot was measured.
+func (p plot) empty(reports []*Report) bool {
+	return !slices.ContainsFunc(p.lines, func(l curve) bool {
+		return slices.ContainsFunc(reports, func(r *Report) bool { return l.y(r) > 0 })
+	})
 }
 
 // Size of a plot and of the space around its axes.
@@ -62,8 +73,8 @@ const (
 // svg draws a plot.
 func (p plot) svg(reports []*Report) string {
 	// Told apart by people who see few colours, and by their dashes (Okabe, Ito: Color Universal Design).
-	colours := []string{"#0072b2", "#d55e00", "#009e73", "#cc79a7", "#7f7f7f"}
-	dashes := []string{"", "6 3", "2 3", "10 3 2 3", "1 4"}
+	colours := []string{"#0072b2", "#d55e00", "#009e73", "#cc79a7", "#555555"}
+	dashes := []string{"", "6 3", "2 3", "10 3 2 3", "14 4"}
 	first, last := math.Log10(float64(reports[0].Keys)), math.Log10(float64(reports[len(reports)-1].Keys))
 	low, high := p.bounds(reports)
 	at := func(r *Report, y float64) (float64, float64) {
@@ -126,10 +137,7 @@ func (p plot) bounds(reports []*Report) (low, high float64) {
 			}
 		}
 	}
-	switch {
-	case math.IsInf(low, 0): // nothing was measured
-		return 0, 1
-	case p.logarithmic:
+	if p.logarithmic {
 		return math.Floor(low), max(math.Ceil(high), math.Floor(low)+1)
 	}
 	step := tickStep(high)

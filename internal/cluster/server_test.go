@@ -157,7 +157,13 @@ func (s *server) revoke(id string) {
 // accepts tells whether the server would let a key in now.
 func (s *server) accepts(secret string) bool {
 	index, ok := s.node.Index()
-	return ok && index.Decide(verify.Query{Secret: secret, Now: time.Now()}).Code == keystile.CodeValid
+	return ok && decide(index, secret) == keystile.CodeValid
+}
+
+func decide(index *verify.Index, secret string) keystile.Code {
+	var r verify.Result
+	index.Decide(&verify.Query{Secret: secret, Now: time.Now()}, &r)
+	return r.Code
 }
 
 // usable tells whether the server answers at all.
@@ -181,8 +187,8 @@ func (s *server) mustAccept(secret string) {
 func (s *server) mustKnow(secret string) {
 	s.t.Helper()
 	if index, ok := s.node.Index(); ok {
-		if d := index.Decide(verify.Query{Secret: secret, Now: time.Now()}); d.Code != keystile.CodeValid {
-			s.t.Errorf("a create returned, and a server says %s\n%s", d.Code, s.log)
+		if code := decide(index, secret); code != keystile.CodeValid {
+			s.t.Errorf("a create returned, and a server says %s\n%s", code, s.log)
 		}
 	}
 }

@@ -137,9 +137,10 @@ func (d *Door) check(v *Visit, secret string, from func() (*verify.Index, bool),
 	}
 	var problem *keystile.Error
 	q := verify.Query{Secret: secret, Own: true, Address: v.origin.Address, Now: now}
-	result := index.Decide(q)
+	var result verify.Result
+	index.Decide(&q, &result)
 	if counted {
-		d.Count(result, result.Code, q, v.origin.UserAgent)
+		d.Count(&result, result.Code, &q, v.origin.UserAgent)
 	}
 	if result.Code != keystile.CodeValid {
 		problem = result.Decision().Problem("")
@@ -149,18 +150,19 @@ func (d *Door) check(v *Visit, secret string, from func() (*verify.Index, bool),
 
 // Decide decides about a key and counts its use. The problem is that this
 // node can't answer now.
-func (d *Door) Decide(q verify.Query, userAgent string) (verify.Result, *keystile.Error) {
+func (d *Door) Decide(q *verify.Query, userAgent string) (verify.Result, *keystile.Error) {
 	index, ok := d.ForChecks()
 	if !ok {
 		return verify.Result{}, Unavailable()
 	}
-	result := index.Decide(q)
-	d.Count(result, result.Code, q, userAgent)
+	var result verify.Result
+	index.Decide(q, &result)
+	d.Count(&result, result.Code, q, userAgent)
 	return result, nil
 }
 
 // Count notes a use of a key, with the code that its holder is told.
-func (d *Door) Count(r verify.Result, code keystile.Code, q verify.Query, userAgent string) {
+func (d *Door) Count(r *verify.Result, code keystile.Code, q *verify.Query, userAgent string) {
 	d.Decided(code, 1)
 	d.Recorder.Count(r, code, q.Address, userAgent, q.Now)
 }

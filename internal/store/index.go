@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,18 +18,21 @@ import (
 // loadChunk is how many keys are handed over at a time while loading.
 const loadChunk = 4096
 
-const indexColumns = `id, digest, workspace_id, role_id, state, expires_at, environment, ip_allowlist, permissions,
-	owner, metadata, imported`
+// indexColumns has NULL for what most keys do not have: a text is copied on its
+// way here, whatever is in it.
+const indexColumns = `id, digest, workspace_id, role_id, state, expires_at, environment, NULLIF(ip_allowlist, '[]'),
+	NULLIF(permissions, '[]'), NULLIF(owner, ''), NULLIF(metadata, '{}'), imported`
 
 func scanIndexKey(r scanner) (verify.Key, error) {
 	var k verify.Key
 	var digest []byte
 	var state, imported int64
-	var allow, permissions, metadata string
+	var allow, permissions, owner, metadata sql.NullString
 	if err := r.Scan(&k.ID, &digest, &k.WorkspaceID, &k.RoleID, &state, &k.ExpiresAt, &k.Environment,
-		&allow, &permissions, &k.Owner, &metadata, &imported); err != nil {
+		&allow, &permissions, &owner, &metadata, &imported); err != nil {
 		return k, err
 	}
+	k.Owner = owner.String
 	if copy(k.Digest[:], digest) != len(k.Digest) {
 		return k, fmt.Errorf("store: key %s has a digest of %d bytes", k.ID, len(digest))
 	}
@@ -43,18 +47,19 @@ func scanIndexKey(r scanner) (verify.Key, error) {
 	default:
 		k.State = verify.StateRevoked
 	}
-	var err error
-	if k.Allow, err = prefixes(allow); err != nil {
-		return k, fmt.Errorf("store: key %s: %w", k.ID, err)
-	}
-	// Most keys have neither; not parsing what is empty halves the time of a load.
-	if permissions != "[]" {
-		if err := json.Unmarshal([]byte(permissions), &k.Permissions); err != nil {
+	if allow.Valid {
+		var err error
+		if k.Allow, err = prefixes(allow.String); err != nil {
 			return k, fmt.Errorf("store: key %s: %w", k.ID, err)
 		}
 	}
-	if metadata != "{}" {
-		if err := json.Unmarshal([]byte(metadata), &k.Metadata); err != nil {
+	if permissions.Valid {
+		if err := json.Unmarshal([]byte(permissions.String), &k.Permissions); err != nil {
+			return k, fmt.Errorf("store: key %s: %w", k.ID, err)
+		}
+	}
+	if metadata.Valid {
+		if err := json.Unmarshal([]byte(metadata.String), &k.Metadata); err != nil {
 			return k, fmt.Errorf("store: key %s: %w", k.ID, err)
 		}
 	}
@@ -134,29 +139,57 @@ func (s *Store) LoadIndex(ctx context.Context, each func(verify.Batch) error) (H
 	return head, err
 }
 
+// loadKeys reads all keys. Each part is handed over while the next one is read.
 func (tx *Tx) loadKeys(each func(verify.Batch) error) error {
+	parts, ended := make(chan []verify.Key), make(chan error, 1)
+	go func() {
+		for part := range parts {
+			if err := each(verify.Batch{Keys: part}); err != nil {
+				ended <- err
+				return
+			}
+		}
+		ended <- nil
+	}()
+	err := tx.readKeys(func(part []verify.Key) error {
+		select {
+		case parts <- part:
+			return nil
+		case err := <-ended:
+			ended <- err
+			return err
+		}
+	})
+	close(parts)
+	if failed := <-ended; failed != nil {
+		return failed
+	}
+	return err
+}
+
+func (tx *Tx) readKeys(each func([]verify.Key) error) error {
 	rows, err := tx.q.QueryContext(tx.ctx, `SELECT `+indexColumns+` FROM keys`)
 	if err != nil {
 		return classify(err)
 	}
 	defer rows.Close()
-	chunk := make([]verify.Key, 0, loadChunk)
+	part := make([]verify.Key, 0, loadChunk)
 	for rows.Next() {
 		k, err := scanIndexKey(rows)
 		if err != nil {
 			return classify(err)
 		}
-		if chunk = append(chunk, k); len(chunk) == loadChunk {
-			if err := each(verify.Batch{Keys: chunk}); err != nil {
+		if part = append(part, k); len(part) == loadChunk {
+			if err := each(part); err != nil {
 				return err
 			}
-			chunk = chunk[:0]
+			part = make([]verify.Key, 0, loadChunk)
 		}
 	}
 	if err := rows.Err(); err != nil {
 		return classify(err)
 	}
-	return each(verify.Batch{Keys: chunk})
+	return each(part)
 }
 
 // CountKeys says how many keys a load will bring.

@@ -26,10 +26,10 @@ func (s *Store) FillKeys(ctx context.Context, workspaceID, roleID string, n int,
 	// An ID is 26 digits, of which the last has its lower bits free. Each row is
 	// the last one in every index: ten million digests in no order would take an
 	// hour, and the index in memory scatters them anyway.
-	row, from := `'key_' || lower(printf('%012x', n) || substr(hex(randomblob(7)), 1, 13)) || '0', CAST(printf('%032d', n) AS BLOB)`,
+	row, from := `'key_' || lower(printf('%012x', n) || substr(hex(randomblob(7)), 1, 13)) || '0', CAST(printf('%016d%016d', n, n) AS BLOB)`,
 		`WITH RECURSIVE s(n) AS (VALUES ($1) UNION ALL SELECT n + 1 FROM s WHERE n < $2) SELECT %s FROM s`
 	if s.Postgres() {
-		row = `'key_' || lpad(to_hex(n), 12, '0') || substr(md5(n::text || random()), 1, 13) || '0', decode(lpad(to_hex(n), 64, '0'), 'hex')`
+		row = `'key_' || lpad(to_hex(n), 12, '0') || substr(md5(n::text || random()), 1, 13) || '0', decode(repeat(lpad(to_hex(n), 32, '0'), 2), 'hex')`
 		from = `SELECT %s FROM generate_series($1::bigint, $2::bigint) n`
 	}
 	values := fmt.Sprintf(from, row+`, $3, $4, 'Service', 'gw_••••', 0, 'service', 'live', 1, 'system', '', 'bench', 1, -1`)
@@ -52,7 +52,8 @@ func (s *Store) FillKeys(ctx context.Context, workspaceID, roleID string, n int,
 // returns how many there are.
 func (s *Store) ScanKeys(ctx context.Context) (n int, err error) {
 	err = s.Follow(ctx, func(tx *Tx) error {
-		rows, err := tx.q.QueryContext(ctx, `SELECT `+indexColumns+` FROM keys`)
+		rows, err := tx.q.QueryContext(ctx, `SELECT id, digest, workspace_id, role_id, state, expires_at, environment,
+			ip_allowlist, permissions, owner, metadata, imported FROM keys`)
 		if err != nil {
 			return classify(err)
 		}

@@ -192,10 +192,13 @@ func (tx *Tx) exec(query string, args ...any) (int64, error) {
 }
 
 // repeating has the transaction keep its statements until done is called, for
-// few that run many times: SQLite takes longer to read one than to run it.
+// few that run many times.
 func (tx *Tx) repeating() (done func()) {
 	of := tx.q
-	p := &prepared{querier: of, statements: map[string]*sql.Stmt{}}
+	if _, ok := of.(*prepared); ok {
+		return func() {}
+	}
+	p := &prepared{querier: of}
 	tx.q = p
 	return func() {
 		tx.q = of
@@ -203,12 +206,17 @@ func (tx *Tx) repeating() (done func()) {
 	}
 }
 
-// prepared is a querier that keeps its statements.
+// prepared is a querier that keeps its statements: SQLite takes longer to read
+// one than to run it.
 type prepared struct {
 	querier
 
 	statements map[string]*sql.Stmt
 }
+
+// maxPrepared is how many statements are kept: more than there are, but for
+// those that are made for a number of rows.
+const maxPrepared = 256
 
 // preparer is what *sql.Tx and *sql.Conn have in common beside a querier.
 type preparer interface {
@@ -224,8 +232,14 @@ func (p *prepared) statement(ctx context.Context, query string) (*sql.Stmt, erro
 	if !ok {
 		return nil, nil //nolint:nilnil // see above
 	}
+	if len(p.statements) >= maxPrepared {
+		p.close()
+	}
 	s, err := of.PrepareContext(ctx, query)
 	if err == nil {
+		if p.statements == nil {
+			p.statements = map[string]*sql.Stmt{}
+		}
 		p.statements[query] = s
 	}
 	return s, err
@@ -254,6 +268,7 @@ func (p *prepared) close() {
 	for _, s := range p.statements {
 		_ = s.Close() // nothing depends on it any more
 	}
+	p.statements = nil
 }
 
 // failed classifies the error of a statement and remembers whether it may have

@@ -31,6 +31,7 @@ type writer struct {
 	committed func(first, last int64) // told of every commit that logged changes
 	told      func()                  // told of every commit with an event for somebody
 	notices   *notices
+	kept      prepared // of the connection
 
 	mu     sync.RWMutex // held for reading while a call is handed in
 	closed bool
@@ -89,6 +90,7 @@ func (w *writer) run() {
 	var conn *sql.Conn
 	defer func() {
 		if conn != nil {
+			w.kept.close()
 			conn.Close()
 		}
 	}()
@@ -103,7 +105,7 @@ func (w *writer) run() {
 			if err = w.transact(ctx, conn, batch); err != nil {
 				// The connection may be inside a broken transaction. A new one
 				// costs less than finding out.
-				discard(conn)
+				w.discard(conn)
 				conn = nil
 			}
 		}
@@ -120,7 +122,7 @@ func (w *writer) begin(ctx context.Context, conn *sql.Conn) (*sql.Conn, error) {
 		if w.again(ctx, conn) {
 			return conn, nil
 		}
-		discard(conn)
+		w.discard(conn)
 	}
 	conn, err := w.db.Conn(ctx)
 	if err != nil {
@@ -180,7 +182,11 @@ func (w *writer) next() []*call {
 // none of the batch is known to be committed.
 func (w *writer) transact(ctx context.Context, conn *sql.Conn, batch []*call) error {
 	tx := &Tx{ctx: ctx, q: conn, log: &changeLog{}, lite: w.dialect.name == "sqlite"}
-	if err := conn.QueryRowContext(ctx, w.dialect.lockHead).Scan(&tx.log.seq); err != nil {
+	if tx.lite { // the driver of PostgreSQL does so itself
+		w.kept.querier = conn
+		tx.q = &w.kept
+	}
+	if err := tx.q.QueryRowContext(ctx, w.dialect.lockHead).Scan(&tx.log.seq); err != nil {
 		return classify(err)
 	}
 	first := tx.log.seq
@@ -273,6 +279,12 @@ func finish(batch []*call, err error) {
 		}
 		close(c.done)
 	}
+}
+
+// discard is discard, with the statements that were kept of the connection.
+func (w *writer) discard(conn *sql.Conn) {
+	w.kept.close()
+	discard(conn)
 }
 
 // discard closes the connection instead of handing it back to the pool.

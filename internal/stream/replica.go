@@ -176,8 +176,9 @@ func (r *Replica) Verify(_ context.Context, q keystile.VerifyRequest) (keystile.
 		return keystile.Decision{}, keystile.NewError(keystile.CodeInvalidField, "The product has no permission of the name that Permission has.")
 	}
 	asked := verify.Query{Secret: q.Key, Permission: q.Permission, Workspace: q.Workspace, Address: address, Now: r.Now()}
-	result := index.Decide(asked)
-	r.recorder.Count(result, result.Code, address, q.UserAgent, asked.Now)
+	var result verify.Result
+	index.Decide(&asked, &result)
+	r.recorder.Count(&result, result.Code, address, q.UserAgent, asked.Now)
 	return result.Decision(), nil
 }
 

@@ -72,8 +72,8 @@ func BenchmarkVerify(b *testing.B) {
 
 	verifyOne := func(secret string) keystile.Code {
 		now := time.Now()
-		r := x.Decide(verify.Query{Secret: secret, Permission: "stock.read", Address: from, Now: now})
-		c.Count(r, r.Code, from, "bench/1.0", now)
+		r := decide(x, verify.Query{Secret: secret, Permission: "stock.read", Address: from, Now: now})
+		c.Count(&r, r.Code, from, "bench/1.0", now)
 		return r.Code
 	}
 	run := func(name string, want keystile.Code, pick func(i uint64) string) {

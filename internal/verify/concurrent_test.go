@@ -53,7 +53,7 @@ func TestAppliedIsSeenByAllThatBeginLater(t *testing.T) {
 			return
 		}
 		i := random.Int64N(c)
-		code := x.Decide(ask(secrets[i])).Code
+		code := decide(x, ask(secrets[i])).Code
 		decided.Add(1)
 		switch stays := i%5 == 0; {
 		case stays && code != keystile.CodeValid:
@@ -103,7 +103,7 @@ func TestNarrowingIsSeenByAllThatBeginLater(t *testing.T) {
 		before := turn.Load()
 		q := ask(secret)
 		q.Permission = "stock.read"
-		code := x.Decide(q).Code
+		code := decide(x, q).Code
 		if after := turn.Load(); before == after && before%2 == 1 && code == keystile.CodeValid {
 			t.Errorf("valid at turn %d", before)
 		}
@@ -148,7 +148,7 @@ func TestNoRecordIsTorn(t *testing.T) {
 		q := ask(secrets[i])
 		q.Address = netip.AddrFrom4([4]byte{10, 0, byte(i), 1})
 		for range 20 {
-			r := x.Decide(q)
+			r := decide(x, q)
 			end, ends := r.ExpiresAt()
 			switch {
 			case r.KeyID() != keyID(i):
@@ -194,7 +194,7 @@ func TestSlotsChangeHands(t *testing.T) {
 	x := newIndex(t, keys[:n]...)
 	stop := read(func(random *rand.Rand) {
 		i := random.IntN(2 * n)
-		r := x.Decide(ask(secrets[i]))
+		r := decide(x, ask(secrets[i]))
 		if r.Known() && (r.KeyID() != ids[i] || r.Owner() != fmt.Sprint(i)) || !r.Known() && r.Code != keystile.CodeUnknown {
 			t.Errorf("key %d: %s as %s of %q", i, r.Code, r.KeyID(), r.Owner())
 		}

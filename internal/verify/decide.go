@@ -50,17 +50,19 @@ type Result struct {
 }
 
 // Decide tells whether a key is good. It may be called from any number of
-// goroutines at once.
-func (x *Index) Decide(q Query) (r Result) {
+// goroutines at once. The answer is written where the caller wants it, since a
+// copy of what was written a moment before makes a processor wait.
+func (x *Index) Decide(q *Query, r *Result) {
+	*r = Result{}
 	hint, passed := x.format.Screen(q.Secret)
 	if !passed && (x.imports.Load() == 0 || len(q.Secret) > maxSecret) {
 		r.Code, r.Hint = keystile.CodeMalformed, hint
-		return r
+		return
 	}
 	d := x.hash.digest(keystile.Digest(q.Secret))
 	location := x.hash.location(d)
 	t := x.shardOf(location).table.Load()
-	life, place, head, found := t.find(d, location, &r)
+	life, place, head, found := t.find(d, location, r)
 	if found {
 		r.workspace = x.workspaces.get(place >> workspaceAt)
 	}
@@ -68,7 +70,8 @@ func (x *Index) Decide(q Query) (r Result) {
 		if passed && !x.format.Confirm(q.Secret) {
 			hint, passed = x.format.Check(q.Secret)
 		}
-		return notFound(hint, passed)
+		*r = notFound(hint, passed)
+		return
 	}
 	r.table = t
 	r.expires, r.environment = int64(life>>expiry), uint8(life>>environment&(1<<(expiry-environment)-1))
@@ -77,8 +80,7 @@ func (x *Index) Decide(q Query) (r Result) {
 	if r.role != nil && r.role.WorkspaceID != "" && r.role.WorkspaceID != r.workspace.ID {
 		r.role = nil // a role of another tenant is none
 	}
-	r.judge(&q)
-	return r
+	r.judge(q)
 }
 
 // notFound is the answer for a text that is no key of the index.

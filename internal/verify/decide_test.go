@@ -62,7 +62,7 @@ func TestFirstConditionThatFailsAnswers(t *testing.T) {
 		if !s.absent {
 			x.Apply(verify.Batch{Keys: []verify.Key{s.key}})
 		}
-		r := x.Decide(s.query)
+		r := decide(x, s.query)
 		if r.Code != want {
 			t.Errorf("with %v failing: %s, want %s", failing, r.Code, want)
 		}
@@ -76,11 +76,11 @@ func TestStateExpiredIsStoredExpiry(t *testing.T) {
 	secret := mint(t)
 	k := newKey(1, secret)
 	k.State = verify.StateExpired
-	if got := newIndex(t, k).Decide(ask(secret)).Code; got != keystile.CodeExpired {
+	if got := decide(newIndex(t, k), ask(secret)).Code; got != keystile.CodeExpired {
 		t.Errorf("got %s", got)
 	}
 	k.State = 200 // of a newer version, perhaps
-	if got := newIndex(t, k).Decide(ask(secret)).Code; got == keystile.CodeValid {
+	if got := decide(newIndex(t, k), ask(secret)).Code; got == keystile.CodeValid {
 		t.Error("an unknown state is valid")
 	}
 }
@@ -107,7 +107,7 @@ func TestExpiry(t *testing.T) {
 		secret := mint(t)
 		k := newKey(1, secret)
 		k.ExpiresAt = c.expiresAt
-		r := newIndex(t, k).Decide(verify.Query{Secret: secret, Now: c.now})
+		r := decide(newIndex(t, k), verify.Query{Secret: secret, Now: c.now})
 		if r.Code != c.want {
 			t.Errorf("%s: %s, want %s", c.name, r.Code, c.want)
 		}
@@ -134,7 +134,7 @@ func TestIP12_HintsOfMalformedKeys(t *testing.T) {
 		keystile.HintScheme:        "Bearer " + secret,
 		keystile.HintChecksum:      secret[:len(secret)-1] + flip(secret[len(secret)-1]),
 	} {
-		r := x.Decide(ask(text))
+		r := decide(x, ask(text))
 		if r.Code != keystile.CodeMalformed || r.Hint != want || r.Known() {
 			t.Errorf("%s: got %s %s", want, r.Code, r.Hint)
 		}
@@ -142,7 +142,7 @@ func TestIP12_HintsOfMalformedKeys(t *testing.T) {
 			t.Errorf("%s: %+v", want, d)
 		}
 	}
-	if r := x.Decide(ask("")); r.Code != keystile.CodeMalformed {
+	if r := decide(x, ask("")); r.Code != keystile.CodeMalformed {
 		t.Errorf("empty: %s", r.Code)
 	}
 }
@@ -198,7 +198,7 @@ func TestAddresses(t *testing.T) {
 		if c.ok {
 			want = keystile.CodeValid
 		}
-		if got := x.Decide(q).Code; got != want {
+		if got := decide(x, q).Code; got != want {
 			t.Errorf("%s: %s, want %s", c.name, got, want)
 		}
 	}
@@ -210,7 +210,7 @@ func TestListOfInvalidPrefixesAllowsNobody(t *testing.T) {
 	k.Allow = []netip.Prefix{{}}
 	q := ask(secret)
 	q.Address = netip.MustParseAddr("192.0.2.1")
-	if got := newIndex(t, k).Decide(q).Code; got != keystile.CodeIPNotAllowed {
+	if got := decide(newIndex(t, k), q).Code; got != keystile.CodeIPNotAllowed {
 		t.Errorf("got %s", got)
 	}
 }
@@ -220,10 +220,10 @@ func TestRefusalForLackOfAnAddressSaysSo(t *testing.T) {
 	k := newKey(1, secret)
 	k.Allow = prefixes("192.0.2.0/24")
 	x := newIndex(t, k)
-	untold := x.Decide(ask(secret)).Decision()
+	untold := decide(x, ask(secret)).Decision()
 	q := ask(secret)
 	q.Address = netip.MustParseAddr("192.0.3.1")
-	wrong := x.Decide(q).Decision()
+	wrong := decide(x, q).Decision()
 	if untold.Code != keystile.CodeIPNotAllowed || wrong.Code != untold.Code {
 		t.Fatalf("codes %s and %s", untold.Code, wrong.Code)
 	}
@@ -262,7 +262,7 @@ func TestPermissions(t *testing.T) {
 		x.Apply(verify.Batch{Roles: []verify.Role{{ID: "role_x", Name: "x", Permissions: c.role}}})
 		q := ask(secret)
 		q.Permission = c.want
-		r := x.Decide(q)
+		r := decide(x, q)
 		want := keystile.CodeInsufficientPermission
 		if c.ok {
 			want = keystile.CodeValid
@@ -289,10 +289,10 @@ func TestRoleEditIsSeenAtOnce(t *testing.T) {
 	x := newIndex(t, newKey(1, whole), k)
 	for _, list := range []keystile.Permissions{{"stock.read"}, {"stock.write"}, {"orders.*"}, {"stock.read"}} {
 		x.Apply(verify.Batch{Roles: []verify.Role{{ID: "role_writer", Name: "writer", Permissions: list}}})
-		if got := x.Decide(ask(whole)).Permissions(); !slices.Equal(got, list) {
+		if got := decide(x, ask(whole)).Permissions(); !slices.Equal(got, list) {
 			t.Errorf("whole role: %v, want %v", got, list)
 		}
-		if got, want := x.Decide(ask(narrowed)).Permissions(), list.Intersect(k.Permissions); !slices.Equal(got, want) {
+		if got, want := decide(x, ask(narrowed)).Permissions(), list.Intersect(k.Permissions); !slices.Equal(got, want) {
 			t.Errorf("narrowed: %v, want %v", got, want)
 		}
 	}
@@ -302,22 +302,22 @@ func TestMissingWorkspaceIsUnknown(t *testing.T) {
 	secret := mint(t)
 	x := newIndex(t, newKey(1, secret))
 	x.Apply(verify.Batch{GoneWorkspaces: []string{acme, "ws_never"}})
-	if r := x.Decide(ask(secret)); r.Code != keystile.CodeUnknown || r.Known() || r.KeyID() != "" {
+	if r := decide(x, ask(secret)); r.Code != keystile.CodeUnknown || r.Known() || r.KeyID() != "" {
 		t.Errorf("gone: %s, known %t", r.Code, r.Known())
 	}
 	x.Apply(verify.Batch{Workspaces: []verify.Workspace{{ID: acme}}})
-	if r := x.Decide(ask(secret)); r.Code != keystile.CodeValid {
+	if r := decide(x, ask(secret)); r.Code != keystile.CodeValid {
 		t.Errorf("back: %s", r.Code)
 	}
 	late := mint(t)
 	k := newKey(2, late)
 	k.WorkspaceID = "ws_late"
 	x.Apply(verify.Batch{Keys: []verify.Key{k}})
-	if r := x.Decide(ask(late)); r.Code != keystile.CodeUnknown {
+	if r := decide(x, ask(late)); r.Code != keystile.CodeUnknown {
 		t.Errorf("before its workspace: %s", r.Code)
 	}
 	x.Apply(verify.Batch{Workspaces: []verify.Workspace{{ID: "ws_late"}}})
-	if r := x.Decide(ask(late)); r.Code != keystile.CodeValid || r.WorkspaceID() != "ws_late" {
+	if r := decide(x, ask(late)); r.Code != keystile.CodeValid || r.WorkspaceID() != "ws_late" {
 		t.Errorf("after its workspace: %s in %q", r.Code, r.WorkspaceID())
 	}
 }
@@ -331,7 +331,7 @@ func TestMissingRoleIsGoodForNothing(t *testing.T) {
 		for _, permission := range []string{"", "stock.read"} {
 			q := ask(secret)
 			q.Permission = permission
-			r := x.Decide(q)
+			r := decide(x, q)
 			if r.Code != keystile.CodeInsufficientPermission || len(r.Permissions()) != 0 || r.RoleName() != "" {
 				t.Errorf("%s, asked %q: %s with %v as %q", name, permission, r.Code, r.Permissions(), r.RoleName())
 			}
@@ -345,7 +345,7 @@ func TestMissingRoleIsGoodForNothing(t *testing.T) {
 	x.Apply(verify.Batch{Roles: []verify.Role{{ID: "role_never", WorkspaceID: other, Permissions: keystile.Permissions{"*"}}}})
 	check("another workspace's")
 	x.Apply(verify.Batch{Roles: []verify.Role{{ID: "role_never", WorkspaceID: acme, Permissions: keystile.Permissions{"*"}}}})
-	if r := x.Decide(ask(secret)); r.Code != keystile.CodeValid {
+	if r := decide(x, ask(secret)); r.Code != keystile.CodeValid {
 		t.Errorf("its own workspace's: %s", r.Code)
 	}
 }
@@ -354,15 +354,15 @@ func TestImportedKeysOfAnotherForm(t *testing.T) {
 	foreign := "sk-" + strings.Repeat("a", 40)
 	k := newKey(1, foreign)
 	x := newIndex(t, k)
-	if r := x.Decide(ask(foreign)); r.Code != keystile.CodeMalformed || r.Hint != keystile.HintPrefix {
+	if r := decide(x, ask(foreign)); r.Code != keystile.CodeMalformed || r.Hint != keystile.HintPrefix {
 		t.Errorf("without imports: %s %s", r.Code, r.Hint)
 	}
 	k.Imported = true
 	x.Apply(verify.Batch{Keys: []verify.Key{k}})
-	if r := x.Decide(ask(foreign)); r.Code != keystile.CodeValid {
+	if r := decide(x, ask(foreign)); r.Code != keystile.CodeValid {
 		t.Errorf("imported: %s", r.Code)
 	}
-	if r := x.Decide(ask(foreign + "a")); r.Code != keystile.CodeMalformed || r.Hint != keystile.HintPrefix {
+	if r := decide(x, ask(foreign+"a")); r.Code != keystile.CodeMalformed || r.Hint != keystile.HintPrefix {
 		t.Errorf("another text: %s %s", r.Code, r.Hint)
 	}
 	long := strings.Repeat("a", 513)
@@ -372,23 +372,23 @@ func TestImportedKeysOfAnotherForm(t *testing.T) {
 		k.Imported = true
 		x.Apply(verify.Batch{Keys: []verify.Key{k}})
 	}
-	if r := x.Decide(ask(longest)); r.Code != keystile.CodeValid {
+	if r := decide(x, ask(longest)); r.Code != keystile.CodeValid {
 		t.Errorf("512 bytes: %s", r.Code)
 	}
-	if r := x.Decide(ask(long)); r.Code != keystile.CodeMalformed {
+	if r := decide(x, ask(long)); r.Code != keystile.CodeMalformed {
 		t.Errorf("513 bytes: %s", r.Code)
 	}
 	x.Apply(verify.Batch{GoneWorkspaces: []string{acme}})
-	if r := x.Decide(ask(foreign)); r.Code != keystile.CodeMalformed {
+	if r := decide(x, ask(foreign)); r.Code != keystile.CodeMalformed {
 		t.Errorf("workspace gone: %s", r.Code)
 	}
 	x.Apply(verify.Batch{Workspaces: workspaces(), GoneKeys: []string{keyID(1), keyID(2), keyID(3)}})
-	if r := x.Decide(ask(foreign)); r.Code != keystile.CodeMalformed || r.Hint != keystile.HintPrefix {
+	if r := decide(x, ask(foreign)); r.Code != keystile.CodeMalformed || r.Hint != keystile.HintPrefix {
 		t.Errorf("imports gone: %s %s", r.Code, r.Hint)
 	}
 	k.Imported = false
 	x.Apply(verify.Batch{Keys: []verify.Key{k}})
-	if r := x.Decide(ask(foreign)); r.Code != keystile.CodeMalformed {
+	if r := decide(x, ask(foreign)); r.Code != keystile.CodeMalformed {
 		t.Errorf("looked up after the last import is gone: %s", r.Code)
 	}
 }
@@ -402,7 +402,7 @@ func TestDecisionTellsEverything(t *testing.T) {
 	x := newIndex(t, k)
 	q := ask(secret)
 	q.Address = netip.MustParseAddr("192.0.2.1")
-	r := x.Decide(q)
+	r := decide(x, q)
 	d := r.Decision()
 	end := noon.Add(time.Hour)
 	if !d.Valid || d.Code != keystile.CodeValid || d.Status != 200 || d.Detail != "" || d.Fixes != nil || d.Hint != "" ||
@@ -418,7 +418,7 @@ func TestDecisionTellsEverything(t *testing.T) {
 		t.Errorf("ID() = %x, want %x", r.ID(), want)
 	}
 	d.Metadata["host"] = "changed by the caller"
-	if got := x.Decide(q).Metadata()["host"]; got != "a" {
+	if got := decide(x, q).Metadata()["host"]; got != "a" {
 		t.Errorf("a caller has changed the index: %q", got)
 	}
 }
@@ -427,12 +427,12 @@ func TestDecisionOfRefusals(t *testing.T) {
 	secret := mint(t)
 	k := newKey(1, secret)
 	k.State = verify.StateRevoked
-	d := newIndex(t, k).Decide(ask(secret)).Decision()
+	d := decide(newIndex(t, k), ask(secret)).Decision()
 	if d.Valid || d.Status != 401 || d.Code != keystile.CodeRevoked || d.KeyID != keyID(1) || d.WorkspaceID != acme ||
 		d.Detail == "" || len(d.Fixes) == 0 || d.Permissions != nil {
 		t.Errorf("revoked: %+v", d)
 	}
-	d = newIndex(t).Decide(ask(secret)).Decision()
+	d = decide(newIndex(t), ask(secret)).Decision()
 	if d.Valid || d.Status != 401 || d.Code != keystile.CodeUnknown || d.KeyID != "" || d.WorkspaceID != "" || d.Role != "" ||
 		d.Environment != "" || d.Detail == "" || len(d.Fixes) == 0 {
 		t.Errorf("unknown: %+v", d)
@@ -454,7 +454,7 @@ func TestMoreEnvironmentsThanNumbers(t *testing.T) {
 		x.Apply(verify.Batch{Keys: []verify.Key{k}})
 	}
 	for i, s := range secrets {
-		if got, want := x.Decide(ask(s)).Environment(), fmt.Sprintf("env%d", i); got != want {
+		if got, want := decide(x, ask(s)).Environment(), fmt.Sprintf("env%d", i); got != want {
 			t.Errorf("key %d: %q, want %q", i, got, want)
 		}
 	}
@@ -465,7 +465,7 @@ func TestKeyWithoutAProperIDIsLeftOut(t *testing.T) {
 	k := newKey(1, secret)
 	k.ID = strings.ToUpper(k.ID)
 	x := newIndex(t, k)
-	if r := x.Decide(ask(secret)); r.Code != keystile.CodeUnknown || x.Len() != 0 {
+	if r := decide(x, ask(secret)); r.Code != keystile.CodeUnknown || x.Len() != 0 {
 		t.Errorf("%s, %d keys", r.Code, x.Len())
 	}
 }
@@ -494,7 +494,7 @@ func TestDecideAllocatesNothing(t *testing.T) {
 		{"imported", imports, ask("foreign"), keystile.CodeValid},
 	} {
 		var got keystile.Code
-		if n := testing.AllocsPerRun(100, func() { got = c.index.Decide(c.query).Code }); n != 0 {
+		if n := testing.AllocsPerRun(100, func() { got = decide(c.index, c.query).Code }); n != 0 {
 			t.Errorf("%s: %v allocations", c.name, n)
 		}
 		if got != c.want {
@@ -519,7 +519,7 @@ func TestForgedChecksumIsMalformed(t *testing.T) {
 	if _, ok := format(t).Screen(text); !ok {
 		t.Fatalf("%q has another checksum", text)
 	}
-	if r := x.Decide(ask(text)); r.Code != keystile.CodeMalformed || r.Hint == "" || r.Known() {
+	if r := decide(x, ask(text)); r.Code != keystile.CodeMalformed || r.Hint == "" || r.Known() {
 		t.Errorf("got %s, %q", r.Code, r.Hint)
 	}
 }
@@ -544,7 +544,7 @@ func TestOperatorKey(t *testing.T) {
 		{verify.Query{Own: true}, keystile.CodeValid},
 	} {
 		c.query.Secret, c.query.Now = secret, noon
-		if r := x.Decide(c.query); r.Code != c.want {
+		if r := decide(x, c.query); r.Code != c.want {
 			t.Errorf("%+v is %s, want %s", c.query, r.Code, c.want)
 		}
 	}

@@ -73,3 +73,8 @@ func prefixes(list ...string) (out []netip.Prefix) {
 }
 
 func ask(secret string) verify.Query { return verify.Query{Secret: secret, Now: noon} }
+
+func decide(x *verify.Index, q verify.Query) (r verify.Result) {
+	x.Decide(&q, &r)
+	return r
+}

@@ -156,7 +156,7 @@ func TestIndexAgreesWithPlainMaps(t *testing.T) {
 					Address:    rapid.SampledFrom([]netip.Addr{{}, netip.MustParseAddr("10.1.1.1"), netip.MustParseAddr("192.0.2.1")}).Draw(t, "address"),
 				}
 				for _, q.Secret = range secrets {
-					r := x.Decide(q)
+					r := decide(x, q)
 					code, k := m.decide(q)
 					if r.Code != code || r.KeyID() != k.ID || r.WorkspaceID() != k.WorkspaceID {
 						t.Fatalf("got %s for %q of %q, want %s for %q of %q", r.Code, r.KeyID(), r.WorkspaceID(), code, k.ID, k.WorkspaceID)
@@ -195,7 +195,7 @@ func TestGrowth(t *testing.T) {
 		}
 		check := func(i int, want keystile.Code) {
 			t.Helper()
-			r := x.Decide(ask(secrets[i]))
+			r := decide(x, ask(secrets[i]))
 			if r.Code != want || want == keystile.CodeValid && (r.KeyID() != keyID(i) || i%3 == 0 && r.Owner() != fmt.Sprint("owner of ", i)) {
 				t.Fatalf("capacity %d, key %d: %s as %s, owner %q", capacity, i, r.Code, r.KeyID(), r.Owner())
 			}
@@ -256,7 +256,7 @@ func TestEveryByteOfADigestCounts(t *testing.T) {
 			b.Keys = append(b.Keys, k)
 		}
 		x.Apply(b)
-		if r := x.Decide(ask(secret)); r.Code != keystile.CodeUnknown || x.Len() != 32 {
+		if r := decide(x, ask(secret)); r.Code != keystile.CodeUnknown || x.Len() != 32 {
 			t.Fatalf("%s as %s, %d keys", r.Code, r.KeyID(), x.Len())
 		}
 	}
@@ -287,8 +287,8 @@ func TestDeletedKeysLeaveNothing(t *testing.T) {
 		}
 		x.Apply(b)
 		// A key that is counted keeps its slot until the drain, and no longer.
-		r := x.Decide(ask(used))
-		c.Count(r, r.Code, netip.Addr{}, "", noon)
+		r := decide(x, ask(used))
+		c.Count(&r, r.Code, netip.Addr{}, "", noon)
 		if round%10 == 9 {
 			if got := len(c.Drain()); got != 10 {
 				t.Fatalf("drained %d keys, want 10", got)
@@ -331,7 +331,7 @@ func TestExtrasComeAndGo(t *testing.T) {
 		}
 		x.Apply(verify.Batch{Keys: keys})
 		for i, s := range secrets {
-			if r := x.Decide(ask(s)); r.Owner() != keys[i].Owner || !slices.Equal(r.Allow(), keys[i].Allow) {
+			if r := decide(x, ask(s)); r.Owner() != keys[i].Owner || !slices.Equal(r.Allow(), keys[i].Allow) {
 				t.Fatalf("round %d, key %d: %q %v", round, i, r.Owner(), r.Allow())
 			}
 		}

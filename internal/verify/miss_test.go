@@ -15,7 +15,7 @@ import (
 // missed counts n attempts with what is no key from an address.
 func missed(c *verify.Recorder, code keystile.Code, from netip.Addr, n int) {
 	for range n {
-		c.Count(verify.Result{Code: code}, code, from, "guess/1.0", noon)
+		c.Count(&verify.Result{Code: code}, code, from, "guess/1.0", noon)
 	}
 }
 
@@ -195,7 +195,7 @@ func BenchmarkMiss(b *testing.B) {
 			b.ReportAllocs()
 			c, random, now := verify.NewRecorder(), rand.NewPCG(3, 4), time.Now()
 			for b.Loop() {
-				c.Count(verify.Result{Code: keystile.CodeUnknown}, keystile.CodeUnknown, from(random.Uint64()), "", now)
+				c.Count(&verify.Result{Code: keystile.CodeUnknown}, keystile.CodeUnknown, from(random.Uint64()), "", now)
 			}
 		})
 	}

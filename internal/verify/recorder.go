@@ -106,7 +106,7 @@ func NewRecorder() *Recorder {
 // Count counts a use of the key that was decided about. The code is what was
 // answered in the end, which may be another than the result's. It may be called
 // from any number of goroutines at once.
-func (c *Recorder) Count(r Result, code keystile.Code, address netip.Addr, userAgent string, now time.Time) {
+func (c *Recorder) Count(r *Result, code keystile.Code, address netip.Addr, userAgent string, now time.Time) {
 	if !r.Known() {
 		c.misses.count(code, address, 1, now.UnixMilli())
 		return
@@ -116,10 +116,10 @@ func (c *Recorder) Count(r Result, code keystile.Code, address netip.Addr, userA
 	userAgent = cutAgent(userAgent)
 	s := c.shard(r.id)
 	if code != keystile.CodeValid {
-		s.count(&r, source{id: r.id, code: code, address: from}, 0, false, userAgent, ms)
+		s.count(r, source{id: r.id, code: code, address: from}, 0, false, userAgent, ms)
 		return
 	}
-	hash := c.hash(&r, &from, userAgent)
+	hash := c.hash(r, &from, userAgent)
 	word := &r.table.records[r.slot][use]
 	in := hash
 	if u := word.Load(); u>>hashAt == hotHash {
@@ -129,7 +129,7 @@ func (c *Recorder) Count(r Result, code keystile.Code, address netip.Addr, userA
 	}
 	counted, met := s.countIn(word, in, ms)
 	if !counted {
-		s.count(&r, source{id: r.id, code: code, address: from}, hash, met, userAgent, ms)
+		s.count(r, source{id: r.id, code: code, address: from}, hash, met, userAgent, ms)
 	}
 	runtime.KeepAlive(r.table)
 }

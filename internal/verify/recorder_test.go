@@ -55,19 +55,19 @@ func TestUsesBySource(t *testing.T) {
 	k.WorkspaceID = other
 	x := newIndex(t, newKey(1, a), k)
 	c := verify.NewRecorder()
-	ra, rb := x.Decide(ask(a)), x.Decide(ask(b))
+	ra, rb := decide(x, ask(a)), decide(x, ask(b))
 	at := func(s int) time.Time { return noon.Add(time.Duration(s) * time.Second) }
 
-	c.Count(ra, keystile.CodeValid, address(1), "curl", at(0))
-	c.Count(ra, keystile.CodeValid, address(1), "curl", at(5))
-	c.Count(ra, keystile.CodeValid, netip.AddrFrom16(address(1).As16()), "curl", at(7)) // the same, mapped
-	c.Count(ra, keystile.CodeValid, address(2), "curl", at(1))
-	c.Count(ra, keystile.CodeValid, address(2), "wget", at(2))
-	c.Count(ra, keystile.CodeIPNotAllowed, address(1), "curl", at(3))
-	c.Count(ra, keystile.CodeIPNotAllowed, address(1), "curl", at(4))
-	c.Count(ra, keystile.CodeValid, netip.Addr{}, "", at(6))
-	c.Count(rb, keystile.CodeValid, netip.MustParseAddr("fe80::1%eth0"), "go", at(8))
-	c.Count(rb, keystile.CodeValid, netip.MustParseAddr("fe80::1"), "go", at(9))
+	c.Count(&ra, keystile.CodeValid, address(1), "curl", at(0))
+	c.Count(&ra, keystile.CodeValid, address(1), "curl", at(5))
+	c.Count(&ra, keystile.CodeValid, netip.AddrFrom16(address(1).As16()), "curl", at(7)) // the same, mapped
+	c.Count(&ra, keystile.CodeValid, address(2), "curl", at(1))
+	c.Count(&ra, keystile.CodeValid, address(2), "wget", at(2))
+	c.Count(&ra, keystile.CodeIPNotAllowed, address(1), "curl", at(3))
+	c.Count(&ra, keystile.CodeIPNotAllowed, address(1), "curl", at(4))
+	c.Count(&ra, keystile.CodeValid, netip.Addr{}, "", at(6))
+	c.Count(&rb, keystile.CodeValid, netip.MustParseAddr("fe80::1%eth0"), "go", at(8))
+	c.Count(&rb, keystile.CodeValid, netip.MustParseAddr("fe80::1"), "go", at(9))
 
 	got := bySpot(t, c.Drain())
 	want := []verify.Use{
@@ -88,7 +88,7 @@ func TestUsesBySource(t *testing.T) {
 	if again := c.Drain(); len(again) != 0 {
 		t.Errorf("drained twice: %+v", again)
 	}
-	c.Count(ra, keystile.CodeValid, address(1), "curl", at(20))
+	c.Count(&ra, keystile.CodeValid, address(1), "curl", at(20))
 	if again := c.Drain(); len(again) != 1 || again[0].Count != 1 || !again[0].First.Equal(at(20)) {
 		t.Errorf("after the drain: %+v", again)
 	}
@@ -99,9 +99,9 @@ func TestLastUserAgent(t *testing.T) {
 	secret := mint(t)
 	x := newIndex(t, newKey(1, secret))
 	c := verify.NewRecorder()
-	r := x.Decide(ask(secret))
+	r := decide(x, ask(secret))
 	for i, agent := range []string{"a", "b", "b", "a", "a", "c"} {
-		c.Count(r, keystile.CodeValid, address(1), agent, noon.Add(time.Duration(i)*time.Second))
+		c.Count(&r, keystile.CodeValid, address(1), agent, noon.Add(time.Duration(i)*time.Second))
 	}
 	uses := c.Drain()
 	if len(uses) != 1 || uses[0].UserAgent != "c" || uses[0].Count != 6 || !uses[0].Last.Equal(noon.Add(5*time.Second)) {
@@ -124,7 +124,8 @@ func TestUserAgentsAreCutAndCleaned(t *testing.T) {
 		strings.Repeat("\xbf", 300):       "",
 	} {
 		for _, code := range []keystile.Code{keystile.CodeValid, keystile.CodeRevoked} {
-			c.Count(x.Decide(ask(secret)), code, address(1), agent, noon)
+			r := decide(x, ask(secret))
+			c.Count(&r, code, address(1), agent, noon)
 			uses := c.Drain()
 			if len(uses) != 1 || uses[0].UserAgent != want {
 				t.Errorf("%q: %+v", agent, uses)
@@ -135,7 +136,8 @@ func TestUserAgentsAreCutAndCleaned(t *testing.T) {
 	}
 	// So many that not all can be kept: no count is lost.
 	for i := range 5000 {
-		c.Count(x.Decide(ask(secret)), keystile.CodeValid, address(1), fmt.Sprint("agent ", i), noon)
+		r := decide(x, ask(secret))
+		c.Count(&r, keystile.CodeValid, address(1), fmt.Sprint("agent ", i), noon)
 	}
 	if uses := c.Drain(); len(uses) != 1 || uses[0].Count != 5000 {
 		t.Errorf("got %+v", uses)
@@ -146,10 +148,10 @@ func TestManyUsesOfOneKey(t *testing.T) {
 	secret := mint(t)
 	x := newIndex(t, newKey(1, secret))
 	c := verify.NewRecorder()
-	r := x.Decide(ask(secret))
+	r := decide(x, ask(secret))
 	const n = 20000 // some times what a record can count to
 	for i := range n {
-		c.Count(r, keystile.CodeValid, address(1), "", noon.Add(time.Duration(i)*time.Millisecond))
+		c.Count(&r, keystile.CodeValid, address(1), "", noon.Add(time.Duration(i)*time.Millisecond))
 	}
 	uses := c.Drain()
 	if len(uses) != 1 || uses[0].Count != n || !uses[0].First.Equal(noon) || !uses[0].Last.Equal(noon.Add((n-1)*time.Millisecond)) {
@@ -161,10 +163,10 @@ func TestTimesFarApartWithoutADrain(t *testing.T) {
 	secret := mint(t)
 	x := newIndex(t, newKey(1, secret))
 	c := verify.NewRecorder()
-	r := x.Decide(ask(secret))
+	r := decide(x, ask(secret))
 	const day = 24 * time.Hour
 	for _, d := range []time.Duration{0, -day / 2, 17 * time.Hour, day, 365 * day, 3 * day, 40 * day, -100 * day, time.Hour} {
-		c.Count(r, keystile.CodeValid, address(1), "", noon.Add(d))
+		c.Count(&r, keystile.CodeValid, address(1), "", noon.Add(d))
 	}
 	uses := c.Drain()
 	if len(uses) != 1 || uses[0].Count != 9 || !uses[0].First.Equal(noon.Add(-100*day)) || !uses[0].Last.Equal(noon.Add(365*day)) {
@@ -172,14 +174,14 @@ func TestTimesFarApartWithoutADrain(t *testing.T) {
 	}
 	// The record keeps 28 bits of a time: this is an hour short of going round.
 	late := noon.Add(1<<28*time.Millisecond - time.Hour)
-	c.Count(r, keystile.CodeValid, address(1), "", noon)
-	c.Count(r, keystile.CodeValid, address(1), "", late)
+	c.Count(&r, keystile.CodeValid, address(1), "", noon)
+	c.Count(&r, keystile.CodeValid, address(1), "", late)
 	if uses := c.Drain(); len(uses) != 1 || !uses[0].First.Equal(noon) || !uses[0].Last.Equal(late) {
 		t.Errorf("a round later: %+v", uses)
 	}
-	c.Count(r, keystile.CodeValid, address(1), "", time.Unix(0, 0))
-	c.Count(r, keystile.CodeValid, address(1), "", time.Unix(-5, 0))
-	c.Count(r, keystile.CodeValid, address(1), "", time.Unix(5, 0))
+	c.Count(&r, keystile.CodeValid, address(1), "", time.Unix(0, 0))
+	c.Count(&r, keystile.CodeValid, address(1), "", time.Unix(-5, 0))
+	c.Count(&r, keystile.CodeValid, address(1), "", time.Unix(5, 0))
 	if uses := c.Drain(); len(uses) != 1 || uses[0].Count != 3 || !uses[0].Last.Equal(time.Unix(5, 0)) {
 		t.Errorf("around 1970: %+v", uses)
 	}
@@ -189,12 +191,12 @@ func TestAddressesOfAKeyAreBounded(t *testing.T) {
 	secret := mint(t)
 	x := newIndex(t, newKey(1, secret))
 	c := verify.NewRecorder()
-	r := x.Decide(ask(secret))
+	r := decide(x, ask(secret))
 	const n = 1000
 	for range 2 { // a drain gives back everything that was taken up
 		for i := range n {
-			c.Count(r, keystile.CodeValid, address(i), "", noon)
-			c.Count(r, keystile.CodeValid, address(i), "", noon)
+			c.Count(&r, keystile.CodeValid, address(i), "", noon)
+			c.Count(&r, keystile.CodeValid, address(i), "", noon)
 		}
 		uses := c.Drain()
 		all := bySpot(t, uses)
@@ -218,9 +220,9 @@ func TestAddressesOfAllKeysAreBounded(t *testing.T) {
 	for i := range keys {
 		secret := mint(t)
 		x.Apply(verify.Batch{Keys: []verify.Key{newKey(sameShard(i), secret)}})
-		r := x.Decide(ask(secret))
+		r := decide(x, ask(secret))
 		for j := range addresses {
-			c.Count(r, keystile.CodeValid, address(j), "", noon)
+			c.Count(&r, keystile.CodeValid, address(j), "", noon)
 			n++
 		}
 	}
@@ -243,8 +245,8 @@ func TestMisses(t *testing.T) {
 		if i < 2 {
 			q.Secret = "nonsense"
 		}
-		r := x.Decide(q)
-		c.Count(r, r.Code, address(i), "agent", noon)
+		r := decide(x, q)
+		c.Count(&r, r.Code, address(i), "agent", noon)
 	}
 	got := map[keystile.Code]int64{}
 	for _, m := range c.DrainMisses() {
@@ -262,12 +264,12 @@ func TestRestore(t *testing.T) {
 	a, b := mint(t), mint(t)
 	x := newIndex(t, newKey(1, a), newKey(2, b))
 	c := verify.NewRecorder()
-	ra, rb := x.Decide(ask(a)), x.Decide(ask(b))
-	c.Count(ra, keystile.CodeValid, address(1), "old", noon)
-	c.Count(ra, keystile.CodeRevoked, netip.Addr{}, "", noon)
+	ra, rb := decide(x, ask(a)), decide(x, ask(b))
+	c.Count(&ra, keystile.CodeValid, address(1), "old", noon)
+	c.Count(&ra, keystile.CodeRevoked, netip.Addr{}, "", noon)
 	failed := c.Drain()
-	c.Count(ra, keystile.CodeValid, address(1), "new", noon.Add(time.Minute))
-	c.Count(rb, keystile.CodeValid, address(1), "", noon)
+	c.Count(&ra, keystile.CodeValid, address(1), "new", noon.Add(time.Minute))
+	c.Count(&rb, keystile.CodeValid, address(1), "", noon)
 	c.Restore(append(failed, verify.Use{KeyID: "key_made_up", Count: 1}))
 	got := bySpot(t, c.Drain())
 	want := verify.Use{keyID(1), acme, keystile.CodeValid, address(1), "new", 2, noon, noon.Add(time.Minute)}
@@ -317,14 +319,14 @@ func TestUsesSurviveWhatHappensToTheirKey(t *testing.T) {
 	}
 	x.Apply(verify.Batch{Keys: keys})
 	for i := range results {
-		results[i] = x.Decide(ask(secrets[i]))
+		results[i] = decide(x, ask(secrets[i]))
 	}
 	c := verify.NewRecorder()
 	counted := int64(0)
 	countAll := func() {
 		counted++
 		for _, r := range results {
-			c.Count(r, keystile.CodeValid, address(1), "", noon)
+			c.Count(&r, keystile.CodeValid, address(1), "", noon)
 		}
 	}
 	check := func(name string) {
@@ -342,7 +344,7 @@ func TestUsesSurviveWhatHappensToTheirKey(t *testing.T) {
 	}
 	fresh := func() {
 		for i := range results {
-			results[i] = x.Decide(ask(secrets[i]))
+			results[i] = decide(x, ask(secrets[i]))
 		}
 	}
 
@@ -390,7 +392,8 @@ func TestUsesSurviveWhatHappensToTheirKey(t *testing.T) {
 	x.Apply(verify.Batch{Keys: strangers})
 	countAll()
 	for _, token := range tokens {
-		c.Count(x.Decide(ask(token)), keystile.CodeValid, address(1), "", noon)
+		r := decide(x, ask(token))
+		c.Count(&r, keystile.CodeValid, address(1), "", noon)
 	}
 	countAll()
 	got := bySpot(t, c.Drain())
@@ -432,11 +435,11 @@ func TestNoUseIsLost(t *testing.T) {
 				case 2:
 					code = keystile.CodeIPNotAllowed
 				}
-				r := x.Decide(ask(secrets[k]))
+				r := decide(x, ask(secrets[k]))
 				if !r.Known() {
 					continue // deleted just now
 				}
-				c.Count(r, code, from, "agent", noon.Add(time.Duration(i)*time.Millisecond))
+				c.Count(&r, code, from, "agent", noon.Add(time.Duration(i)*time.Millisecond))
 				counted[g][spot{keyID(k), code, from}]++
 			}
 		})
@@ -491,7 +494,7 @@ func TestNoUseIsLost(t *testing.T) {
 func TestNoUseOfAHotKeyIsLost(t *testing.T) {
 	secret := mint(t)
 	x := newIndex(t, newKey(1, secret))
-	r := x.Decide(ask(secret))
+	r := decide(x, ask(secret))
 	c := verify.NewRecorder()
 	for name, pause := range map[string]time.Duration{"drained often": 0, "drained seldom": 10 * time.Millisecond} {
 		const each = 400_000
@@ -501,7 +504,7 @@ func TestNoUseOfAHotKeyIsLost(t *testing.T) {
 		for range readers {
 			counting.Go(func() {
 				for range each {
-					c.Count(r, keystile.CodeValid, address(1), "", noon)
+					c.Count(&r, keystile.CodeValid, address(1), "", noon)
 				}
 			})
 		}
@@ -535,7 +538,7 @@ func TestRecorderAgreesWithAPlainMap(t *testing.T) {
 		c := verify.NewRecorder()
 		var results []verify.Result
 		for _, s := range secrets {
-			results = append(results, x.Decide(ask(s)))
+			results = append(results, decide(x, ask(s)))
 		}
 		type tally struct{ count, last int64 }
 		want := map[spot]tally{}
@@ -550,7 +553,7 @@ func TestRecorderAgreesWithAPlainMap(t *testing.T) {
 				s := spot{keyID(i), code, from}
 				o := want[s]
 				for range rapid.SampledFrom([]int{1, 1, 2, 5000}).Draw(t, "times") {
-					c.Count(results[i], code, from, "", clock)
+					c.Count(&results[i], code, from, "", clock)
 					o.count++
 				}
 				o.last = clock.UnixMilli()
@@ -558,7 +561,7 @@ func TestRecorderAgreesWithAPlainMap(t *testing.T) {
 			},
 			"decide": func(t *rapid.T) {
 				i := rapid.IntRange(0, n-1).Draw(t, "key")
-				if r := x.Decide(ask(secrets[i])); r.Known() {
+				if r := decide(x, ask(secrets[i])); r.Known() {
 					results[i] = r
 				}
 			},
@@ -598,11 +601,11 @@ func TestRecorderAgreesWithAPlainMap(t *testing.T) {
 func TestTwoRecorders(t *testing.T) {
 	secret := mint(t)
 	x := newIndex(t, newKey(1, secret))
-	r := x.Decide(ask(secret))
+	r := decide(x, ask(secret))
 	a, b := verify.NewRecorder(), verify.NewRecorder()
 	for range 10 {
-		a.Count(r, keystile.CodeValid, address(1), "", noon)
-		b.Count(r, keystile.CodeValid, address(1), "", noon)
+		a.Count(&r, keystile.CodeValid, address(1), "", noon)
+		b.Count(&r, keystile.CodeValid, address(1), "", noon)
 	}
 	if na, nb := total(a.Drain()), total(b.Drain()); na+nb != 20 {
 		t.Errorf("%d and %d uses, want 20 together", na, nb)
@@ -613,14 +616,14 @@ func TestCountAllocatesNothingForTheSameSource(t *testing.T) {
 	secret := mint(t)
 	x := newIndex(t, newKey(1, secret))
 	c := verify.NewRecorder()
-	r, miss := x.Decide(ask(secret)), x.Decide(ask("none"))
+	r, miss := decide(x, ask(secret)), decide(x, ask("none"))
 	at := noon
 	for name, f := range map[string]func(){
 		"known": func() {
 			at = at.Add(time.Millisecond)
-			c.Count(r, r.Code, address(1), "Mozilla/5.0 (X11; Linux x86_64)", at)
+			c.Count(&r, r.Code, address(1), "Mozilla/5.0 (X11; Linux x86_64)", at)
 		},
-		"not known": func() { c.Count(miss, miss.Code, address(1), "agent", noon) },
+		"not known": func() { c.Count(&miss, miss.Code, address(1), "agent", noon) },
 	} {
 		if n := testing.AllocsPerRun(1000, f); n != 0 {
 			t.Errorf("%s: %v allocations", name, n)
@@ -641,7 +644,7 @@ func TestHotKeysAreCountedInFull(t *testing.T) {
 	for i := range results {
 		secret := mint(t)
 		x.Apply(verify.Batch{Keys: []verify.Key{newKey(sameShard(i), secret)}})
-		results[i] = x.Decide(ask(secret))
+		results[i] = decide(x, ask(secret))
 	}
 	from := address(1)
 	hot := 0
@@ -658,9 +661,9 @@ func TestHotKeysAreCountedInFull(t *testing.T) {
 	}
 	later := noon.Add(time.Minute)
 	for range each {
-		c.Count(results[0], keystile.CodeValid, from, "", later)
+		c.Count(&results[0], keystile.CodeValid, from, "", later)
 	}
-	c.Count(results[0], keystile.CodeValid, address(2), "", noon)
+	c.Count(&results[0], keystile.CodeValid, address(2), "", noon)
 	x.Apply(verify.Batch{GoneKeys: []string{results[1].KeyID()}})
 	uses := bySpot(t, c.Drain())
 	if u := uses[spot{results[0].KeyID(), keystile.CodeValid, from}]; u.Count != each+3 || !u.Last.Equal(later) || !u.First.Equal(noon) {
@@ -688,7 +691,7 @@ func TestHotKeysAreCountedInFull(t *testing.T) {
 				if i%100 == 0 {
 					c.Meet(r, from, "", noon)
 				} else {
-					c.Count(r, keystile.CodeValid, from, "", noon)
+					c.Count(&r, keystile.CodeValid, from, "", noon)
 				}
 			}
 		})
