@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/rand"
 	"crypto/sha256"
-	"encoding"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -179,32 +178,7 @@ func (f Format) Marker(token string) string {
 
 // Digest returns the SHA-256 of the whole key, which is what is stored in its
 // place. It allocates nothing.
-func Digest(token string) (d [32]byte) {
-	if len(token) > MaxTokenLen {
-		return sha256.Sum256(bytesOf(token))
-	}
-	// Padded here, a key is one block, and the state after it is the digest (FIPS
-	// 180-4, sections 5.1.1 and 6.2.2). Sum256 copies both several times, for
-	// which it takes longer than for the hash itself.
-	var block [sha256.BlockSize]byte
-	block[copy(block[:], token)] = 0x80
-	binary.BigEndian.PutUint64(block[len(block)-8:], 8*uint64(len(token)))
-	h := sha256.New()
-	h.Write(block[:])
-	var room [128]byte
-	state, err := h.(encoding.BinaryAppender).AppendBinary(room[:0])
-	// States outlive the program that wrote them, so what they begin with tells
-	// how they are laid out. Of another layout nothing is known.
-	if len(state) < len(stateHead)+len(d) || string(state[:len(stateHead)]) != stateHead || err != nil {
-		return sha256.Sum256(bytesOf(token))
-	}
-	copy(d[:], state[len(stateHead):])
-	return d
-}
-
-// stateHead is what a state of crypto/sha256 begins with whose next 32 bytes
-// are the hash so far.
-const stateHead = "sha\x03"
+func Digest(token string) [32]byte { return sha256.Sum256(bytesOf(token)) }
 
 // A PreviewStyle says which characters of a key its preview shows.
 type PreviewStyle string

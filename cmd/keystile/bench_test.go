@@ -17,7 +17,6 @@ func report(ts *testscript.TestScript, _ bool, args []string) {
 	for name, bounds := range map[string][2]float64{
 		"keys":                {keys, keys},
 		"floor_ns":            {10, 1e6},
-		"low_floor_ns":        {10, 1e6},
 		"verify_ns":           {10, 1e7},
 		"first_use_ns":        {10, 1e7},
 		"unknown_ns":          {10, 1e7},

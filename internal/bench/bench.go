@@ -47,11 +47,9 @@ type Report struct {
 	Processors int       `json:"processors"`
 
 	// Nanoseconds of one check. The floor is the SHA-256 of the key, as package
-	// crypto/sha256 has it, and one random line of memory. LowFloor is that with
-	// [keystile.Digest], which is faster. Verify is that of a valid key that was
+	// crypto/sha256 has it, and one random line of memory. Verify is that of a valid key that was
 	// used before; First is that of one that was not since uses were written last.
 	Floor     float64 `json:"floor_ns"`
-	LowFloor  float64 `json:"low_floor_ns"`
 	Verify    float64 `json:"verify_ns"`
 	First     float64 `json:"first_use_ns"`
 	Unknown   float64 `json:"unknown_ns"`
@@ -162,11 +160,11 @@ func (r *Report) inProcess(ctx context.Context, o Options, _ string) error {
 	if err := c.single(ctx, o.rounds(turns), &s); err != nil {
 		return err
 	}
-	r.Floor, r.LowFloor = s.floor.median(), s.lowFloor.median()
+	r.Floor = s.floor.median()
 	r.Verify, r.First = s.again.median(), s.first.median()
 	r.Unknown, r.Malformed = s.unknown.median(), s.malformed.median()
 	for name, one := range map[string]*series{
-		"floor_ns": &s.floor, "low_floor_ns": &s.lowFloor, "verify_ns": &s.again, "first_use_ns": &s.first, "unknown_ns": &s.unknown, "malformed_ns": &s.malformed,
+		"floor_ns": &s.floor, "verify_ns": &s.again, "first_use_ns": &s.first, "unknown_ns": &s.unknown, "malformed_ns": &s.malformed,
 	} {
 		r.keep(name, one)
 	}

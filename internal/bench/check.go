@@ -2,7 +2,6 @@ package bench
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 	"math/bits"
@@ -12,7 +11,6 @@ import (
 	"slices"
 	"sync"
 	"time"
-	"unsafe"
 
 	"github.com/keystile/keystile"
 	"github.com/keystile/keystile/internal/pages"
@@ -103,19 +101,13 @@ func (c *check) layFloor() {
 
 // floor is what no check can do without: the SHA-256 of the key, and one line
 // of memory where the hash says. Each begins when the one before has ended.
-func (c *check) floor(texts []string, hash func(string) [32]byte) {
+func (c *check) floor(texts []string) {
 	lines := c.lines.Of
 	for i := range texts {
-		d := hash(texts[i+int(c.sum&uint64(c.zero))])
+		d := keystile.Digest(texts[i+int(c.sum&uint64(c.zero))])
 		at, _ := bits.Mul64(binary.LittleEndian.Uint64(d[:]), uint64(len(lines)))
 		c.sum += lines[at][0]
 	}
-}
-
-// sum256 is the SHA-256 that a program has from the standard library. Its
-// argument is not copied for it, which would cost it more.
-func sum256(text string) [32]byte {
-	return sha256.Sum256(unsafe.Slice(unsafe.StringData(text), len(text)))
 }
 
 // checks checks each text as the server does for a request, whose time and
@@ -144,7 +136,6 @@ func from() netip.Addr { return netip.AddrFrom4([4]byte{192, 0, 2, 1}) }
 // singles are the costs of single checks in nanoseconds.
 type singles struct {
 	floor     series
-	lowFloor  series
 	first     series // of a valid key that was not used since uses were written last
 	again     series // of one that was
 	unknown   series
@@ -175,12 +166,10 @@ func (c *check) single(ctx context.Context, turns int, s *singles) error {
 				into = &s.again
 			}
 			steps := []step{
-				{&s.floor, func() error { c.floor(valid, sum256); return nil }},
+				{&s.floor, func() error { c.floor(valid); return nil }},
 				{into, func() error { return c.checks(valid, keystile.CodeValid, now) }},
 				{&s.unknown, func() error { return c.checks(unknown, keystile.CodeUnknown, now) }},
 				{&s.malformed, func() error { return c.checks(malformed, keystile.CodeMalformed, now) }},
-				// Of other keys, since the lines of these are near by now.
-				{&s.lowFloor, func() error { c.floor(unknown, keystile.Digest); return nil }},
 			}
 			if i%2 == 1 { // whoever comes second finds the texts nearer
 				steps[0], steps[1] = steps[1], steps[0]

@@ -48,7 +48,6 @@ func (r *Report) goals() []goal {
 	all := []goal{
 		{what: "check of a valid key", against: "SHA-256 and a line of memory", value: over(r.Verify, r.Floor), most: most,
 			detail: ns("verify_ns", r.Verify) + ", " + ns("floor_ns", r.Floor)},
-		{what: "the same", against: "that with the product's own call of SHA-256", value: over(r.Verify, r.LowFloor), detail: ns("low_floor_ns", r.LowFloor)},
 		{what: "the same, not used since uses were written", against: "SHA-256 and a line of memory", value: over(r.First, r.Floor), detail: ns("first_use_ns", r.First)},
 		{what: "one key on two processors", against: "on one", value: r.TwoCores, most: 1.8, least: true},
 		{what: "malformed key", against: "valid key", value: over(r.Malformed, r.Verify), most: 0.3, detail: ns("malformed_ns", r.Malformed)},
