@@ -48,8 +48,7 @@ step "go.mod is tidy" go mod tidy -diff
 # it: with and without would be every package twice, from the standard library on.
 export CGO_ENABLED=0
 step "builds without cgo" go build ./...
-step "go vet" go vet ./...
-step "golangci-lint" scripts/lint.sh
+step "golangci-lint, with go vet" scripts/lint.sh
 
 start=$SECONDS
 # SQLite is C translated to Go and keeps its data in memory of its own, which the
@@ -64,7 +63,7 @@ done
 # Collecting garbage early is a twentieth of the time, and these processes end soon.
 collect=(-exec "env GOGC=300")
 # Packages start in this order: the longest first, so that none is left alone at
-# the end. go vet has been.
+# the end. The linter has vetted them.
 longest=(./internal/dashboard ./internal/server ./internal/api ./cmd/keystile ./internal/keyring ./internal/cluster ./internal/store ./internal/courier)
 if CGO_ENABLED=1 go test -race "${plain[@]}" "${collect[@]}" -vet=off -count=1 -timeout 15m "$@" "${longest[@]}" ./... </dev/null; then
 	printf '%-34s %4ds\n' "go test -race" $((SECONDS - start))

@@ -68,6 +68,9 @@ type Report struct {
 	HTTP        float64 `json:"http_cpu_ratio"`
 	ForwardAuth float64 `json:"forward_auth_cpu_ratio"`
 	Batch       float64 `json:"batch_ratio"`
+	Batch10     float64 `json:"batch_10_ratio"`
+	Batch100    float64 `json:"batch_100_ratio"`
+	Socket      float64 `json:"socket_cpu_ratio"` // verify on a unix socket
 
 	// Start is how long the server takes until it answers, on a store with that
 	// many keys, and Scan how long reading the same rows takes. Memory is what it
@@ -272,7 +275,8 @@ func (r *Report) overHTTP(ctx context.Context, o Options, _ string) error {
 		o.Progress("not measured over HTTP: " + err.Error())
 		return nil
 	}
-	r.HTTP, r.ForwardAuth, r.Batch = ratios.Verify, ratios.ForwardAuth, ratios.Batch
+	r.HTTP, r.ForwardAuth, r.Socket = ratios.Verify, ratios.ForwardAuth, ratios.Socket
+	r.Batch, r.Batch10, r.Batch100 = ratios.Batch, ratios.Batch10, ratios.Batch100
 	r.Spread["http_cpu_ratio"], r.Spread["forward_auth_cpu_ratio"], r.Spread["batch_ratio"] = ratios.VerifySpread, ratios.ForwardAuthSpread, ratios.BatchSpread
 	return err
 }

@@ -40,8 +40,11 @@ type HTTPRatios struct {
 	Verify, ForwardAuth float64
 	// Batch is the processor time of the server for POST /v1/verify/batch with
 	// a thousand keys, divided by that of a thousand single decisions in
-	// process, counted and with a permission.
-	Batch float64
+	// process, counted and with a permission. Batch10 and Batch100 are smaller ones.
+	Batch, Batch10, Batch100 float64
+	// Socket is Verify on a unix socket, where the caller needs no key, over the
+	// same bare server.
+	Socket float64
 	// The least and the most that a round had.
 	VerifySpread, ForwardAuthSpread, BatchSpread [2]float64
 }
@@ -52,11 +55,7 @@ func median(rounds []float64) (middle float64, spread [2]float64) {
 	return rounds[len(rounds)/2], [2]float64{rounds[0], rounds[len(rounds)-1]}
 }
 
-// Requests in one turn.
-const (
-	batchSize  = 1000
-	permission = "read" // one of the built-in profile's
-)
+const permission = "read" // one of the built-in profile's
 
 // HTTP measures a server process of the program beside a bare one, in turns,
 // on a store of its own. It takes about two seconds a round beside the making of keys.
@@ -80,12 +79,15 @@ func HTTP(ctx context.Context, o HTTPOptions) (ratios HTTPRatios, err error) {
 		return ratios, err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	s, err := Serve(ctx, o.Program, filepath.Join(dir, "data"), o.Keys, o.Progress)
+	socket := filepath.Join(dir, "s")
+	s, err := Serve(ctx, o.Program, filepath.Join(dir, "data"), o.Keys, o.Progress, "--verify-socket", socket)
 	if err != nil {
 		return ratios, err
 	}
 	defer s.Stop()
-	m := measurement{server: s}
+	beside := *s
+	beside.Network, beside.Address = "unix", socket
+	m := measurement{server: s, socket: &beside}
 	if m.floor, err = m.bare(ctx, o.Program); err != nil {
 		return ratios, err
 	}
@@ -93,9 +95,9 @@ func HTTP(ctx context.Context, o HTTPOptions) (ratios HTTPRatios, err error) {
 	return m.run(ctx, o)
 }
 
-// measurement is a server and the bare one beside it.
+// measurement is a server, by its port and by its socket, and the bare one beside it.
 type measurement struct {
-	server, floor *Server
+	server, socket, floor *Server
 }
 
 func (m measurement) verify(to []byte, n int) []byte {
@@ -108,15 +110,18 @@ func (m measurement) forward(to []byte, n int) []byte {
 	return Request(to, "GET", "/v1/forward-auth?permission="+permission, secrets[scattered(n, len(secrets))], "")
 }
 
-func (m measurement) batch(to []byte, n int) []byte {
-	var body bytes.Buffer
-	before := `{"requests":[`
-	for i := range batchSize {
-		body.WriteString(before + `{"key":"` + m.server.Secrets[scattered(n*batchSize+i, len(m.server.Secrets))] + `","permission":"` + permission + `"}`)
-		before = ","
+// batch asks for so many keys at once.
+func (m measurement) batch(size int) func([]byte, int) []byte {
+	return func(to []byte, n int) []byte {
+		var body bytes.Buffer
+		before := `{"requests":[`
+		for i := range size {
+			body.WriteString(before + `{"key":"` + m.server.Secrets[scattered(n*size+i, len(m.server.Secrets))] + `","permission":"` + permission + `"}`)
+			before = ","
+		}
+		body.WriteString("]}")
+		return Request(to, "POST", "/v1/verify/batch", m.server.Verifier, body.String())
 	}
-	body.WriteString("]}")
-	return Request(to, "POST", "/v1/verify/batch", m.server.Verifier, body.String())
 }
 
 // scattered turns 0, 1, 2, … into numbers below n in no order that a cache
@@ -130,51 +135,71 @@ func good(_ int, a Answer) error {
 	return nil
 }
 
-func goodBatch(_ int, a Answer) error {
-	if a.Status != http.StatusOK || bytes.Count(a.Body, []byte(`"valid":true`)) != batchSize {
-		return wrong(a)
+func goodBatch(size int) func(int, Answer) error {
+	return func(_ int, a Answer) error {
+		if a.Status != http.StatusOK || bytes.Count(a.Body, []byte(`"valid":true`)) != size {
+			return wrong(a)
+		}
+		return nil
 	}
-	return nil
 }
 
 func (m measurement) run(ctx context.Context, o HTTPOptions) (HTTPRatios, error) {
-	var verifies, forwards, batches []float64
-	decide, batched := newDecider(m.server.Secrets), max(o.Requests/300, 1)
+	sizes := [...]int{10, 100, 1000}
+	var verifies, forwards, sockets []float64
+	var batches [len(sizes)][]float64
+	decide := newDecider(m.server.Secrets)
 	for round := range o.Rounds + 1 { // the first one warms up
 		o.Progress(fmt.Sprintf("measuring over HTTP: round %d of %d", max(round, 1), o.Rounds))
-		pair := func(request func([]byte, int) []byte) (float64, error) {
-			bare, err := m.floor.cost(ctx, o.Requests, connections, request, good)
-			if err != nil {
-				return 0, fmt.Errorf("the bare server: %w", err)
+		floor := map[string]float64{}
+		cost := func(name string, s *Server, request func([]byte, int) []byte) (float64, error) {
+			took, err := s.cost(ctx, o.Requests, connections, request, good)
+			if s == m.floor {
+				floor[name] = float64(took)
 			}
-			ours, err := m.server.cost(ctx, o.Requests, connections, request, good)
-			return float64(ours) / float64(bare), err
+			return float64(took) / floor[name], err
 		}
-		v, err := pair(m.verify)
-		if err != nil {
-			return HTTPRatios{}, err
-		}
-		f, err := pair(m.forward)
-		if err != nil {
-			return HTTPRatios{}, err
+		var ratios [5]float64
+		for i, turn := range []struct {
+			name    string
+			server  *Server
+			request func([]byte, int) []byte
+		}{
+			{"verify", m.floor, m.verify}, {"verify", m.server, m.verify}, {"verify", m.socket, m.verify},
+			{"forward-auth", m.floor, m.forward}, {"forward-auth", m.server, m.forward},
+		} {
+			var err error
+			if ratios[i], err = cost(turn.name, turn.server, turn.request); err != nil {
+				return HTTPRatios{}, fmt.Errorf("%s at %s: %w", turn.name, turn.server.Address, err)
+			}
 		}
 		one, err := decide.cost()
 		if err != nil {
 			return HTTPRatios{}, err
 		}
-		many, err := m.server.cost(ctx, batched, 1, m.batch, goodBatch)
-		if err != nil {
-			return HTTPRatios{}, err
+		var each [len(sizes)]float64
+		for i, size := range sizes {
+			n := max(1000*o.Requests/300/size, 1)
+			many, err := m.server.cost(ctx, n, 1, m.batch(size), goodBatch(size))
+			if err != nil {
+				return HTTPRatios{}, err
+			}
+			each[i] = float64(many) / float64(n*size) / float64(one)
 		}
 		if round > 0 {
-			verifies, forwards = append(verifies, v), append(forwards, f)
-			batches = append(batches, float64(many)/float64(batched*batchSize)/float64(one))
+			verifies, sockets, forwards = append(verifies, ratios[1]), append(sockets, ratios[2]), append(forwards, ratios[4])
+			for i := range each {
+				batches[i] = append(batches[i], each[i])
+			}
 		}
 	}
 	var out HTTPRatios
 	out.Verify, out.VerifySpread = median(verifies)
 	out.ForwardAuth, out.ForwardAuthSpread = median(forwards)
-	out.Batch, out.BatchSpread = median(batches)
+	out.Socket, _ = median(sockets)
+	out.Batch10, _ = median(batches[0])
+	out.Batch100, _ = median(batches[1])
+	out.Batch, out.BatchSpread = median(batches[2])
 	return out, nil
 }
 
@@ -273,7 +298,7 @@ func (m measurement) bare(ctx context.Context, program string) (*Server, error) 
 		p.Stop()
 		return nil, err
 	}
-	return &Server{Program: p, Address: address}, nil
+	return &Server{Program: p, Network: "tcp", Address: address}, nil
 }
 
 // recorded are the headers of an answer, without those that net/http writes

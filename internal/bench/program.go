@@ -118,7 +118,8 @@ func (t *tail) String() string {
 // Server is a Keystile server on a store of its own.
 type Server struct {
 	*Program
-	Address   string // host and port
+	Network   string // "tcp" or "unix"
+	Address   string // host and port, or the path of a socket
 	Operator  string // key that may do everything
 	Verifier  string // key that may check every key
 	Workspace string
@@ -132,7 +133,7 @@ func Serve(ctx context.Context, program, dir string, keys int, progress func(str
 	//nolint:gosec // the program is the caller's own
 	serve := exec.Command(program, append([]string{"serve", "--listen", "127.0.0.1:0", "--data", dir, "--log-level", "warn"}, flags...)...)
 	serve.Env = environment()
-	s = &Server{}
+	s = &Server{Network: "tcp"}
 	if s.Program, err = Start(ctx, serve); err != nil {
 		return nil, err
 	}
@@ -207,7 +208,7 @@ func (s *Server) Call(ctx context.Context, method, path, body string, into any) 
 }
 
 func (s *Server) load(n int, request func([]byte, int) []byte, check func(int, Answer) error) Load {
-	return Load{Network: "tcp", Address: s.Address, Connections: connections, Requests: n, Request: request, Check: check}
+	return Load{Network: s.Network, Address: s.Address, Connections: connections, Requests: n, Request: request, Check: check}
 }
 
 func (l Load) run(ctx context.Context, connections int) error {

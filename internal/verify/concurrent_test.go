@@ -3,8 +3,8 @@ package verify_test
 import (
 	"fmt"
 	"math/rand/v2"
-	"runtime"
 	"net/netip"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
