@@ -79,7 +79,11 @@ func TestWrongKeys(t *testing.T) {
 					for i := range q.Requests {
 						q.Requests[i] = ask(from + b*each + i)
 					}
-					d := want[keystile.DecisionBatch](t, call(t, "POST", p.url+"/v1/verify/batch", bearer(operator), q), http.StatusOK)
+					r, err := tryCall(httpClient, "POST", p.url+"/v1/verify/batch", bearer(operator), q)
+					if err != nil { // a connection that was dialled and not used ends after 5 s, maybe as it is taken
+						r = call(t, "POST", p.url+"/v1/verify/batch", bearer(operator), q)
+					}
+					d := want[keystile.DecisionBatch](t, r, http.StatusOK)
 					for _, one := range d.Decisions {
 						if one.Code != code && (code != keystile.CodeUnknown || one.Code != keystile.CodeMalformed) {
 							t.Errorf("%+v, want %s", one, code)
