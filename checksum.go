@@ -28,8 +28,7 @@ func checksum(s string) [sumLen]byte {
 // checksum: 33 kB, of which digits touch a third.
 type sums [randomLen][256]uint32
 
-func newSums() *sums {
-	var s sums
+func (s *sums) fill() {
 	for _, c := range []byte(alphabet) {
 		sum := crc32.IEEETable[c]
 		for place := randomLen - 1; place >= 0; place-- {
@@ -37,7 +36,6 @@ func newSums() *sums {
 			sum = crc32.IEEETable[byte(sum)] ^ sum>>8 // one more byte comes after it
 		}
 	}
-	return &s
 }
 
 // add returns what the digits of a random part add to the checksum. What is no
@@ -53,32 +51,50 @@ func (s *sums) add(b *[bodyLen]byte) uint64 {
 	return uint64(first ^ second ^ third)
 }
 
-// A head is what stands before the digits of a key.
+// A head is what stands before the digits of a key: as two words, since a
+// comparison of text would be called.
 type head struct {
-	text string
-	sum  uint64 // the checksum of the text, and of zero bytes in place of the random part
+	len                 int // bytes, at most maxHead
+	first, last         uint64
+	firstBits, lastBits uint64 // which bits of the words are the head's
+	sum                 uint64 // the checksum of the head, and of zero bytes in place of the random part
 }
+
+// maxHead is two words, and what MaxTokenLen leaves beside a body.
+const maxHead = 16
 
 func newHead(text string) head {
-	return head{text, uint64(crc32.ChecksumIEEE(append([]byte(text), make([]byte, randomLen)...)))}
+	var b, ones [maxHead]byte
+	for i := range copy(b[:], text) {
+		ones[i] = 0xff
+	}
+	word := binary.LittleEndian.Uint64
+	return head{
+		len: len(text), first: word(b[:]), last: word(b[8:]), firstBits: word(ones[:]), lastBits: word(ones[8:]),
+		sum: uint64(crc32.ChecksumIEEE(append([]byte(text), make([]byte, randomLen)...))),
+	}
 }
 
-// shapes are what a format's keys look like. There are none where it is nil.
-type shapes struct {
-	heads []head // without a marker, and with each
-	sums  *sums
+// A shape is what a format's keys look like.
+type shape struct {
+	head    string // the prefix and its underscore
+	markers []string
+	heads   []head // without a marker, and with each
+	sums    sums
 }
 
 // of returns the head of a token that has the head and the length of a key, and
 // what stands behind it; nil for others.
-func (s *shapes) of(token string) (*head, *[bodyLen]byte) {
+func (s *shape) of(token string) (*head, *[bodyLen]byte) {
 	at := len(token) - bodyLen
 	if s == nil || at < 0 {
 		return nil, nil
 	}
+	text := bytesOf(token)
+	first, last := binary.LittleEndian.Uint64(text), binary.LittleEndian.Uint64(text[8:])
 	for i := range s.heads {
-		if h := &s.heads[i]; len(h.text) == at && token[:at] == h.text {
-			return h, (*[bodyLen]byte)(bytesOf(token)[at:])
+		if h := &s.heads[i]; h.len == at && (first^h.first)&h.firstBits|(last^h.last)&h.lastBits == 0 {
+			return h, (*[bodyLen]byte)(text[at:])
 		}
 	}
 	return nil, nil
@@ -87,7 +103,7 @@ func (s *shapes) of(token string) (*head, *[bodyLen]byte) {
 // sumUp tells whether the body behind a head has the right checksum. There is no
 // need for constant time: the checksum is a function of text that the sender
 // has, so how long the comparison takes tells nothing new.
-func (s *shapes) sumUp(h *head, body *[bodyLen]byte) bool {
+func (s *shape) sumUp(h *head, body *[bodyLen]byte) bool {
 	return s.sums.add(body)^sumIn(binary.LittleEndian.Uint64(body[bodyLen-8:])) == h.sum
 }
 

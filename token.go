@@ -37,9 +37,7 @@ const (
 // zero Format knows no keys. docs/spec/token.md specifies what it reads and
 // writes, for those who do so in another language.
 type Format struct {
-	head    string // the prefix and its underscore
-	markers []string
-	shapes  *shapes
+	shape *shape // nil: no keys
 }
 
 // NewFormat returns the format of the keys that begin with prefix, an
@@ -59,41 +57,56 @@ func NewFormat(prefix string, markers ...string) (Format, error) {
 	if isReserved(prefix) {
 		return Format{}, fmt.Errorf("key prefix %q is reserved, since keys could be taken for something else: choose another", prefix)
 	}
-	f := Format{head: prefix + "_"}
-	if over := len(f.head) + bodyLen - MaxTokenLen; over > 0 {
+	s := &shape{head: prefix + "_"}
+	if over := len(s.head) + bodyLen - MaxTokenLen; over > 0 {
 		return Format{}, fmt.Errorf("key prefix %q makes keys longer than %d bytes: shorten it by %d", prefix, MaxTokenLen, over)
 	}
 	for _, m := range markers {
 		if !isName(m) {
 			return Format{}, fmt.Errorf("environment marker %q: use a letter a-z followed by letters a-z and digits", m)
 		}
-		if slices.Contains(f.markers, m) {
+		if slices.Contains(s.markers, m) {
 			return Format{}, fmt.Errorf("environment marker %q is given twice: a marker must tell one environment", m)
 		}
-		if over := len(f.head) + len(m) + 1 + bodyLen - MaxTokenLen; over > 0 {
+		if over := len(s.head) + len(m) + 1 + bodyLen - MaxTokenLen; over > 0 {
 			return Format{}, fmt.Errorf("key prefix %q and environment marker %q make keys longer than %d bytes: shorten them by %d",
 				prefix, m, MaxTokenLen, over)
 		}
-		f.markers = append(f.markers, m)
+		s.markers = append(s.markers, m)
 	}
-	f.shapes = &shapes{heads: []head{newHead(f.head)}, sums: newSums()}
-	for _, m := range f.markers {
-		f.shapes.heads = append(f.shapes.heads, newHead(f.head+m+"_"))
+	s.heads = append(s.heads, newHead(s.head))
+	for _, m := range s.markers {
+		s.heads = append(s.heads, newHead(s.head+m+"_"))
 	}
-	return f, nil
+	s.sums.fill()
+	return Format{s}, nil
+}
+
+func (f Format) head() string {
+	if f.shape == nil {
+		return ""
+	}
+	return f.shape.head
+}
+
+func (f Format) markers() []string {
+	if f.shape == nil {
+		return nil
+	}
+	return f.shape.markers
 }
 
 // Prefix returns the prefix without its underscore.
-func (f Format) Prefix() string { return strings.TrimSuffix(f.head, "_") }
+func (f Format) Prefix() string { return strings.TrimSuffix(f.head(), "_") }
 
 // Mint makes a new key. The marker is one of the format's or empty for none;
 // another one is the only error. All that is secret comes from crypto/rand.
 func (f Format) Mint(marker string) (string, error) {
-	if f.head == "" {
+	if f.head() == "" {
 		return "", errors.New("this format is empty: make one with NewFormat")
 	}
-	if marker != "" && !slices.Contains(f.markers, marker) {
-		return "", fmt.Errorf("environment marker %q is not one of %q", marker, f.markers)
+	if marker != "" && !slices.Contains(f.markers(), marker) {
+		return "", fmt.Errorf("environment marker %q is not one of %q", marker, f.markers())
 	}
 	var random [randomSize]byte
 	rand.Read(random[:]) // never fails: it ends the program instead
@@ -116,7 +129,7 @@ func (f Format) encode(marker string, random [randomSize]byte) string {
 	}
 
 	token := make([]byte, 0, MaxTokenLen)
-	token = append(token, f.head...)
+	token = append(token, f.head()...)
 	if marker != "" {
 		token = append(token, marker...)
 		token = append(token, '_')
@@ -147,11 +160,11 @@ func (f Format) Check(token string) (Hint, bool) {
 // [Format.Confirm] has the last word on a text that was not found. The hint is
 // that of Check.
 func (f Format) Screen(token string) (Hint, bool) {
-	h, body := f.shapes.of(token)
+	h, body := f.shape.of(token)
 	switch {
 	case h == nil:
 		return f.hint(token), false
-	case f.shapes.sumUp(h, body):
+	case f.shape.sumUp(h, body):
 		return "", true
 	case areDigits(body): // what hint would say, without looking for it
 		return HintChecksum, false
@@ -161,7 +174,7 @@ func (f Format) Screen(token string) (Hint, bool) {
 
 // Confirm tells whether a token that passed [Format.Screen] is well formed.
 func (f Format) Confirm(token string) bool {
-	h, body := f.shapes.of(token)
+	h, body := f.shape.of(token)
 	// Without the bound, texts would pass that stand for no 24 bytes.
 	return h != nil && areDigits(body) && string(body[:randomLen]) <= maxRandom
 }
@@ -170,10 +183,10 @@ func (f Format) Confirm(token string) bool {
 // has none or is not of this format.
 func (f Format) Marker(token string) string {
 	body, ok := f.parse(token)
-	if !ok || body == len(f.head) {
+	if !ok || body == len(f.head()) {
 		return ""
 	}
-	return token[len(f.head) : body-1]
+	return token[len(f.head()) : body-1]
 }
 
 // Digest returns the SHA-256 of the whole key, which is what is stored in its
@@ -196,9 +209,9 @@ func (f Format) Preview(token string, style PreviewStyle) string {
 	body, ok := f.parse(token)
 	switch {
 	case !ok:
-		return f.head + mask
+		return f.head() + mask
 	case style == PreviewLast:
-		return f.head + mask + token[len(token)-4:]
+		return f.head() + mask + token[len(token)-4:]
 	}
 	return token[:body+4] + mask
 }
@@ -207,11 +220,11 @@ func (f Format) Preview(token string, style PreviewStyle) string {
 // byte and the one behind the last, in order. A token stands alone: no letter,
 // digit or underscore touches it. Find takes time in proportion to the text.
 func (f Format) Find(text []byte) [][2]int {
-	if f.head == "" {
+	if f.head() == "" {
 		return nil
 	}
 	var found [][2]int
-	head := []byte(f.head)
+	head := []byte(f.head())
 	for from := 0; ; {
 		i := bytes.Index(text[from:], head)
 		if i < 0 {
@@ -238,8 +251,8 @@ func (f Format) Find(text []byte) [][2]int {
 
 // parse tells whether token is well formed, and where its random digits begin.
 func (f Format) parse(token string) (body int, ok bool) {
-	h, digits := f.shapes.of(token)
-	return len(token) - bodyLen, h != nil && f.shapes.sumUp(h, digits) && f.Confirm(token)
+	h, digits := f.shape.of(token)
+	return len(token) - bodyLen, h != nil && f.shape.sumUp(h, digits) && f.Confirm(token)
 }
 
 // bytesOf returns the bytes of s, to be read only. A conversion would copy them
@@ -252,8 +265,8 @@ func bytesOf(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)
 // is surely wrong goes before what is guessed.
 func (f Format) hint(text string) Hint {
 	core := strings.TrimFunc(text, func(r rune) bool { return isInvisible(r) || isQuote(r) })
-	rest, ours := cutLoose(core, f.head)
-	if !ours || f.head == "" {
+	rest, ours := cutLoose(core, f.head())
+	if !ours || f.head() == "" {
 		if _, ok := cutLoose(core, "key_"); ok {
 			return HintKeyID
 		}
@@ -268,7 +281,7 @@ func (f Format) hint(text string) Hint {
 	if strings.IndexFunc(text, isInvisible) >= 0 {
 		return HintWhitespace
 	}
-	for _, m := range f.markers {
+	for _, m := range f.markers() {
 		if tail, ok := cutLoose(rest, m); ok && strings.HasPrefix(tail, "_") {
 			rest = tail[1:]
 			break
@@ -277,7 +290,7 @@ func (f Format) hint(text string) Hint {
 	// A marker of some other installation makes it someone else's key. With the
 	// length of a body, an underscore is rather a wrong character in it; further
 	// behind it is rather something glued on, such as the key pasted twice.
-	if i := strings.IndexByte(rest, '_'); i > 0 && len(f.head)+i+1+bodyLen <= MaxTokenLen && len(rest) != bodyLen {
+	if i := strings.IndexByte(rest, '_'); i > 0 && len(f.head())+i+1+bodyLen <= MaxTokenLen && len(rest) != bodyLen {
 		return HintPrefix
 	}
 	if len(rest) < bodyLen && isAlphanumeric(rest) {

@@ -490,7 +490,7 @@ func derivable(f Format, token string) bool {
 		return false
 	}
 	crc := crc32.ChecksumIEEE([]byte(strings.TrimSuffix(token, m[4])))
-	return m[1] == f.Prefix() && (m[2] == "" || slices.Contains(f.markers, m[2])) &&
+	return m[1] == f.Prefix() && (m[2] == "" || slices.Contains(f.markers(), m[2])) &&
 		fromBase62(m[3]).BitLen() <= 8*randomSize && fromBase62(m[4]).Cmp(big.NewInt(int64(crc))) == 0
 }
 

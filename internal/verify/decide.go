@@ -139,9 +139,10 @@ func (r *Result) narrowed() bool { return r.extra != nil && len(r.extra.narrow) 
 // allows tells whether a list lets an address in. An invalid address is in no
 // prefix.
 func allows(list []netip.Prefix, address netip.Addr) bool {
-	if len(list) == 0 {
-		return true
-	}
+	return len(list) == 0 || contain(list, address)
+}
+
+func contain(list []netip.Prefix, address netip.Addr) bool {
 	address = address.Unmap().WithZone("")
 	for _, p := range list {
 		if p.Contains(address) {
@@ -169,13 +170,13 @@ func plainPrefixes(list []netip.Prefix) []netip.Prefix {
 
 // Known tells whether the key is one of the index's, good or not. Of one that
 // is not, there is nothing but Code and Hint.
-func (r Result) Known() bool { return r.table != nil }
+func (r *Result) Known() bool { return r.table != nil }
 
 // ID returns the bytes of the Key ID.
-func (r Result) ID() [16]byte { return idBytes(r.id) }
+func (r *Result) ID() [16]byte { return idBytes(r.id) }
 
 // KeyID returns the Key ID as it is on the wire.
-func (r Result) KeyID() string {
+func (r *Result) KeyID() string {
 	if r.table == nil {
 		return ""
 	}
@@ -195,7 +196,7 @@ func (r *Result) SameHolder(o *Result) bool {
 }
 
 // WorkspaceID returns the ID of the key's workspace.
-func (r Result) WorkspaceID() string {
+func (r *Result) WorkspaceID() string {
 	if r.workspace == nil {
 		return ""
 	}
@@ -203,7 +204,7 @@ func (r Result) WorkspaceID() string {
 }
 
 // RoleID returns the ID of the key's role, empty when the index lacks it.
-func (r Result) RoleID() string {
+func (r *Result) RoleID() string {
 	if r.role == nil {
 		return ""
 	}
@@ -211,7 +212,7 @@ func (r Result) RoleID() string {
 }
 
 // RoleName returns the name of the key's role, empty when the index lacks it.
-func (r Result) RoleName() string {
+func (r *Result) RoleName() string {
 	if r.role == nil {
 		return ""
 	}
@@ -220,7 +221,7 @@ func (r Result) RoleName() string {
 
 // Permissions returns what the key may do: its role, narrowed by its own
 // permissions where it has any.
-func (r Result) Permissions() keystile.Permissions {
+func (r *Result) Permissions() keystile.Permissions {
 	if r.role == nil {
 		return nil
 	}
@@ -237,7 +238,7 @@ func (r Result) Permissions() keystile.Permissions {
 }
 
 // Environment returns the key's environment, which may be empty.
-func (r Result) Environment() string {
+func (r *Result) Environment() string {
 	switch {
 	case r.table == nil:
 		return ""
@@ -248,7 +249,7 @@ func (r Result) Environment() string {
 }
 
 // ExpiresAt returns the end of the key's life in UTC, if it has one.
-func (r Result) ExpiresAt() (time.Time, bool) {
+func (r *Result) ExpiresAt() (time.Time, bool) {
 	if r.expires == 0 {
 		return time.Time{}, false
 	}
@@ -256,7 +257,7 @@ func (r Result) ExpiresAt() (time.Time, bool) {
 }
 
 // Owner returns who or what the key belongs to in the product, if that is said.
-func (r Result) Owner() string {
+func (r *Result) Owner() string {
 	if r.extra == nil {
 		return ""
 	}
@@ -264,7 +265,7 @@ func (r Result) Owner() string {
 }
 
 // Metadata returns what the product has noted with the key.
-func (r Result) Metadata() map[string]string {
+func (r *Result) Metadata() map[string]string {
 	if r.extra == nil {
 		return nil
 	}
@@ -272,7 +273,7 @@ func (r Result) Metadata() map[string]string {
 }
 
 // Allow returns the key's own allowlist, empty for anywhere.
-func (r Result) Allow() []netip.Prefix {
+func (r *Result) Allow() []netip.Prefix {
 	if r.extra == nil {
 		return nil
 	}
@@ -281,7 +282,7 @@ func (r Result) Allow() []netip.Prefix {
 
 // Decision returns the whole answer, for an asker who is entitled to all of it.
 // Who may see less has to leave out the rest.
-func (r Result) Decision() keystile.Decision {
+func (r *Result) Decision() keystile.Decision {
 	d := keystile.Decision{
 		Valid: r.Code == keystile.CodeValid, Code: r.Code, Hint: r.Hint, Status: r.Code.Status(),
 		KeyID: r.KeyID(), WorkspaceID: r.WorkspaceID(), Role: r.RoleName(),

@@ -220,10 +220,10 @@ func TestRefusalForLackOfAnAddressSaysSo(t *testing.T) {
 	k := newKey(1, secret)
 	k.Allow = prefixes("192.0.2.0/24")
 	x := newIndex(t, k)
-	untold := decide(x, ask(secret)).Decision()
+	untold := answer(x, ask(secret)).Decision()
 	q := ask(secret)
 	q.Address = netip.MustParseAddr("192.0.3.1")
-	wrong := decide(x, q).Decision()
+	wrong := answer(x, q).Decision()
 	if untold.Code != keystile.CodeIPNotAllowed || wrong.Code != untold.Code {
 		t.Fatalf("codes %s and %s", untold.Code, wrong.Code)
 	}
@@ -289,10 +289,10 @@ func TestRoleEditIsSeenAtOnce(t *testing.T) {
 	x := newIndex(t, newKey(1, whole), k)
 	for _, list := range []keystile.Permissions{{"stock.read"}, {"stock.write"}, {"orders.*"}, {"stock.read"}} {
 		x.Apply(verify.Batch{Roles: []verify.Role{{ID: "role_writer", Name: "writer", Permissions: list}}})
-		if got := decide(x, ask(whole)).Permissions(); !slices.Equal(got, list) {
+		if got := answer(x, ask(whole)).Permissions(); !slices.Equal(got, list) {
 			t.Errorf("whole role: %v, want %v", got, list)
 		}
-		if got, want := decide(x, ask(narrowed)).Permissions(), list.Intersect(k.Permissions); !slices.Equal(got, want) {
+		if got, want := answer(x, ask(narrowed)).Permissions(), list.Intersect(k.Permissions); !slices.Equal(got, want) {
 			t.Errorf("narrowed: %v, want %v", got, want)
 		}
 	}
@@ -418,7 +418,7 @@ func TestDecisionTellsEverything(t *testing.T) {
 		t.Errorf("ID() = %x, want %x", r.ID(), want)
 	}
 	d.Metadata["host"] = "changed by the caller"
-	if got := decide(x, q).Metadata()["host"]; got != "a" {
+	if got := answer(x, q).Metadata()["host"]; got != "a" {
 		t.Errorf("a caller has changed the index: %q", got)
 	}
 }
@@ -427,12 +427,12 @@ func TestDecisionOfRefusals(t *testing.T) {
 	secret := mint(t)
 	k := newKey(1, secret)
 	k.State = verify.StateRevoked
-	d := decide(newIndex(t, k), ask(secret)).Decision()
+	d := answer(newIndex(t, k), ask(secret)).Decision()
 	if d.Valid || d.Status != 401 || d.Code != keystile.CodeRevoked || d.KeyID != keyID(1) || d.WorkspaceID != acme ||
 		d.Detail == "" || len(d.Fixes) == 0 || d.Permissions != nil {
 		t.Errorf("revoked: %+v", d)
 	}
-	d = decide(newIndex(t), ask(secret)).Decision()
+	d = answer(newIndex(t), ask(secret)).Decision()
 	if d.Valid || d.Status != 401 || d.Code != keystile.CodeUnknown || d.KeyID != "" || d.WorkspaceID != "" || d.Role != "" ||
 		d.Environment != "" || d.Detail == "" || len(d.Fixes) == 0 {
 		t.Errorf("unknown: %+v", d)
@@ -454,7 +454,7 @@ func TestMoreEnvironmentsThanNumbers(t *testing.T) {
 		x.Apply(verify.Batch{Keys: []verify.Key{k}})
 	}
 	for i, s := range secrets {
-		if got, want := decide(x, ask(s)).Environment(), fmt.Sprintf("env%d", i); got != want {
+		if got, want := answer(x, ask(s)).Environment(), fmt.Sprintf("env%d", i); got != want {
 			t.Errorf("key %d: %q, want %q", i, got, want)
 		}
 	}

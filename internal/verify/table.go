@@ -143,10 +143,12 @@ func (t *table) reach(home int) uint64 { return t.records[home][life].Load() & r
 func (t *table) find(d digest, location uint64, r *Result) (life, place, head uint64, ok bool) {
 	slot := t.home(location)
 	for left := t.reach(slot); ; left-- {
+		rec := &t.records[slot]
 		// As long as a key is in a slot its digest stays, so another digest
 		// needs no second look.
-		if t.records[slot][digest0].Load() == d.a {
-			if life, place, head, ok = t.read(slot, d, r); ok {
+		if rec[digest0].Load() == d.a {
+			if life, place, head, ok = t.read(rec, d, r); ok {
+				r.slot = uint32(slot)
 				break
 			}
 		}
@@ -159,20 +161,18 @@ func (t *table) find(d digest, location uint64, r *Result) (life, place, head ui
 	return life, place, head, ok
 }
 
-// read reads the slot if it holds the digest, as of one moment.
-func (t *table) read(slot int, d digest, r *Result) (lifeIs, placeIs, headIs uint64, ok bool) {
-	rec := &t.records[slot]
+// read reads a record, and tells whether it held the digest, as of one moment.
+func (t *table) read(rec *record, d digest, r *Result) (lifeIs, placeIs, headIs uint64, ok bool) {
 	for tries := 1; ; tries++ {
 		if h := rec[head].Load(); h&changing == 0 {
-			match := h&stateMask != 0 && h>>digest2At == d.rest && rec[digest0].Load() == d.a && rec[digest1].Load() == d.b
-			r.slot = uint32(slot)
+			other := rec[digest0].Load() ^ d.a | rec[digest1].Load() ^ d.b | h>>digest2At ^ d.rest
 			r.id[0], r.id[1] = rec[id0].Load(), rec[id1].Load()
 			lifeIs, placeIs = rec[life].Load(), rec[place].Load()
 			// The number of an extra may be given to another key once this one
 			// is gone, so it is resolved before the second look at the version.
 			r.extra = t.extra(placeIs & extraMask)
 			if (rec[head].Load()^h)&^counted == 0 {
-				return lifeIs, placeIs, h, match
+				return lifeIs, placeIs, h, other == 0 && h&stateMask != 0
 			}
 		}
 		if tries%16 == 0 {
