@@ -165,7 +165,7 @@ func (t *table) find(d digest, location uint64, r *Result) (life, place, head ui
 func (t *table) read(rec *record, d digest, r *Result) (lifeIs, placeIs, headIs uint64, ok bool) {
 	for tries := 1; ; tries++ {
 		if h := rec[head].Load(); h&changing == 0 {
-			other := rec[digest0].Load() ^ d.a | rec[digest1].Load() ^ d.b | h>>digest2At ^ d.rest
+			other := (rec[digest0].Load() ^ d.a) | (rec[digest1].Load() ^ d.b) | (h>>digest2At ^ d.rest)
 			r.id[0], r.id[1] = rec[id0].Load(), rec[id1].Load()
 			lifeIs, placeIs = rec[life].Load(), rec[place].Load()
 			// The number of an extra may be given to another key once this one
