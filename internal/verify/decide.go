@@ -59,7 +59,8 @@ func (x *Index) Decide(q *Query, r *Result) {
 		r.Code, r.Hint = keystile.CodeMalformed, hint
 		return
 	}
-	d := x.hash.digest(keystile.Digest(q.Secret))
+	sum := keystile.Digest(q.Secret)
+	d := x.hash.digest(&sum)
 	location := x.hash.location(d)
 	t := x.shardOf(location).table.Load()
 	life, place, head, found := t.find(d, location, r)
@@ -80,7 +81,7 @@ func (x *Index) Decide(q *Query, r *Result) {
 	if r.role != nil && r.role.WorkspaceID != "" && r.role.WorkspaceID != r.workspace.ID {
 		r.role = nil // a role of another tenant is none
 	}
-	r.judge(q)
+	r.Code = r.judge(q)
 }
 
 // notFound is the answer for a text that is no key of the index.
@@ -91,26 +92,27 @@ func notFound(hint keystile.Hint, formed bool) Result {
 	return Result{Code: keystile.CodeUnknown}
 }
 
-// judge sets the code of a key that was found: the first condition that fails.
-func (r *Result) judge(q *Query) {
+// judge returns the code of a key that was found: the first condition that fails.
+func (r *Result) judge(q *Query) keystile.Code {
 	switch {
 	case r.workspace.Suspended:
-		r.Code = keystile.CodeWorkspaceSuspended
+		return keystile.CodeWorkspaceSuspended
 	case r.state == StateRevoked:
-		r.Code = keystile.CodeRevoked
+		return keystile.CodeRevoked
 	case r.state == StateDisabled:
-		r.Code = keystile.CodeDisabled
+		return keystile.CodeDisabled
 	case r.state != StateActive, r.expires != 0 && (q.Now.IsZero() || q.Now.UnixMilli() >= r.expires):
-		r.Code = keystile.CodeExpired
+		return keystile.CodeExpired
 	case !allows(r.workspace.Allow, q.Address), r.extra != nil && !allows(r.extra.allow, q.Address):
-		r.Code, r.noAddress = keystile.CodeIPNotAllowed, !q.Address.IsValid()
+		r.noAddress = !q.Address.IsValid()
+		return keystile.CodeIPNotAllowed
 	case !q.takes(r.workspace.ID):
-		r.Code = keystile.CodeWrongWorkspace
+		return keystile.CodeWrongWorkspace
 	case !r.may(q.Permission):
-		r.Code, r.permission = keystile.CodeInsufficientPermission, q.Permission
-	default:
-		r.Code = keystile.CodeValid
+		r.permission = q.Permission
+		return keystile.CodeInsufficientPermission
 	}
+	return keystile.CodeValid
 }
 
 // takes tells whether the asker takes keys of a workspace. An operator's key

@@ -184,7 +184,7 @@ func (x *Index) put(k *Key) {
 	if !ok {
 		return
 	}
-	d := x.hash.digest(k.Digest)
+	d := x.hash.digest(&k.Digest)
 	location := x.hash.location(d)
 	s := x.shardOf(location)
 	t := s.table.Load()

@@ -36,7 +36,7 @@ func mix(a, b uint64) uint64 {
 	return hi ^ lo
 }
 
-func (h *hasher) digest(d [32]byte) digest {
+func (h *hasher) digest(d *[32]byte) digest {
 	rest := mix(binary.LittleEndian.Uint64(d[16:])^h[2], binary.LittleEndian.Uint64(d[24:])^h[3])
 	return digest{binary.LittleEndian.Uint64(d[0:]), binary.LittleEndian.Uint64(d[8:]), rest >> 32}
 }
