@@ -92,28 +92,29 @@ func (a answered) decision() keystile.Decision {
 	return keystile.Decision{Code: p.Code, Status: p.Status, Detail: p.Detail, Fixes: p.Fixes}
 }
 
-// asked is a question as the index takes it.
-func (a *API) asked(n int, q *keystile.VerifyRequest, now time.Time) (asked verify.Query, problem *keystile.Error) {
-	var address netip.Addr
+// asks puts a question as the index takes it.
+func asks(n int, q *keystile.VerifyRequest, asked *verify.Query) *keystile.Error {
+	asked.Address = netip.Addr{}
 	if q.IP != "" {
 		var err error
-		if address, err = netip.ParseAddr(q.IP); err != nil {
-			return asked, field(placeOf(n, "ip"), "It is not an IP address.")
+		if asked.Address, err = netip.ParseAddr(q.IP); err != nil {
+			return field(placeOf(n, "ip"), "It is not an IP address.")
 		}
 	}
 	if q.Key == "" {
-		return asked, field(placeOf(n, "key"), "It is missing: send the key to check.")
+		return field(placeOf(n, "key"), "It is missing: send the key to check.")
 	}
 	if len(q.Permission) > maxPermission {
-		return asked, field(placeOf(n, "permission"), "It is longer than any permission.")
+		return field(placeOf(n, "permission"), "It is longer than any permission.")
 	}
-	return verify.Query{Secret: q.Key, Permission: q.Permission, Workspace: q.Workspace, Address: address, Now: now}, nil
+	asked.Secret, asked.Permission, asked.Workspace = q.Key, q.Permission, q.Workspace
+	return nil
 }
 
 // decide answers the only question of a body.
 func (a *API) decide(who asker, q *keystile.VerifyRequest, now time.Time) (out answered, problem *keystile.Error) {
-	asked, problem := a.asked(single, q, now)
-	if problem != nil {
+	asked := verify.Query{Now: now}
+	if problem = asks(single, q, &asked); problem != nil {
 		return out, problem
 	}
 	if detail := a.unknownPermission(q.Permission); detail != "" {
@@ -136,13 +137,13 @@ func (a *API) decideAll(who asker, all []keystile.VerifyRequest, out []answered,
 	if !ok {
 		return entry.Unavailable()
 	}
+	asked := verify.Query{Now: now}
 	var same keystile.Code
 	many := 0
 	defer func() { a.door.Decided(same, many) }()
 	for i := range all {
 		q := &all[i]
-		asked, problem := a.asked(i, q, now)
-		if problem != nil {
+		if problem := asks(i, q, &asked); problem != nil {
 			return problem
 		}
 		if i == 0 || q.Permission != all[i-1].Permission {
