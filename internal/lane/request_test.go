@@ -87,13 +87,17 @@ func TestReadSameAsNetHTTP(t *testing.T) {
 // A request of before leaves nothing behind.
 func TestCleared(t *testing.T) {
 	t.Parallel()
-	d := new(Lane).desk()
+	lane := new(Lane)
+	d := lane.desk()
+	d.reply.to, d.reply.lane = io.Discard, lane
 	if _, v := d.read([]byte("POST /a?b=c HTTP/1.1\r\nHost: a\r\nAuthorization: secret\r\nContent-Length: 2\r\n\r\n{}")); v != whole {
 		t.Fatal(v)
 	}
 	d.reply.Header().Set("X-A", "b")
 	_, _ = d.reply.Write([]byte("secret"))
-	d.text("Date: today\r\n")
+	if err := d.reply.end(); err != nil {
+		t.Fatal(err)
+	}
 	d.cleared()
 	if text := fmt.Sprintf("%+v %+v %v %q %v %d %q", d.request, d.url, d.header, d.values, d.reply.header, d.reply.status, d.reply.content); strings.Contains(text, "secret") || strings.Contains(text, "/a") {
 		t.Errorf("left behind: %s", text)
