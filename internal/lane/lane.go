@@ -240,7 +240,7 @@ func (c *conn) answer(p []byte) (rest int, begun bool, err error) {
 }
 
 // last is how long writing an answer may go on when the server ends.
-const last = 5 * time.Second
+const last = 2 * time.Second
 
 // Close implements net.Conn. An answer under way is written first: net/http takes
 // the connection for one that is idle.
