@@ -109,5 +109,8 @@ func FuzzRead(f *testing.F) {
 	f.Add("GET /v1/forward-auth?permission=read HTTP/1.1\r\nhost: a:80\r\nauthorization: Bearer k\r\nx-forwarded-for: 10.0.0.1\r\n\r\n")
 	f.Add("")
 	f.Add("GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive\r\nAccept: */*\r\n\r\nGET")
+	f.Add("POST /v1/verify HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nContent-Type: application/json\r\nX-Api-Key: k\r\nX-Forwarded-For: 10.0.0.1, 10.0.0.2\r\nUser-Agent:  a  \r\n\r\n\r\n{}POST")
+	f.Add("GET //a/../b/./?permission=%2e&+:,* HTTP/1.1\r\nHOST:  [::1]:80 \r\nKEEP-ALIVE: 5\r\ncontent-length: 0000\r\nx_y-z--a: :\r\n\r\n\r\n")
+	f.Add("POST / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nProxy-Connection: close\r\nContent-Encoding: gzip\r\nIf-Match: *\r\nRange: bytes=0-1\r\n\r\n")
 	f.Fuzz(func(t *testing.T, text string) { sameAsNetHTTP(t, text) })
 }
