@@ -100,8 +100,12 @@ func (l listener) Accept() (net.Conn, error) {
 func follow(c net.Conn, s http.ConnState) {
 	if c, ok := c.(*conn); ok {
 		c.idle, c.between = s == http.StateIdle, false
-		if s == http.StateNew || s == http.StateClosed {
-			c.lane.follow(c, s == http.StateNew)
+		switch s {
+		case http.StateNew:
+			c.lane.follow(c, true)
+		case http.StateClosed, http.StateHijacked:
+			c.lane.follow(c, false)
+		case http.StateActive, http.StateIdle: // it is as open as before
 		}
 	}
 }
