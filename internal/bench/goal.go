@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"slices"
 	"strings"
@@ -18,11 +19,17 @@ type goal struct {
 	detail        string
 }
 
+// reached judges the ratio as it is printed. Allocations are counted, not
+// measured: one in a thousand checks is too many.
 func (g goal) reached() bool {
-	if g.least {
-		return g.value >= g.most
+	value := g.value
+	if g.most >= 0.01 {
+		value = math.Round(100*value) / 100
 	}
-	return g.value <= g.most
+	if g.least {
+		return value >= g.most
+	}
+	return value <= g.most
 }
 
 func over(a, b float64) float64 {
@@ -48,24 +55,24 @@ func (r *Report) goals() []goal {
 		{what: "check of a valid key", against: "SHA-256 and a line of memory", value: over(r.Verify, r.Floor), most: most,
 			detail: ns("verify_ns", r.Verify) + " / " + ns("floor_ns", r.Floor)},
 		{what: "check of a valid key, first use", against: "SHA-256 and a line of memory", value: over(r.First, r.Floor), detail: ns("first_use_ns", r.First)},
-		{what: "one key on two processors", against: "on one", value: r.TwoCores, most: 1.8, least: true},
-		{what: "malformed key", against: "valid key", value: over(r.Malformed, r.Verify), most: 0.3, detail: ns("malformed_ns", r.Malformed)},
-		{what: "unknown key", against: "valid key", value: over(r.Unknown, r.Verify), most: 1, detail: ns("unknown_ns", r.Unknown)},
+		{what: "one key on two processors", against: "one processor", value: r.TwoCores, most: 1.8, least: true},
+		{what: "malformed key", against: "a valid key", value: over(r.Malformed, r.Verify), most: 0.3, detail: ns("malformed_ns", r.Malformed)},
+		{what: "unknown key", against: "a valid key", value: over(r.Unknown, r.Verify), most: 1, detail: ns("unknown_ns", r.Unknown)},
 		{what: "allocations for a check", value: r.Allocs, most: 0.001},
 		{what: "bytes for a key", value: r.BytesPerKey, most: 128, keys: 100_000},
 		{what: "memory of the server", against: "1.5 GiB", value: float64(r.Memory) / (3 << 29), most: 1, keys: 100_000, detail: fmt.Sprintf("%d MiB", r.Memory>>20)},
-		{what: "collector under load", against: "with an empty index", value: r.Collector, most: 1.1},
-		{what: "POST /v1/verify, processor time", against: "bare net/http", value: r.HTTP, most: 1.15},
-		{what: "/v1/forward-auth, processor time", against: "bare net/http", value: r.ForwardAuth, most: 1.15},
-		{what: "POST /v1/verify on a unix socket", against: "bare net/http on a port", value: r.Socket},
+		{what: "collector under load", against: "an empty index", value: r.Collector, most: 1.1},
+		{what: "POST /v1/verify, processor time", against: "a bare net/http server", value: r.HTTP, most: 1.15},
+		{what: "/v1/forward-auth, processor time", against: "a bare net/http server", value: r.ForwardAuth, most: 1.15},
+		{what: "POST /v1/verify on a unix socket", against: "a bare net/http server on a port", value: r.Socket},
 		{what: "batch of 10", against: "as many checks in process", value: r.Batch10},
 		{what: "batch of 100", against: "as many checks in process", value: r.Batch100},
 		{what: "batch of 1000", against: "as many checks in process", value: r.Batch, most: 3},
-		{what: "start on SQLite", against: "bare scan", value: over(r.Start, r.Scan), most: 2, keys: million, detail: seconds(r.Start, r.Scan)},
-		{what: "start on PostgreSQL", against: "bare scan", value: over(r.PostgresStart, r.PostgresScan), most: 2, keys: million, detail: seconds(r.PostgresStart, r.PostgresScan)},
-		{what: "keys created a second, 32 clients", against: "bare transactions, one client", value: over(r.Creates, r.Bare), most: 1, least: true,
+		{what: "start on SQLite", against: "a bare scan of the rows", value: over(r.Start, r.Scan), most: 2, keys: million, detail: seconds(r.Start, r.Scan)},
+		{what: "start on PostgreSQL", against: "a bare scan of the rows", value: over(r.PostgresStart, r.PostgresScan), most: 2, keys: million, detail: seconds(r.PostgresStart, r.PostgresScan)},
+		{what: "keys created a second, 32 clients", against: "bare transactions of one client", value: over(r.Creates, r.Bare), most: 1, least: true,
 			detail: fmt.Sprintf("%.0f / %.0f", r.Creates, r.Bare)},
-		{what: fmt.Sprintf("99th percentile, %.0f changes a second", r.Changes), against: "in quiet", value: over(r.Busy, r.Quiet), most: 2,
+		{what: fmt.Sprintf("99th percentile, %.0f changes a second", r.Changes), against: "checks in quiet", value: over(r.Busy, r.Quiet), most: 2,
 			detail: fmt.Sprintf("%.0f ns / %.0f ns", r.Busy, r.Quiet)},
 	}
 	return slices.DeleteFunc(all, func(g goal) bool { return g.value == 0 && g.what != "allocations for a check" })
