@@ -99,13 +99,14 @@ func (l listener) Accept() (net.Conn, error) {
 // follow is told by net/http what it does with a connection.
 func follow(c net.Conn, s http.ConnState) {
 	if c, ok := c.(*conn); ok {
-		c.idle, c.between = s == http.StateIdle, false
 		switch s {
 		case http.StateNew:
 			c.lane.follow(c, true)
 		case http.StateClosed, http.StateHijacked:
 			c.lane.follow(c, false)
-		case http.StateActive, http.StateIdle: // it is as open as before
+		case http.StateIdle:
+			c.idle = true
+		case http.StateActive: // what there was to be noted of it, SetReadDeadline and Read have
 		}
 	}
 }
