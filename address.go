@@ -1,6 +1,7 @@
 package keystile
 
 import (
+	"net"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -14,15 +15,20 @@ import (
 // proxies is X-Forwarded-For read instead, from the right: every proxy appends
 // the address of its own peer, so the rightmost address that is no trusted
 // proxy is the first that nobody could make up. A peer on a unix socket has no
-// address; it is taken for a trusted proxy when there are any.
+// address, whatever it calls itself; it is taken for a trusted proxy when there
+// are any.
 //
 // The address is invalid when nobody trustworthy tells it, so that a key with
 // an allowlist is refused. forwardedIgnored tells that a forwarding header came
 // from a peer that is not trusted: worth one warning, since it is how a
 // forgotten setting shows.
 func ClientAddress(r *http.Request, trusted []netip.Prefix) (address netip.Addr, forwardedIgnored bool) {
-	peer := parsePeer(r.RemoteAddr)
-	trustedPeer := contains(trusted, peer) || isSocket(r.RemoteAddr) && len(trusted) > 0
+	var peer netip.Addr
+	socket := isSocket(r)
+	if !socket {
+		peer = parsePeer(r.RemoteAddr)
+	}
+	trustedPeer := contains(trusted, peer) || socket && len(trusted) > 0
 	forwarded := r.Header["X-Forwarded-For"]
 	if !trustedPeer {
 		return peer, len(forwarded) > 0 || len(r.Header["Forwarded"]) > 0 || len(r.Header["X-Real-Ip"]) > 0
@@ -66,9 +72,14 @@ func parsePeer(text string) netip.Addr {
 	return netip.Addr{}
 }
 
-// isSocket tells whether a peer is on a unix socket, the way net/http names it:
-// a path, or as nearly all clients have none, "@" (Linux) or nothing.
-func isSocket(peer string) bool {
+// isSocket tells whether a peer is on a unix socket: by where the server listens,
+// if that is known, or by the name of the peer, which is a path, or as nearly all
+// clients have none, "@" (Linux) or nothing. The path is the client's choice.
+func isSocket(r *http.Request) bool {
+	if at, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok && at.Network() == "unix" {
+		return true
+	}
+	peer := r.RemoteAddr
 	return peer == "" || peer[0] == '@' || peer[0] == '/'
 }
 

@@ -1,6 +1,8 @@
 package keystile_test
 
 import (
+	"context"
+	"net"
 	"net/http"
 	"net/netip"
 	"testing"
@@ -73,5 +75,26 @@ func TestClientAddress(t *testing.T) {
 				t.Errorf("address %s, ignored %t; want %s, %t", got, ignored, want, test.ignored)
 			}
 		})
+	}
+}
+
+// What a peer on a unix socket calls itself is its own choice: it may be a path
+// that reads like an address.
+func TestClientAddressOnSocket(t *testing.T) {
+	proxies := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	on := context.WithValue(t.Context(), http.LocalAddrContextKey, net.Addr(&net.UnixAddr{Name: "/run/service.sock", Net: "unix"}))
+	r := (&http.Request{RemoteAddr: "198.51.100.7:80", Header: http.Header{}}).WithContext(on)
+	if got, _ := keystile.ClientAddress(r, nil); got.IsValid() {
+		t.Errorf("a peer that calls itself %s has the address %s", r.RemoteAddr, got)
+	}
+	if got, _ := keystile.ClientAddress(r, proxies); got.IsValid() {
+		t.Errorf("a peer that calls itself %s has the address %s where there are proxies", r.RemoteAddr, got)
+	}
+	r.Header.Set("X-Forwarded-For", "203.0.113.9")
+	if got, ignored := keystile.ClientAddress(r, proxies); got != netip.MustParseAddr("203.0.113.9") || ignored {
+		t.Errorf("a proxy on a socket tells %s, ignored %t", got, ignored)
+	}
+	if got, ignored := keystile.ClientAddress(r, nil); got.IsValid() || !ignored {
+		t.Errorf("without proxies: %s, ignored %t", got, ignored)
 	}
 }

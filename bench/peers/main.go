@@ -57,21 +57,66 @@ type options struct {
 	out          string
 }
 
+// parse reads the command line.
+func parse(arguments []string) (o options, err error) {
+	flags := flag.NewFlagSet("peers", flag.ContinueOnError)
+	var said strings.Builder
+	flags.SetOutput(&said)
+	flags.IntVar(&o.keys, "keys", 10_000, "keys that each gets, 100 or more")
+	flags.IntVar(&o.rounds, "rounds", 5, "rounds, each of which measures every one for about a second")
+	flags.StringVar(&o.modules, "modules", "", "directory with node_modules of bench/peers/package-lock.json;\nwithout it npm ci makes one in the user's cache, once")
+	flags.StringVar(&o.out, "out", page, "page with the marks between which the table goes;\n- for standard output")
+	flags.Usage = func() {
+		fmt.Fprint(&said, "usage: go run ./bench/peers [flags]\n\n"+
+			"Measures Keystile beside what people would use instead, all started on this\n"+
+			"machine and ended again, and writes the table into a page.\n\n")
+		flags.PrintDefaults()
+	}
+	switch err := flags.Parse(arguments); {
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Print(said.String())
+		return o, err
+	case err != nil:
+		return o, fmt.Errorf("%w; go run ./bench/peers -h names the flags", err)
+	case flags.NArg() > 0:
+		return o, fmt.Errorf("unexpected argument %s; go run ./bench/peers -h names the flags", flags.Arg(0))
+	case o.keys < 100 || o.rounds < 1:
+		return o, errors.New("it takes at least 100 keys and one round")
+	}
+	return o, nil
+}
+
+// ready finds out before anything is measured whether the table can be written.
+func (o options) ready() error {
+	if o.out == "-" {
+		return nil
+	}
+	old, err := os.ReadFile(o.out)
+	if err != nil {
+		return err
+	}
+	if _, err := between(string(old), ""); err != nil {
+		return fmt.Errorf("%s: %w", o.out, err)
+	}
+	f, err := os.OpenFile(o.out, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
 // compare starts all, measures them and writes the table.
 func compare(ctx context.Context, arguments []string) (err error) {
 	var o options
-	flags := flag.NewFlagSet("peers", flag.ContinueOnError)
-	flags.IntVar(&o.keys, "keys", 10_000, "keys that each gets")
-	flags.IntVar(&o.rounds, "rounds", 5, "rounds, each of which measures every one for about a second")
-	flags.StringVar(&o.modules, "modules", "", "directory with node_modules of bench/peers/package-lock.json; without it npm ci makes one in the user's cache, once")
-	flags.StringVar(&o.out, "out", page, "page with the marks between which the table goes; - for standard output")
-	if err := flags.Parse(arguments); err != nil {
+	if o, err = parse(arguments); errors.Is(err, flag.ErrHelp) {
+		return nil // it has been printed
+	} else if err != nil {
 		return err
 	}
-	if o.keys < 100 || o.rounds < 1 {
-		return errors.New("it takes at least 100 keys and one round")
-	}
 	if err := missing(); err != nil {
+		return err
+	}
+	if err := o.ready(); err != nil {
 		return err
 	}
 	runtime.GOMAXPROCS(1) // the load is one client thread

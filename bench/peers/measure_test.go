@@ -3,6 +3,8 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -27,5 +29,37 @@ func TestTableGoesBetweenItsMarks(t *testing.T) {
 	}
 	if _, err := between("no marks", text); err == nil {
 		t.Error("a page without marks was written")
+	}
+}
+
+func TestWrongCommandLines(t *testing.T) {
+	for _, c := range []struct {
+		arguments []string
+		want      string
+	}{
+		{[]string{"-nope"}, "flag provided but not defined"},
+		{[]string{"-keys", "many"}, "invalid value"},
+		{[]string{"-keys", "5"}, "at least 100 keys"},
+		{[]string{"-rounds", "0"}, "one round"},
+		{[]string{"100"}, "unexpected argument 100"},
+	} {
+		if _, err := parse(c.arguments); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%q: %v, want %q", c.arguments, err, c.want)
+		}
+	}
+	page := filepath.Join(t.TempDir(), "page.md")
+	if err := (options{out: page}).ready(); err == nil {
+		t.Error("a page that is not there is taken")
+	}
+	for text, ok := range map[string]bool{"no marks": false, markBegin + markEnd: true} {
+		if err := os.WriteFile(page, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := (options{out: page}).ready(); (err == nil) != ok {
+			t.Errorf("a page with %q: %v", text, err)
+		}
+		if kept, err := os.ReadFile(page); err != nil || string(kept) != text {
+			t.Errorf("the page became %q, %v", kept, err)
+		}
 	}
 }

@@ -6,12 +6,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
-	"slices"
 	"time"
 
 	"github.com/keystile/keystile/internal/bench"
+	"github.com/keystile/keystile/internal/server"
+	"github.com/keystile/keystile/internal/store"
 )
 
 type benchCmd struct {
@@ -20,7 +22,7 @@ type benchCmd struct {
 	InProcess bool   `help:"Measure only checks within a process, and memory: no store is filled and no server is started."`
 	Quick     bool   `help:"Measure everything once, for a look: ten seconds instead of a minute."`
 	Baseline  string `help:"Write the samples to a file that benchstat reads." placeholder:"FILE"`
-	Plots     string `help:"Draw what was measured with several numbers of keys into pictures (SVG) in a directory." placeholder:"DIR"`
+	Plots     string `help:"Draw what was measured with several numbers of keys into pictures (SVG) in a directory, which is made if it is not there." placeholder:"DIR"`
 }
 
 // Help is the long help of the verb.
@@ -41,12 +43,23 @@ const mostBenchKeys = 100_000_000
 
 // Run measures.
 func (c *benchCmd) Run(ctx context.Context, a *app) error {
-	if !slices.IsSorted(c.Keys) || c.Keys[0] < 1 || c.Keys[len(c.Keys)-1] > mostBenchKeys {
-		return usage(fmt.Errorf("--keys takes numbers from 1 to %d, the smallest first", mostBenchKeys))
+	for i, n := range c.Keys {
+		if n < 1 || n > mostBenchKeys || i > 0 && n <= c.Keys[i-1] {
+			return usage(fmt.Errorf("--keys takes numbers from 1 to %d, the smallest first and each once", mostBenchKeys))
+		}
+	}
+	if len(c.Keys) == 0 {
+		return usage(errors.New("--keys is empty: give at least one number"))
+	}
+	if c.InProcess && c.Database != "" {
+		return usage(errors.New("--in-process needs no database: leave out --database or --in-process"))
 	}
 	program, err := exec.LookPath(os.Args[0])
 	if err != nil {
 		return fmt.Errorf("cannot find this very program, which is measured as a server: %w", err)
+	}
+	if err := c.ready(ctx); err != nil {
+		return usage(err)
 	}
 	var reports []*bench.Report
 	began := time.Now()
@@ -74,6 +87,47 @@ func (c *benchCmd) Run(ctx context.Context, a *app) error {
 			return err
 		}
 	}
+	return c.keep(reports)
+}
+
+// ready finds out before anything is measured, which may take half an hour,
+// whether what is measured can be written.
+func (c *benchCmd) ready(ctx context.Context) error {
+	if c.Plots != "" {
+		if err := os.MkdirAll(c.Plots, 0o755); err != nil { //nolint:gosec // pictures for everyone
+			return fmt.Errorf("cannot draw into --plots: %w", err)
+		}
+		trial, err := os.CreateTemp(c.Plots, ".bench-")
+		if err != nil {
+			return fmt.Errorf("cannot draw into --plots: %w", err)
+		}
+		if err := errors.Join(trial.Close(), os.Remove(trial.Name())); err != nil {
+			return fmt.Errorf("cannot draw into --plots: %w", err)
+		}
+	}
+	if c.Baseline != "" {
+		_, before := os.Stat(c.Baseline)
+		f, err := os.OpenFile(c.Baseline, os.O_WRONLY|os.O_CREATE, 0o644) //nolint:gosec // figures for everyone
+		if err == nil {
+			err = f.Close()
+		}
+		if err == nil && errors.Is(before, fs.ErrNotExist) {
+			err = os.Remove(c.Baseline)
+		}
+		if err != nil {
+			return fmt.Errorf("cannot write --baseline: %w", err)
+		}
+	}
+	if c.Database != "" {
+		if err := bench.Reach(ctx, c.Database); err != nil {
+			return server.Explain(err, store.Options{URL: c.Database})
+		}
+	}
+	return nil
+}
+
+// keep writes what was measured to where it was asked for.
+func (c *benchCmd) keep(reports []*bench.Report) error {
 	if c.Baseline != "" {
 		var samples bytes.Buffer
 		for _, r := range reports {

@@ -2,6 +2,8 @@ package api_test
 
 import (
 	"bufio"
+	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -202,5 +204,32 @@ func TestAskerRevokedWhileItsQuestionArrives(t *testing.T) {
 			}
 			wantProblem(t, answer{response.StatusCode, response.Header, text}, c.status, c.code)
 		})
+	}
+}
+
+// A text made for it takes no longer to look through for secrets than any other
+// of its length: a thousand times as long would keep a processor busy for minutes.
+func TestUserAgentOfPrefixes(t *testing.T) {
+	t.Parallel()
+	s := keystiletest.New(t)
+	for _, part := range []string{"whsec_", "whsec_a-", "whsec_aB3dE5fG7hI9k ", "ks_live_", "aB1"} {
+		body, err := json.Marshal(keystile.VerifyBatch{Requests: []keystile.VerifyRequest{{Key: s.OperatorKey, UserAgent: strings.Repeat(part, (2<<20-1024)/len(part))}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		r, err := http.NewRequestWithContext(ctx, http.MethodPost, s.URL+"/v1/verify/batch", bytes.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", "Bearer "+s.OperatorKey)
+		response, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatalf("%s: %v", part, err)
+		}
+		if err := response.Body.Close(); err != nil || response.StatusCode != http.StatusOK {
+			t.Errorf("%s: status %d, %v", part, response.StatusCode, err)
+		}
 	}
 }

@@ -101,7 +101,7 @@ func Run(ctx context.Context, o Options) (r *Report, err error) {
 	}
 	dir, err := os.MkdirTemp("", "keystile-bench-")
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("make a temporary directory, which TMPDIR says where to: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	r = &Report{
@@ -121,6 +121,16 @@ func Run(ctx context.Context, o Options) (r *Report, err error) {
 		}
 	}
 	return r, nil
+}
+
+// Reach tries whether a database can be made on a PostgreSQL server, and dropped:
+// what would be found out after minutes otherwise.
+func Reach(ctx context.Context, server string) error {
+	_, drop, err := store.ScratchDatabase(ctx, server)
+	if err != nil {
+		return err
+	}
+	return drop(ctx)
 }
 
 // inProcess measures the index.

@@ -65,7 +65,7 @@ func maskWebhookSecrets(s string) string {
 			return b.String() + s
 		}
 		b.WriteString(s[:at] + maskedKey)
-		s = strings.TrimLeft(strings.TrimLeftFunc(s[at:], isBase64), "=")
+		s = strings.TrimLeft(s[stretchAt(s, at).end:], "=")
 	}
 }
 
@@ -75,23 +75,52 @@ func maskWebhookSecrets(s string) string {
 // underscores or hyphens. The shortest secret has 32.
 func firstWebhookSecret(s string) int {
 	const prefix, least, words = "whsec_", 12, 16
+	var run stretch
 	for from := 0; ; {
 		i := strings.Index(s[from:], prefix)
 		if i < 0 {
 			return -1
 		}
-		from += i + len(prefix)
-		rest := s[from:]
-		run := rest[:len(rest)-len(strings.TrimLeftFunc(rest, isBase64))]
-		if len(run) >= least && looksRandom(run) || len(run) >= words && !strings.ContainsAny(run, "_-") {
+		if from += i + len(prefix); from > run.end {
+			run = stretchAt(s, from)
+		}
+		if n := run.end - from; n >= least && from <= run.random || n >= words && from > run.joint {
 			return from - len(prefix)
 		}
 	}
 }
 
+// stretch is characters of base64 in a row. There may be a prefix at each sixth
+// of them, so what follows one is told by where the last of a kind is, without
+// looking at it again.
+type stretch struct {
+	end    int
+	joint  int // the last underscore or hyphen, -1 for none
+	random int // what begins here or before it looks random, -1 for nothing
+}
+
+func stretchAt(s string, from int) stretch {
+	t := stretch{end: from, joint: -1}
+	digit, lower, upper := -1, -1, -1
+	for ; t.end < len(s) && isBase64(s[t.end]); t.end++ {
+		switch c := s[t.end]; {
+		case '0' <= c && c <= '9':
+			digit = t.end
+		case 'a' <= c && c <= 'z':
+			lower = t.end
+		case 'A' <= c && c <= 'Z':
+			upper = t.end
+		case c == '_' || c == '-':
+			t.joint = t.end
+		}
+	}
+	t.random = min(digit, lower, upper)
+	return t
+}
+
 // isBase64 tells the characters of both alphabets (RFC 4648, sections 4 and 5).
-func isBase64(r rune) bool {
-	return r < 0x80 && (isAlphanumeric(byte(r)) || strings.ContainsRune("+/-_", r))
+func isBase64(c byte) bool {
+	return isAlphanumeric(c) || c == '+' || c == '/' || c == '-' || c == '_'
 }
 
 // findRun calls found with every stretch of letters and digits that is long

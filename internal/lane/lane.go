@@ -32,20 +32,54 @@ type Lane struct {
 	// renewal is how often the limits on time are renewed while requests go on.
 	// The system is told of each, which costs. They may end by as much too late.
 	renewal time.Duration
+
+	ending atomic.Bool // the server is shutting down
+	mu     sync.Mutex
+	conns  map[*conn]struct{} // that are open
 }
 
 // Join puts a lane in front of a server, on the connections of the listener that
 // is returned. The lane asks the server's handler those requests that takes says
 // yes to, which is asked for method and path. Their handlers may neither wait for
-// anything nor keep anything of the request or its writer, nor ask the request's
-// context, which never ends.
+// anything but their own writes, nor keep anything of the request or its writer,
+// nor ask the request's context, which never ends.
 //
 // The server has a handler before it serves, limits on time of all kinds, and
 // nobody else who wants to hear of its connections' states. It must not serve the
 // listener through TLS.
 func Join(s *http.Server, l net.Listener, takes func(*http.Request) bool) net.Listener {
 	s.ConnState = follow
-	return listener{l, &Lane{server: s, takes: takes, renewal: min(s.IdleTimeout, s.WriteTimeout) / 4}}
+	lane := &Lane{server: s, takes: takes, renewal: min(s.IdleTimeout, s.WriteTimeout) / 4, conns: map[*conn]struct{}{}}
+	s.RegisterOnShutdown(lane.end)
+	return listener{l, lane}
+}
+
+// end limits how long answers under way may still be written, all at once: net/http
+// closes one connection after the other, and waits for each (see [conn.Close]).
+// From then on no request is answered.
+func (l *Lane) end() {
+	l.ending.Store(true)
+	limit := time.Now().Add(last)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for c := range l.conns {
+		if c.mu.TryLock() {
+			c.mu.Unlock() // nothing is under way, and nothing will be
+			continue
+		}
+		_ = c.Conn.SetWriteDeadline(limit) // fails where it is closed
+	}
+}
+
+// follow notes that a connection is open, or no more.
+func (l *Lane) follow(c *conn, open bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if open {
+		l.conns[c] = struct{}{}
+	} else {
+		delete(l.conns, c)
+	}
 }
 
 type listener struct {
@@ -65,7 +99,15 @@ func (l listener) Accept() (net.Conn, error) {
 // follow is told by net/http what it does with a connection.
 func follow(c net.Conn, s http.ConnState) {
 	if c, ok := c.(*conn); ok {
-		c.between = s == http.StateIdle
+		switch s {
+		case http.StateNew:
+			c.lane.follow(c, true)
+		case http.StateClosed, http.StateHijacked:
+			c.lane.follow(c, false)
+		case http.StateIdle:
+			c.idle = true
+		case http.StateActive: // what there was to be noted of it, SetReadDeadline and Read have
+		}
 	}
 }
 
@@ -76,7 +118,8 @@ type conn struct {
 	lane    *Lane
 	remote  string
 	room    int  // of net/http's buffer with nothing in it, in bytes; 0: not known yet
-	between bool // net/http waits for the next request
+	idle    bool // net/http is done with a request
+	between bool // it begins to wait for the next one
 
 	spare int // line breaks that may come before the next request, in bytes
 
@@ -88,21 +131,34 @@ type conn struct {
 // POST, for clients of old that send them (RFC 9112, section 2.2).
 const breaks = 4
 
-// Read implements net.Conn. net/http says when it is between two requests, and
-// then reads into its buffer. With room for all that the buffer takes, nothing of
-// the next request is in it yet, and the read begins where a request does. With
-// less room it has read a byte too far, to notice a client who goes away, and the
-// request is its own.
+// SetReadDeadline implements net.Conn. When net/http is done with a request it
+// limits how long it waits for the next one, and then reads, unless the beginning
+// of that is in its buffer already. In that case it sets the limit for a head
+// before it reads, and may do so with a buffer that it has emptied to the end of
+// a line: room for all is then no sign of a beginning.
+func (c *conn) SetReadDeadline(t time.Time) error {
+	if c.idle || c.between {
+		c.idle, c.between = false, c.idle
+	}
+	return c.Conn.SetReadDeadline(t)
+}
+
+// Read implements net.Conn. The first read between two requests is into net/http's
+// buffer. With room for all that the buffer takes, nothing of the next request is
+// in it yet, and the read begins where a request does. With less room it has read
+// a byte too far, to notice a client who goes away, and the request is its own.
 func (c *conn) Read(p []byte) (int, error) {
 	if c.room == 0 {
 		c.room = len(p)
 	}
-	if !c.between || len(p) != c.room {
+	if !c.between {
 		return c.Conn.Read(p)
 	}
-	n, err := c.drive(p)
 	c.between = false
-	return n, err
+	if len(p) != c.room {
+		return c.Conn.Read(p)
+	}
+	return c.drive(p)
 }
 
 // drive answers requests until something has come that is net/http's, and
@@ -121,9 +177,13 @@ func (c *conn) drive(p []byte) (n int, err error) {
 			return n, err
 		}
 		now := time.Now()
-		if !late && now.Sub(renewed) > renewal {
+		if now.Sub(renewed) > renewal {
 			renewed = now
-			if err := errors.Join(c.SetReadDeadline(now.Add(s.IdleTimeout+renewal)), c.SetWriteDeadline(now.Add(s.WriteTimeout+renewal))); err != nil {
+			err := c.Conn.SetWriteDeadline(now.Add(s.WriteTimeout + renewal))
+			if !late {
+				err = errors.Join(err, c.Conn.SetReadDeadline(now.Add(s.IdleTimeout+renewal)))
+			}
+			if err != nil {
 				return n, err
 			}
 		}
@@ -133,13 +193,13 @@ func (c *conn) drive(p []byte) (n int, err error) {
 			return 0, err
 		case rest == 0 && late:
 			late = false
-			err = c.SetReadDeadline(now.Add(s.IdleTimeout + renewal))
+			err = c.Conn.SetReadDeadline(now.Add(s.IdleTimeout + renewal))
 		case rest == 0:
 		case !begun || rest == len(p):
 			return rest, nil
 		case !late || rest < n:
 			late = true
-			err = c.SetReadDeadline(now.Add(s.ReadHeaderTimeout))
+			err = c.Conn.SetReadDeadline(now.Add(s.ReadHeaderTimeout))
 		}
 		if n = rest; err != nil {
 			return n, err
@@ -154,6 +214,7 @@ func (c *conn) answer(p []byte) (rest int, begun bool, err error) {
 	c.mu.Lock() // who closes the connection waits for the answer
 	defer c.mu.Unlock()
 	d := c.lane.desk()
+	d.reply.to, d.reply.lane = c.Conn, c.lane
 	rest = len(p)
 	for rest > 0 {
 		if c.spare > 0 && (p[0] == '\r' || p[0] == '\n') {
@@ -166,12 +227,12 @@ func (c *conn) answer(p []byte) (rest int, begun bool, err error) {
 			begun = v == part
 			break
 		}
-		if c.closed {
+		if c.closed || c.lane.ending.Load() {
 			return rest, false, net.ErrClosed
 		}
 		d.request.RemoteAddr = c.remote
 		c.lane.server.Handler.ServeHTTP(&d.reply, &d.request)
-		if _, err := c.Conn.Write(d.text(c.lane.now())); err != nil {
+		if err := d.reply.end(); err != nil {
 			return rest, false, err
 		}
 		if c.spare = 0; d.request.Method == http.MethodPost {
@@ -183,8 +244,8 @@ func (c *conn) answer(p []byte) (rest int, begun bool, err error) {
 	return rest, begun, nil
 }
 
-// last is how long writing an answer may go on when the connection is closed.
-const last = time.Second
+// last is how long writing an answer may go on when the server ends.
+const last = 2 * time.Second
 
 // Close implements net.Conn. An answer under way is written first: net/http takes
 // the connection for one that is idle.

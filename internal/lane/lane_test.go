@@ -81,7 +81,11 @@ func (h *house) dial(t testing.TB) net.Conn {
 
 // echo says what the request was, in all that a handler may look at.
 func echo(w http.ResponseWriter, r *http.Request) {
-	body, err := io.ReadAll(r.Body)
+	var body []byte
+	var err error
+	if !strings.HasSuffix(r.URL.Path, "/unread") {
+		body, err = io.ReadAll(r.Body)
+	}
 	if strings.HasSuffix(r.URL.Path, "/teapot") {
 		w.Header()["X-Two"] = []string{"a", "b\r\nX-Three: c"}
 		w.WriteHeader(http.StatusTeapot)
@@ -144,6 +148,8 @@ var requests = []string{
 	"POST /once HTTP/1.1\r\nHost: a\r\nContent-Length:\r\n\r\n",
 	"POST /once HTTP/1.1\r\nHost: a\r\nContent-Length: 5000\r\n\r\n" + strings.Repeat("x", 5000),
 	"POST /once HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat("x", 5000) + "\r\nContent-Length: 2\r\n\r\n{}",
+	"POST /other/unread HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\nhello", // net/http reads on while it closes
+	"POST /once/unread HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello",
 	"POST /once HTTP/1.1\r\nHost: a\r\nContent-Length: 30\r\n\r\nPOST /once HTTP/1.1\r\nHost: a\r\n",
 	"POST /once HTTP/1.1\r\nHost: a\r\n X: folded\r\n\r\n",
 	"POST /once HTTP/1.1\r\nHost: a\r\nX: 1\r\n\tfolded\r\n\r\n",
@@ -200,10 +206,50 @@ func TestSameAsWithoutLane(t *testing.T) {
 		var pieces []string
 		for range rapid.IntRange(0, 4).Draw(r, "cuts") {
 			at := rapid.IntRange(0, len(text)).Draw(r, "at")
+			if end := strings.Index(text[at:], "\n"); end >= 0 && rapid.Bool().Draw(r, "at the end of a line") {
+				at += end + 1
+			}
 			pieces, text = append(pieces, text[:at]), text[at:]
 		}
 		same(r, t, append(pieces, text))
 	})
+}
+
+// Where net/http has the beginning of a request in its buffer, to the end of a
+// line, it reads on into an empty buffer. What it reads there is no request, even
+// if it looks like one.
+func TestTakesNothingInTheMiddleOfAHead(t *testing.T) {
+	t.Parallel()
+	with, without := open(t, true, echo, nil), open(t, false, echo, nil)
+	const opening = "GET /first HTTP/1.1\r\nHost: a\r\n\r\n"
+	for _, begun := range []string{
+		"GET /other HTTP/1.1\r\n", "POST /other HTTP/1.1\r\nHost: a\r\n", "POST /once HTTP/1.1\r\nHost: a\r\nContent-Length: 64\r\n",
+	} {
+		c := with.dial(t)
+		if _, err := io.WriteString(c, opening+begun); err != nil {
+			t.Fatal(err)
+		}
+		in := bufio.NewReader(c)
+		if r, err := http.ReadResponse(in, nil); err != nil {
+			t.Fatal(err)
+		} else if _, err := io.Copy(io.Discard, r.Body); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(c, requests[3]); err != nil {
+			t.Fatal(err)
+		}
+		r, err := http.ReadResponse(in, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Body.Close(); err != nil || r.StatusCode != http.StatusBadRequest {
+			t.Errorf("behind %q a request is answered with %s, %v", begun, r.Status, err)
+		}
+		pieces := []string{opening + begun, requests[3], requests[0]}
+		if got, want := with.said(t, pieces), without.said(t, pieces); got != want {
+			t.Errorf("%q:\nwith a lane    %s\nwithout a lane %s", begun, got, want)
+		}
+	}
 }
 
 // ask sends one plain request and returns its answer.
@@ -314,6 +360,28 @@ func TestLimits(t *testing.T) {
 			t.Error("all of the answer was written")
 		}
 	})
+	t.Run("longer than any limit, always in the middle of a request", func(t *testing.T) {
+		t.Parallel()
+		c, began := opened(t), time.Now()
+		in := bufio.NewReader(c)
+		const request, half = "GET /once HTTP/1.1\r\nHost: a\r\n\r\n", 10
+		if _, err := io.WriteString(c, request[:half]); err != nil {
+			t.Fatal(err)
+		}
+		for time.Since(began) < 5*limit {
+			if _, err := io.WriteString(c, request[half:]+request[:half]); err != nil {
+				t.Fatalf("after %v: %v", time.Since(began), err)
+			}
+			r, err := http.ReadResponse(in, nil)
+			if err != nil {
+				t.Fatalf("after %v: %v", time.Since(began), err)
+			}
+			if _, err := io.Copy(io.Discard, r.Body); err != nil {
+				t.Fatal(err)
+			}
+			<-time.After(limit / 4)
+		}
+	})
 	t.Run("longer than any limit, in all", func(t *testing.T) {
 		t.Parallel()
 		c, began := opened(t), time.Now()
@@ -372,6 +440,94 @@ func TestShutdown(t *testing.T) {
 		if _, err := ask(t, c, "/once"); err == nil {
 			t.Error("it answers after its end")
 		}
+	}
+}
+
+// Clients who read none of their answers don't keep a server from ending, however
+// many they are.
+func TestShutdownWhileNobodyReads(t *testing.T) {
+	t.Parallel()
+	h := open(t, true, func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/large") {
+			_, _ = w.Write(make([]byte, 16<<20))
+			return
+		}
+		echo(w, r)
+	}, nil)
+	const clients = 30
+	for n := range clients {
+		c := h.dial(t)
+		for range 2 {
+			if _, err := ask(t, c, "/once"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		before := h.direct.Load()
+		if _, err := io.WriteString(c, "GET /once/large HTTP/1.1\r\nHost: a\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		for h.direct.Load() == before {
+			if err := t.Context().Err(); err != nil {
+				t.Fatalf("client %d: %v", n, err)
+			}
+			<-time.After(time.Millisecond)
+		}
+	}
+	const most = 20 * time.Second // as long as one of them may take, many times over, and less than all one after the other
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*most)
+	defer cancel()
+	if err := h.Shutdown(ctx); err != nil || time.Since(began) > most {
+		t.Errorf("it took %v to end: %v", time.Since(began), err)
+	}
+}
+
+// What is held of an answer is bounded: a client who does not read it holds up
+// the handler that writes it.
+func TestLargeAnswer(t *testing.T) {
+	t.Parallel()
+	const piece, pieces = 64 << 10, 1024
+	var written atomic.Int64
+	h := open(t, true, func(w http.ResponseWriter, r *http.Request) {
+		if !strings.HasSuffix(r.URL.Path, "/large") {
+			echo(w, r)
+			return
+		}
+		text := bytes.Repeat([]byte("x"), piece)
+		for range pieces {
+			if _, err := w.Write(text); err != nil {
+				return
+			}
+			written.Add(piece)
+		}
+	}, nil)
+	c := h.dial(t)
+	for range 2 {
+		if _, err := ask(t, c, "/once"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := io.WriteString(c, strings.Repeat("GET /once/large HTTP/1.1\r\nHost: a\r\n\r\n", 2)); err != nil {
+		t.Fatal(err)
+	}
+	for before := int64(-1); written.Load() == 0 || written.Load() > before; <-time.After(200 * time.Millisecond) {
+		before = written.Load()
+	}
+	if n := written.Load(); n > piece*pieces/2 {
+		t.Errorf("%d bytes are held for a client who reads nothing", n)
+	}
+	in := bufio.NewReader(c)
+	for range 2 {
+		r, err := http.ReadResponse(in, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n, err := io.Copy(io.Discard, r.Body); err != nil || n != piece*pieces {
+			t.Errorf("%d bytes, %v", n, err)
+		}
+	}
+	if got, err := ask(t, c, "/once"); err != nil || !strings.Contains(got, "/once") {
+		t.Errorf("the answer behind it: %q, %v", got, err)
 	}
 }
 

@@ -31,6 +31,7 @@ func (l *Lane) desk() *desk {
 func (d *desk) cleared() *desk {
 	d.begin()
 	d.reply.begin()
+	d.reply.to, d.reply.lane = nil, nil
 	return d
 }
 

@@ -87,13 +87,17 @@ func TestReadSameAsNetHTTP(t *testing.T) {
 // A request of before leaves nothing behind.
 func TestCleared(t *testing.T) {
 	t.Parallel()
-	d := new(Lane).desk()
+	lane := new(Lane)
+	d := lane.desk()
+	d.reply.to, d.reply.lane = io.Discard, lane
 	if _, v := d.read([]byte("POST /a?b=c HTTP/1.1\r\nHost: a\r\nAuthorization: secret\r\nContent-Length: 2\r\n\r\n{}")); v != whole {
 		t.Fatal(v)
 	}
 	d.reply.Header().Set("X-A", "b")
 	_, _ = d.reply.Write([]byte("secret"))
-	d.text("Date: today\r\n")
+	if err := d.reply.end(); err != nil {
+		t.Fatal(err)
+	}
 	d.cleared()
 	if text := fmt.Sprintf("%+v %+v %v %q %v %d %q", d.request, d.url, d.header, d.values, d.reply.header, d.reply.status, d.reply.content); strings.Contains(text, "secret") || strings.Contains(text, "/a") {
 		t.Errorf("left behind: %s", text)
@@ -105,5 +109,8 @@ func FuzzRead(f *testing.F) {
 	f.Add("GET /v1/forward-auth?permission=read HTTP/1.1\r\nhost: a:80\r\nauthorization: Bearer k\r\nx-forwarded-for: 10.0.0.1\r\n\r\n")
 	f.Add("")
 	f.Add("GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive\r\nAccept: */*\r\n\r\nGET")
+	f.Add("POST /v1/verify HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nContent-Type: application/json\r\nX-Api-Key: k\r\nX-Forwarded-For: 10.0.0.1, 10.0.0.2\r\nUser-Agent:  a  \r\n\r\n\r\n{}POST")
+	f.Add("GET //a/../b/./?permission=%2e&+:,* HTTP/1.1\r\nHOST:  [::1]:80 \r\nKEEP-ALIVE: 5\r\ncontent-length: 0000\r\nx_y-z--a: :\r\n\r\n\r\n")
+	f.Add("POST / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nProxy-Connection: close\r\nContent-Encoding: gzip\r\nIf-Match: *\r\nRange: bytes=0-1\r\n\r\n")
 	f.Fuzz(func(t *testing.T, text string) { sameAsNetHTTP(t, text) })
 }

@@ -9,14 +9,17 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"math/big"
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -246,6 +249,61 @@ func TestVerifySocket(t *testing.T) {
 	}
 	if err := again.stop(); err != nil {
 		t.Error(err)
+	}
+}
+
+// A socket with somebody behind it is not taken away from them, even while they
+// are too busy to answer.
+func TestSocketOfAnotherIsLeft(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "busy.sock")
+	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = syscall.Close(fd) }()
+	if err := errors.Join(syscall.Bind(fd, &syscall.SockaddrUnix{Name: path}), syscall.Listen(fd, 0)); err != nil {
+		t.Fatal(err)
+	}
+	for { // until no more fit
+		c, err := net.DialTimeout("unix", path, time.Minute)
+		if err != nil {
+			break
+		}
+		defer c.Close()
+	}
+	before, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = tryStart(t, exec.Command(program(t), "serve", "--listen", "127.0.0.1:0", "--data", t.TempDir(), "--verify-socket", path), nil)
+	if err == nil || !strings.Contains(err.Error(), "another process listens there") {
+		t.Errorf("it ended with %v", err)
+	}
+	if after, err := os.Stat(path); err != nil || !os.SameFile(before, after) {
+		t.Errorf("the socket is another one: %v", err)
+	}
+}
+
+// A peer on a socket may call itself anything, an address too. It is not believed.
+func TestSocketPeerNamesItself(t *testing.T) {
+	dir := t.TempDir()
+	socket := filepath.Join(dir, "keystile.sock")
+	p := serve(t, []string{"--data", t.TempDir()}, "--verify-socket", socket)
+	operator := p.admin("key")
+	made := want[keystile.CreatedKey](t, call(t, "POST", p.url+"/v1/workspaces/"+p.tenant(operator)+"/keys", bearer(operator),
+		`{"name": "Bound", "ip_allowlist": ["198.51.100.7"]}`), http.StatusCreated)
+	t.Chdir(dir) // the name is a path
+	through := &http.Client{Timeout: time.Minute, Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{LocalAddr: &net.UnixAddr{Name: "198.51.100.7:80", Net: "unix"}}).DialContext(ctx, "unix", socket)
+	}}}
+	defer through.CloseIdleConnections()
+	for range 3 { // the first request of a connection takes another way than the rest
+		r, err := tryCall(through, "GET", "http://keystile/v1/forward-auth", bearer(made.Secret), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantProblem(t, r, http.StatusForbidden, keystile.CodeIPNotAllowed)
 	}
 }
 

@@ -277,30 +277,6 @@ func (s *Server) bind() error {
 	return nil
 }
 
-// listenUnix makes a socket that the owner and the group may use. A socket
-// left behind by a killed server is replaced, one that answers is not.
-func listenUnix(path string) (net.Listener, error) {
-	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
-		_ = c.Close()
-		return nil, errors.New("another process answers there")
-	} else if info, err := os.Lstat(path); err == nil {
-		if info.Mode()&os.ModeSocket == 0 {
-			return nil, errors.New("there is a file of this name that is no socket")
-		}
-		if err := os.Remove(path); err != nil {
-			return nil, err
-		}
-	}
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		return nil, err
-	}
-	if err := os.Chmod(path, 0o660); err != nil { //nolint:gosec // the group is whom the socket is for
-		return nil, errors.Join(err, l.Close())
-	}
-	return l, nil
-}
-
 func inner(err error) string {
 	var op *net.OpError
 	if errors.As(err, &op) && op.Err != nil {
