@@ -219,7 +219,7 @@ func live(t *testing.T, o family, f childFault) (broken, accepted int, took time
 		db := &table{}
 		ctx, stop := context.WithCancel(t.Context())
 		n := &Node{
-			times: protocol(), log: slog.New(slog.DiscardHandler), id: "b", moved: make(chan struct{}),
+			times: protocol(), log: slog.New(slog.DiscardHandler), claim: store.Claim{ID: "b"}, moved: make(chan struct{}),
 			wake: make(chan struct{}, 1), children: map[string]*child{}, leave: make(chan struct{}),
 		}
 		h := &home{node: n, db: db, f: f, o: o, batch: batch, prefix: "ks"}
@@ -289,7 +289,7 @@ func live(t *testing.T, o family, f childFault) (broken, accepted int, took time
 			time.Sleep(o.revoke)
 			db.commit()
 			committed := time.Now()
-			a := others{times: protocol(), self: "a", list: db.roster}
+			a := others{times: protocol(), self: func() string { return "a" }, list: db.roster}
 			if _, _, err := a.wait(ctx, 1, true); err != nil {
 				t.Errorf("%+v: the barrier fails: %v", o, err)
 			}

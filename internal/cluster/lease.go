@@ -2,7 +2,10 @@ package cluster
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/keystile/keystile"
@@ -47,19 +50,28 @@ func (n *Node) renew(ctx context.Context) (int64, error) {
 	n.renewed++
 	begin := time.Now()
 	n.mu.Lock()
+	if len(n.claim.Marks) > marksKept {
+		n.claim = store.Claim{ID: random()}
+	}
 	self := store.Node{
-		ID: n.id, Name: n.name, Version: keystile.Version, Renewals: n.renewed, Applied: n.reported,
+		ID: n.claim.ID, Mark: random(), Was: slices.Clone(n.claim.Marks), Name: n.name, Version: keystile.Version, Renewals: n.renewed, Applied: n.reported,
 		StaleFor: n.stale, StartedAt: n.started, MasterKeys: n.masterKeys,
 	}
 	self.Replicas, self.ReplicaCount = n.attached(begin)
+	// It may come through though no answer does.
+	n.claim.Marks = append(n.claim.Marks, self.Mark)
 	token, history := n.reportedToken, n.history
 	n.mu.Unlock()
 	head, err := n.sendRow(ctx, self, token)
+	if errors.Is(err, store.ErrCopied) {
+		n.rename()
+	}
 	if err != nil {
 		return 0, err
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.claim.Marks = n.claim.Marks[max(0, len(n.claim.Marks)-marksAnswered):]
 	if n.history != history {
 		return head, nil // the answer of a log that is no more
 	}
@@ -69,6 +81,48 @@ func (n *Node) renew(ctx context.Context) (int64, error) {
 		n.nudge()
 	}
 	return head, nil
+}
+
+const (
+	// marksAnswered is how many marks a node remembers when it has an answer: a
+	// failover may set its row back by a renewal or two.
+	marksAnswered = 8
+	// marksKept is how many it remembers without one. By then its lease is long
+	// over, and it goes on under another ID.
+	marksKept = 64
+)
+
+// rename gives this node another ID, and no lease: a copy of this process has
+// renewed under the one it had, and whoever waits for that row waits for the copy.
+func (n *Node) rename() {
+	n.mu.Lock()
+	before := n.claim.ID
+	n.claim = store.Claim{ID: random()}
+	after := n.claim.ID
+	n.mu.Unlock()
+	n.dropLease()
+	n.log.Error("the database has a row of this server that it has not written, so that it goes on under another ID; "+
+		"if the machine was copied while the server ran, the copy or this one may have accepted until now what was revoked "+
+		"in the seconds after that; if the database was set back to an earlier state, revocations of since then may be undone",
+		"before", before, "id", after)
+	n.nudge()
+}
+
+// self is the ID of this node.
+func (n *Node) self() string { return n.claimed().ID }
+
+// claimed is what this node knows its row by.
+func (n *Node) claimed() store.Claim {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return store.Claim{ID: n.claim.ID, Marks: slices.Clone(n.claim.Marks)}
+}
+
+// random is a new ID, or a mark.
+func random() string {
+	b := make([]byte, 16)
+	_, _ = rand.Read(b) // never fails: crypto/rand ends the program first
+	return hex.EncodeToString(b)
 }
 
 // sweep removes the rows of nodes that have stopped renewing: long enough
@@ -83,19 +137,19 @@ func (n *Node) sweep(ctx context.Context) error {
 	}
 	n.look.Lock()
 	defer n.look.Unlock()
-	now := time.Now()
+	now, self := time.Now(), n.self()
 	listed := map[string]bool{}
 	for _, other := range roster.Nodes {
-		if other.ID == n.id {
+		if other.ID == self {
 			continue
 		}
 		listed[other.ID] = true
 		before, known := n.seen[other.ID]
 		switch {
-		case !known || before.renewals != other.Renewals:
-			n.seen[other.ID] = seenNode{renewals: other.Renewals, since: now}
+		case !known || before.renewals != other.Renewals || before.mark != other.Mark:
+			n.seen[other.ID] = seenNode{renewals: other.Renewals, mark: other.Mark, since: now}
 		case now.Sub(before.since) > n.times.wait+other.StaleFor*holdNum/holdDen:
-			if err := n.store.SweepNode(ctx, other.ID, other.Renewals); err != nil {
+			if err := n.store.SweepNode(ctx, other); err != nil {
 				return err
 			}
 			n.log.Warn("a node stopped without leaving", "node", other.Name, "id", other.ID)

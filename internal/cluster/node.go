@@ -5,8 +5,6 @@ package cluster
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -77,8 +75,8 @@ type Node struct {
 	format keystile.Format
 	roles  []verify.Role // built into the profile; not in the store
 
-	id, name string
-	started  time.Time
+	name    string
+	started time.Time
 
 	// alone tells that the store is a directory, which one server holds: there
 	// are no other nodes, and this one needs no lease itself.
@@ -95,6 +93,7 @@ type Node struct {
 	others   others
 
 	mu      sync.Mutex
+	claim   store.Claim // of this node's row
 	applied int64
 	token   [16]byte
 	grants  []grant // renewals that wait for applied to reach their heads, oldest first
@@ -142,6 +141,7 @@ type grant struct {
 
 type seenNode struct {
 	renewals int64
+	mark     string
 	since    time.Time
 }
 
@@ -152,18 +152,14 @@ func NewNode(s *store.Store, format keystile.Format, roles []keystile.Role, name
 }
 
 func newNode(s *store.Store, t times, format keystile.Format, roles []keystile.Role, name string, log *slog.Logger) (*Node, error) {
-	random := make([]byte, 16)
-	if _, err := rand.Read(random); err != nil {
-		return nil, err
-	}
 	n := &Node{
 		store: s, alone: !s.Postgres(), sendRow: s.RenewNode, log: log, times: t, format: format,
-		id: hex.EncodeToString(random), name: name, started: time.Now(),
+		claim: store.Claim{ID: random()}, name: name, started: time.Now(),
 		wake: make(chan struct{}, 1), moved: make(chan struct{}), seen: map[string]seenNode{},
 		children: map[string]*child{}, leave: make(chan struct{}), loading: make(chan struct{}, loadsAtOnce),
 		looking: make(chan struct{}, looksAtOnce),
 	}
-	n.others = others{times: t, self: n.id, list: newRoster(s.Roster, t.stepLimit).list, note: s.NoteTimeline}
+	n.others = others{times: t, self: n.self, list: newRoster(s.Roster, t.stepLimit).list, note: s.NoteTimeline}
 	for _, r := range roles {
 		n.roles = append(n.roles, verify.Role{ID: r.ID, Name: r.Name, WorkspaceID: r.WorkspaceID, Permissions: r.Permissions})
 	}
@@ -256,7 +252,7 @@ func (n *Node) Leave(ctx context.Context) error {
 			return err
 		}
 	}
-	return n.store.LeaveNode(ctx, n.id)
+	return n.store.LeaveNode(ctx, n.claimed())
 }
 
 // Index returns the index if this node may use it now: the lease is looked at
@@ -452,7 +448,7 @@ func (n *Node) step(ctx context.Context) (more bool, err error) {
 		applied, reported, token := n.applied, n.reported, n.reportedToken
 		n.mu.Unlock()
 		if reported > n.acked {
-			if err := n.store.AcknowledgeNode(limited, n.id, reported, token); err != nil {
+			if err := n.store.AcknowledgeNode(limited, n.claimed(), reported, token); err != nil {
 				return false, fmt.Errorf("acknowledge changes: %w", err)
 			}
 			n.acked = reported
