@@ -116,7 +116,7 @@ func (h *home) RoundTrip(r *http.Request) (*http.Response, error) {
 		answer.Body = out
 		go h.feed(r.Context(), at, in, head)
 	case http.MethodDelete:
-		h.node.Release(attachment, [32]byte{})
+		h.node.Release(attachment, Speaker{})
 	case http.MethodPost:
 		var ask stream.Ask
 		if err := json.NewDecoder(r.Body).Decode(&ask); err != nil {
@@ -126,7 +126,7 @@ func (h *home) RoundTrip(r *http.Request) (*http.Response, error) {
 		if h.f == headTooEarly {
 			sleep(r.Context(), time.Second)
 		}
-		granted, err := h.node.Grant(attachment, [32]byte{}, ask.Seq, 0)
+		granted, err := h.node.Grant(attachment, Speaker{}, ask.Seq, 0)
 		if err != nil {
 			answer.StatusCode = http.StatusNotFound
 			return answer, nil //nolint:nilerr // the answer says it
@@ -177,10 +177,10 @@ func (h *home) feed(ctx context.Context, at *Attachment, in *io.PipeWriter, head
 		if token != ([16]byte{}) {
 			f = stream.Frame{Kind: stream.KindChange, Batch: stream.NewBatch(b), Seq: seq, Token: token}
 			if h.f == sentIsShown {
-				h.node.Acknowledge(at.ID, [32]byte{}, seq)
+				h.node.Acknowledge(at.ID, Speaker{}, seq)
 			}
 			if h.f == forgets {
-				h.node.Release(at.ID, [32]byte{})
+				h.node.Release(at.ID, Speaker{})
 			}
 			h.delay(ctx, h.o.carry)
 		}

@@ -2,8 +2,6 @@ package cluster
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"slices"
 	"time"
@@ -81,48 +79,6 @@ func (n *Node) renew(ctx context.Context) (int64, error) {
 		n.nudge()
 	}
 	return head, nil
-}
-
-const (
-	// marksAnswered is how many marks a node remembers when it has an answer: a
-	// failover may set its row back by a renewal or two.
-	marksAnswered = 8
-	// marksKept is how many it remembers without one. By then its lease is long
-	// over, and it goes on under another ID.
-	marksKept = 64
-)
-
-// rename gives this node another ID, and no lease: a copy of this process has
-// renewed under the one it had, and whoever waits for that row waits for the copy.
-func (n *Node) rename() {
-	n.mu.Lock()
-	before := n.claim.ID
-	n.claim = store.Claim{ID: random()}
-	after := n.claim.ID
-	n.mu.Unlock()
-	n.dropLease()
-	n.log.Error("the database has a row of this server that it has not written, so that it goes on under another ID; "+
-		"if the machine was copied while the server ran, the copy or this one may have accepted until now what was revoked "+
-		"in the seconds after that; if the database was set back to an earlier state, revocations of since then may be undone",
-		"before", before, "id", after)
-	n.nudge()
-}
-
-// self is the ID of this node.
-func (n *Node) self() string { return n.claimed().ID }
-
-// claimed is what this node knows its row by.
-func (n *Node) claimed() store.Claim {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return store.Claim{ID: n.claim.ID, Marks: slices.Clone(n.claim.Marks)}
-}
-
-// random is a new ID, or a mark.
-func random() string {
-	b := make([]byte, 16)
-	_, _ = rand.Read(b) // never fails: crypto/rand ends the program first
-	return hex.EncodeToString(b)
 }
 
 // sweep removes the rows of nodes that have stopped renewing: long enough
