@@ -73,6 +73,7 @@ func classifyPostgres(err *pgconn.PgError) error {
 		return fmt.Errorf("%w: %w", ErrFull, err)
 	case strings.HasPrefix(err.Code, "08"), strings.HasPrefix(err.Code, "53"), strings.HasPrefix(err.Code, "57"),
 		err.Code == "25006", // read_only_sql_transaction: a standby
+		err.Code == "55P03", // lock_not_available: a lock_timeout that a pooler has let stand
 		err.Code == "40001", err.Code == "40P01":
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}

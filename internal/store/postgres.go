@@ -40,6 +40,13 @@ func openPostgres(ctx context.Context, o Options) (*Store, error) {
 	// A server that is frozen while it writes holds the head of the log, and with
 	// it every change of the others, also those that take access away.
 	config.RuntimeParams["idle_in_transaction_session_timeout"] = "10000" // milliseconds
+	// Each exchange has a limit here. Those that somebody has set for people and
+	// other programs would end a change that waits for its turn, and a load.
+	for _, name := range []string{"statement_timeout", "lock_timeout", "idle_session_timeout"} {
+		config.RuntimeParams[name] = "0"
+	}
+	config.RuntimeParams["default_transaction_isolation"] = "read committed"
+	config.RuntimeParams["default_transaction_deferrable"] = "off"
 
 	n := &notices{}
 	forWrites := config.Copy()
