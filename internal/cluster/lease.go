@@ -93,6 +93,15 @@ func (n *Node) sweep(ctx context.Context) error {
 	}
 	n.look.Lock()
 	defer n.look.Unlock()
+	if n.timeline == 0 {
+		n.timeline = roster.Noted
+	}
+	if roster.Timeline != n.timeline {
+		n.timeline = roster.Timeline
+		n.log.Warn("the database was promoted or recovered: if commits did not wait for its standby, or if it was set back to an earlier time, "+
+			"revocations that were answered with success are undone, and the keys are to be revoked again",
+			"timeline", roster.Timeline)
+	}
 	now, self := time.Now(), n.self()
 	listed := map[string]bool{}
 	for _, other := range roster.Nodes {

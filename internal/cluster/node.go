@@ -125,6 +125,7 @@ type Node struct {
 
 	look       sync.Mutex          // of seen
 	seen       map[string]seenNode // other nodes
+	timeline   int64               // of the database server, as it was last; with look
 	masterKeys []string            // that this node holds; with mu
 	loops      sync.WaitGroup
 }
@@ -198,6 +199,12 @@ func (n *Node) Start(ctx context.Context) error {
 	head, err := n.join(ctx)
 	if err != nil {
 		return err
+	}
+	if !n.alone {
+		// What happened to the database while no server was there.
+		if err := n.sweep(ctx); err != nil {
+			return fmt.Errorf("cluster: list the nodes: %w", err)
+		}
 	}
 	n.loops.Go(func() { n.store.Watch(ctx, n.nudge) })
 	n.loops.Go(func() { n.follow(ctx) })
@@ -437,6 +444,10 @@ func (n *Node) step(ctx context.Context) (more bool, err error) {
 	if errors.Is(err, store.ErrHistory) {
 		n.log.Warn("the change log does not go on where this node stands; it refuses until it has loaded everything anew",
 			"error", err)
+		if errors.Is(err, errUndone) {
+			n.log.Error("the database has lost changes that were answered with success: revocations among them are undone; " +
+				"find out since when, and revoke again what should be dead")
+		}
 		n.dropLease()
 		return true, n.load(ctx)
 	}
@@ -497,16 +508,19 @@ func (n *Node) apply(ctx context.Context) (more bool, err error) {
 	return len(changes) == changesAtOnce, nil
 }
 
+// errUndone is ErrHistory where a change that was there is there no more.
+var errUndone = fmt.Errorf("%w: it was set back", store.ErrHistory)
+
 // continues fails unless the changes go on where a node stands: the row that
 // it stands on must still be its own, and nothing may be missing behind it.
 func continues(changes []store.Change, applied int64, token [16]byte) error {
 	switch {
 	case len(changes) == 0:
-		return fmt.Errorf("%w: it ends before change %d", store.ErrHistory, applied)
+		return fmt.Errorf("%w: it ends before change %d", errUndone, applied)
 	case changes[0].Seq != applied:
 		return fmt.Errorf("%w: it was trimmed and no longer has change %d", store.ErrHistory, applied)
 	case changes[0].Token != token:
-		return fmt.Errorf("%w: change %d is another one", store.ErrHistory, applied)
+		return fmt.Errorf("%w: change %d is another one", errUndone, applied)
 	}
 	for i, c := range changes {
 		if c.Seq != applied+int64(i) {
