@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -124,7 +125,9 @@ func unreachable(err error) error {
 		// The driver tries more than once, with and without TLS, and joins what
 		// came of it. The first of it is enough for a person.
 		cause := errors.Unwrap(dial)
-		if network, ok := errors.AsType[*net.OpError](cause); ok {
+		if strings.HasSuffix(dial.Error(), "read only connection") { // the driver names it no other way
+			cause = errors.New("it takes no writes: it is a standby, or set to be read only; name the primary, or all servers of the database")
+		} else if network, ok := errors.AsType[*net.OpError](cause); ok {
 			cause = network.Err
 		} else if refused, ok := errors.AsType[*pgconn.PgError](cause); ok {
 			cause = refused
