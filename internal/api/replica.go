@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/keystile/keystile"
@@ -49,6 +50,9 @@ func (a *API) replicaProblem(r *http.Request, err error) *keystile.Error {
 		return keystile.NewError(keystile.CodeUnavailable, "This server has "+strconv.Itoa(cluster.MaxChildren)+" replicas, as many as it takes.",
 			"Name more servers in KEYSTILE_URL, separated by commas, or in --url of the agent: a replica goes to one that has room.",
 			"Start another server on the same database, or one agent on each machine in place of a replica in each process.")
+	case errors.Is(err, cluster.ErrCopied):
+		return keystile.NewError(keystile.CodeConflict, "Another process speaks for this replica: its machine was copied while it ran. Attach anew.",
+			"Start programs with a replica on a copy of a machine anew, before it reaches this server.")
 	case errors.Is(err, cluster.ErrNoChild), errors.Is(err, cluster.ErrReset):
 		return keystile.NewError(keystile.CodeNotFound, "There is no such attachment, or no longer: attach anew.")
 	}
@@ -101,6 +105,15 @@ func callerOf(r *http.Request) (c cluster.Caller) {
 		c.Credential = sha256.Sum256([]byte(secret))
 	}
 	return c
+}
+
+// speakerOf is who speaks for a replica that is attached.
+func speakerOf(r *http.Request) cluster.Speaker {
+	who := cluster.Speaker{Credential: callerOf(r).Credential}
+	if marks := strings.Fields(r.Header.Get(stream.MarksHeader)); len(marks) > 0 && len(marks[0]) <= stream.MarkLength {
+		who.Mark, who.Was = marks[0], marks[1:]
+	}
+	return who
 }
 
 // sameProtocol refuses a replica that would take what it is told otherwise than
@@ -225,13 +238,13 @@ func (f *frames) send(frame stream.Frame) error {
 // and gives it a lease.
 func (a *API) grantLease(w http.ResponseWriter, r *http.Request) {
 	var ask stream.Ask
-	id, credential := r.PathValue("attachment"), callerOf(r).Credential
+	id, who := r.PathValue("attachment"), speakerOf(r)
 	problem := a.replicaCaller(r)
-	if problem != nil && a.node.Attached(id, credential) {
+	if problem != nil && a.node.Attached(id, who) {
 		// Its key was taken away. Whoever did that waits for the replica to know,
 		// so it may say that it does; it gets nothing for that.
 		if readJSON(w, r, maxAsk, &ask) == nil {
-			a.node.Acknowledge(id, credential, ask.Seq)
+			a.node.Acknowledge(id, who, ask.Seq)
 		}
 	} else if problem == nil {
 		problem = readJSON(w, r, maxAsk, &ask)
@@ -246,7 +259,7 @@ func (a *API) grantLease(w http.ResponseWriter, r *http.Request) {
 		a.door.Refuse(w, r, problem)
 		return
 	}
-	lease, err := a.node.Grant(id, credential, ask.Seq, ask.Part)
+	lease, err := a.node.Grant(id, who, ask.Seq, ask.Part)
 	if err != nil {
 		a.door.Refuse(w, r, a.replicaProblem(r, err))
 		return
@@ -307,7 +320,7 @@ func (a *API) releaseReplica(w http.ResponseWriter, r *http.Request) {
 		a.door.Refuse(w, r, problem)
 		return
 	}
-	a.node.Release(r.PathValue("attachment"), callerOf(r).Credential)
+	a.node.Release(r.PathValue("attachment"), speakerOf(r))
 	w.WriteHeader(http.StatusNoContent)
 }
 

@@ -117,7 +117,7 @@ func AdminBarrier(s *store.Store, running func() bool) func(context.Context, int
 func adminBarrier(s *store.Store, t times, running func() bool) func(context.Context, int64, bool) (bool, []keystile.Unreached, error) {
 	return func(ctx context.Context, seq int64, narrows bool) (bool, []keystile.Unreached, error) {
 		listed := false
-		o := others{times: t, note: s.NoteTimeline, list: func(ctx context.Context) (r store.Roster, err error) {
+		o := others{times: t, self: func() string { return "" }, note: s.NoteTimeline, list: func(ctx context.Context) (r store.Roster, err error) {
 			if r.Seq = seq; running() {
 				r, err = s.Roster(ctx)
 			}

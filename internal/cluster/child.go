@@ -3,7 +3,6 @@ package cluster
 import (
 	"context"
 	"crypto/rand"
-	"crypto/subtle"
 	"encoding/hex"
 	"errors"
 	"time"
@@ -20,8 +19,9 @@ import (
 // them.
 type child struct {
 	caller  Caller
-	history int   // of the node, when the child came
-	acked   int64 // how far it has said that its index shows the changes
+	mark    string // that it left last
+	history int    // of the node, when the child came
+	acked   int64  // how far it has said that its index shows the changes
 	// until is when its last lease is over for certain, whatever its clock: 1.25
 	// times the lease, on this node's monotonic clock.
 	until time.Time
@@ -85,6 +85,8 @@ var (
 	ErrCrowded = errors.New("cluster: this node has as many replicas as it takes")
 	// ErrSlow ends the conversation with a child that takes too slowly what it loads.
 	ErrSlow = errors.New("cluster: it takes fewer than 2000 keys a second, which keeps others from loading")
+	// ErrCopied tells a child that another process has spoken for it.
+	ErrCopied = errors.New("cluster: another process speaks for this replica: its machine was copied while it ran")
 	// ErrNoChild says that an attachment is not, or no longer, known.
 	ErrNoChild = errors.New("cluster: no such attachment")
 )
@@ -350,16 +352,17 @@ type Granted struct {
 // once it shows the head. First the child is noted, and only then the own
 // position is read: a change that this head does not show is applied here
 // afterwards, and then waits for the child.
-func (n *Node) Grant(id string, credential [32]byte, seq, part int64) (g Granted, err error) {
+func (n *Node) Grant(id string, who Speaker, seq, part int64) (g Granted, err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	c := n.childOf(id, credential)
-	switch {
-	case c == nil:
-		return g, ErrNoChild
-	case c.history != n.history:
+	c := n.children[id]
+	if err := c.speaks(who); err != nil {
+		return g, err
+	}
+	if c.history != n.history {
 		return g, ErrReset
 	}
+	c.mark = who.Mark
 	now := time.Now()
 	c.acked = max(c.acked, seq)
 	n.settle(c, now)
@@ -401,29 +404,20 @@ func (n *Node) hold(c *child, d time.Duration) {
 	}
 }
 
-// childOf is the child of an attachment, for who shows what it came with; nil
-// for anybody else. The caller holds mu.
-func (n *Node) childOf(id string, credential [32]byte) *child {
-	c := n.children[id]
-	if c == nil || subtle.ConstantTimeCompare(c.caller.Credential[:], credential[:]) != 1 {
-		return nil
-	}
-	return c
-}
-
 // Attached tells whether there is a conversation of that ID, of who shows the
 // same credential as then.
-func (n *Node) Attached(id string, credential [32]byte) bool {
+func (n *Node) Attached(id string, who Speaker) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.childOf(id, credential) != nil
+	return n.children[id].speaks(who) == nil
 }
 
 // Acknowledge takes note of how far a child has come, and gives it nothing.
-func (n *Node) Acknowledge(id string, credential [32]byte, seq int64) {
+func (n *Node) Acknowledge(id string, who Speaker, seq int64) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if c := n.childOf(id, credential); c != nil && c.history == n.history {
+	if c := n.children[id]; c.speaks(who) == nil && c.history == n.history {
+		c.mark = who.Mark
 		c.acked = max(c.acked, seq)
 		n.settle(c, time.Now())
 		n.report()
@@ -456,10 +450,10 @@ func (n *Node) left(now time.Time) time.Duration {
 
 // Release ends a conversation whose child holds no lease any more, and says so
 // itself.
-func (n *Node) Release(id string, credential [32]byte) {
+func (n *Node) Release(id string, who Speaker) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if c := n.childOf(id, credential); c != nil {
+	if c := n.children[id]; c.speaks(who) == nil {
 		n.forget(id, c)
 		n.report()
 	}

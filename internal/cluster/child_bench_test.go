@@ -35,7 +35,7 @@ func BenchmarkAcknowledgements(b *testing.B) {
 	}
 	for _, a := range all {
 		a.seq = seq
-		if _, err := n.Grant(a.ID, [32]byte{}, seq, 0); err != nil {
+		if _, err := n.Grant(a.ID, Speaker{}, seq, 0); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -45,7 +45,7 @@ func BenchmarkAcknowledgements(b *testing.B) {
 			if _, _, _, err := a.Next(b.Context(), time.Minute); err != nil {
 				b.Fatal(err)
 			}
-			if _, err := n.Grant(a.ID, [32]byte{}, seq, 0); err != nil {
+			if _, err := n.Grant(a.ID, Speaker{}, seq, 0); err != nil {
 				b.Fatal(err)
 			}
 		}

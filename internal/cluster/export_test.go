@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/keystile/keystile"
@@ -33,3 +34,28 @@ func HurriedAdminBarrier(s *store.Store, factor time.Duration, running func() bo
 // Wait and Lease are L and L_node of the protocol, shorter by a factor.
 func Wait(factor time.Duration) time.Duration  { return hurried(factor).wait }
 func Lease(factor time.Duration) time.Duration { return hurried(factor).lease }
+
+// Copy is a live copy of a node, as of a machine that is copied while it runs:
+// everything of it but its connections, which are those of the store. It runs
+// until ctx ends.
+func (n *Node) Copy(ctx context.Context, s *store.Store, log *slog.Logger) (*Node, error) {
+	c, err := newNode(s, n.times, n.format, nil, n.name, log)
+	if err != nil {
+		return nil, err
+	}
+	c.roles = n.roles
+	if err := c.load(ctx); err != nil { // its own index; applied is what it shows
+		return nil, err
+	}
+	n.renewing.Lock()
+	n.mu.Lock()
+	c.claim = store.Claim{ID: n.claim.ID, Marks: slices.Clone(n.claim.Marks)}
+	c.started, c.renewed = n.started, n.renewed
+	c.usableTo.Store(n.usableTo.Load())
+	n.mu.Unlock()
+	n.renewing.Unlock()
+	c.loops.Go(func() { c.store.Watch(ctx, c.nudge) })
+	c.loops.Go(func() { c.follow(ctx) })
+	c.loops.Go(func() { c.renewals(ctx) })
+	return c, nil
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -213,7 +214,7 @@ func TestAnotherHistory(t *testing.T) {
 			for _, s := range []*server{a, b} {
 				eventually(t, "a server has loaded the other history", func() bool { return s.accepts(restored.Secret) })
 				s.mustAccept(made.Secret)
-				if !s.log.has(c.said) || !s.log.has("loaded everything anew") {
+				if !s.log.has(c.said) || !s.log.has("loaded everything anew") || !s.log.has("revocations among them are undone") {
 					t.Errorf("the log does not say so:\n%s", s.log)
 				}
 			}
@@ -232,6 +233,30 @@ func TestAnotherHistory(t *testing.T) {
 			}
 			h.end(t)
 		})
+	}
+}
+
+// TestRecoveredWhileAway: a server that starts says that the database was set to
+// another timeline since somebody last changed something.
+func TestRecoveredWhileAway(t *testing.T) {
+	t.Parallel()
+	o := store.Options{URL: pgtest.New(t)}
+	const told = "the database was promoted or recovered"
+	first := start(t, o, fast)
+	made := first.create("key")
+	first.leave()
+	exec(t, beside(t, o), `UPDATE change_head SET timeline = 77`)
+	second := start(t, o, fast)
+	if first.log.has(told) || !second.log.has(told) {
+		t.Errorf("the log of a server before it:\n%s\nand after it:\n%s", first.log, second.log)
+	}
+	second.revoke(made.Key.ID)
+	if n := strings.Count(second.log.String(), told); n != 1 {
+		t.Errorf("it says so %d times:\n%s", n, second.log)
+	}
+	third := start(t, o, fast)
+	if third.log.has(told) {
+		t.Errorf("a server says so though it is known:\n%s", third.log)
 	}
 }
 

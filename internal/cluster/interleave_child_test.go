@@ -116,7 +116,7 @@ func (h *home) RoundTrip(r *http.Request) (*http.Response, error) {
 		answer.Body = out
 		go h.feed(r.Context(), at, in, head)
 	case http.MethodDelete:
-		h.node.Release(attachment, [32]byte{})
+		h.node.Release(attachment, Speaker{})
 	case http.MethodPost:
 		var ask stream.Ask
 		if err := json.NewDecoder(r.Body).Decode(&ask); err != nil {
@@ -126,7 +126,7 @@ func (h *home) RoundTrip(r *http.Request) (*http.Response, error) {
 		if h.f == headTooEarly {
 			sleep(r.Context(), time.Second)
 		}
-		granted, err := h.node.Grant(attachment, [32]byte{}, ask.Seq, 0)
+		granted, err := h.node.Grant(attachment, Speaker{}, ask.Seq, 0)
 		if err != nil {
 			answer.StatusCode = http.StatusNotFound
 			return answer, nil //nolint:nilerr // the answer says it
@@ -177,10 +177,10 @@ func (h *home) feed(ctx context.Context, at *Attachment, in *io.PipeWriter, head
 		if token != ([16]byte{}) {
 			f = stream.Frame{Kind: stream.KindChange, Batch: stream.NewBatch(b), Seq: seq, Token: token}
 			if h.f == sentIsShown {
-				h.node.Acknowledge(at.ID, [32]byte{}, seq)
+				h.node.Acknowledge(at.ID, Speaker{}, seq)
 			}
 			if h.f == forgets {
-				h.node.Release(at.ID, [32]byte{})
+				h.node.Release(at.ID, Speaker{})
 			}
 			h.delay(ctx, h.o.carry)
 		}
@@ -219,7 +219,7 @@ func live(t *testing.T, o family, f childFault) (broken, accepted int, took time
 		db := &table{}
 		ctx, stop := context.WithCancel(t.Context())
 		n := &Node{
-			times: protocol(), log: slog.New(slog.DiscardHandler), id: "b", moved: make(chan struct{}),
+			times: protocol(), log: slog.New(slog.DiscardHandler), claim: store.Claim{ID: "b"}, moved: make(chan struct{}),
 			wake: make(chan struct{}, 1), children: map[string]*child{}, leave: make(chan struct{}),
 		}
 		h := &home{node: n, db: db, f: f, o: o, batch: batch, prefix: "ks"}
@@ -289,7 +289,7 @@ func live(t *testing.T, o family, f childFault) (broken, accepted int, took time
 			time.Sleep(o.revoke)
 			db.commit()
 			committed := time.Now()
-			a := others{times: protocol(), self: "a", list: db.roster}
+			a := others{times: protocol(), self: func() string { return "a" }, list: db.roster}
 			if _, _, err := a.wait(ctx, 1, true); err != nil {
 				t.Errorf("%+v: the barrier fails: %v", o, err)
 			}

@@ -89,7 +89,7 @@ func play(t *testing.T, o order, f fault) (broken, accepted int, took time.Durat
 			}
 		}
 		n := &Node{
-			times: protocol(), log: slog.New(slog.DiscardHandler), id: "b", moved: make(chan struct{}),
+			times: protocol(), log: slog.New(slog.DiscardHandler), claim: store.Claim{ID: "b"}, moved: make(chan struct{}),
 			wake: make(chan struct{}, 1), children: map[string]*child{},
 		}
 		n.ServeStale(o.stale)
@@ -173,7 +173,7 @@ func play(t *testing.T, o order, f fault) (broken, accepted int, took time.Durat
 			if f == shortWait {
 				times.wait = times.lease / 2
 			}
-			a := others{times: times, self: "a", list: db.roster}
+			a := others{times: times, self: func() string { return "a" }, list: db.roster}
 			if f != noBarrier {
 				_, unreached, err := a.wait(ctx, 1, true)
 				if err != nil {

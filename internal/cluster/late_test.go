@@ -42,7 +42,7 @@ func (n *Node) attachOne(t *testing.T) *apprentice {
 func (a *apprentice) ask() {
 	a.t.Helper()
 	var err error
-	if a.last, err = a.node.Grant(a.id, [32]byte{}, a.seq, 0); err != nil {
+	if a.last, err = a.node.Grant(a.id, Speaker{}, a.seq, 0); err != nil {
 		a.t.Error(err)
 	}
 	if a.last.Head <= a.seq && a.last.For > 0 {
@@ -129,8 +129,8 @@ func TestReplicaThatIsLate(t *testing.T) {
 				if n.Late() < lateTimes {
 					t.Errorf("%d counted", n.Late())
 				}
-				n.Release(honest.id, [32]byte{})
-				n.Release(liar.id, [32]byte{})
+				n.Release(honest.id, Speaker{})
+				n.Release(liar.id, Speaker{})
 			})
 		})
 	}
@@ -164,7 +164,7 @@ func TestReplicasThatAreAllLate(t *testing.T) {
 			t.Errorf("%d of %d are refused", len(refused), len(all))
 		}
 		for _, a := range all {
-			n.Release(a.id, [32]byte{})
+			n.Release(a.id, Speaker{})
 		}
 	})
 }

@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/keystile/keystile"
@@ -47,19 +48,28 @@ func (n *Node) renew(ctx context.Context) (int64, error) {
 	n.renewed++
 	begin := time.Now()
 	n.mu.Lock()
+	if len(n.claim.Marks) > marksKept {
+		n.claim = store.Claim{ID: random()}
+	}
 	self := store.Node{
-		ID: n.id, Name: n.name, Version: keystile.Version, Renewals: n.renewed, Applied: n.reported,
+		ID: n.claim.ID, Mark: random(), Was: slices.Clone(n.claim.Marks), Name: n.name, Version: keystile.Version, Renewals: n.renewed, Applied: n.reported,
 		StaleFor: n.stale, StartedAt: n.started, MasterKeys: n.masterKeys,
 	}
 	self.Replicas, self.ReplicaCount = n.attached(begin)
+	// It may come through though no answer does.
+	n.claim.Marks = append(n.claim.Marks, self.Mark)
 	token, history := n.reportedToken, n.history
 	n.mu.Unlock()
 	head, err := n.sendRow(ctx, self, token)
+	if errors.Is(err, store.ErrCopied) {
+		n.rename()
+	}
 	if err != nil {
 		return 0, err
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.claim.Marks = n.claim.Marks[max(0, len(n.claim.Marks)-marksAnswered):]
 	if n.history != history {
 		return head, nil // the answer of a log that is no more
 	}
@@ -83,19 +93,28 @@ func (n *Node) sweep(ctx context.Context) error {
 	}
 	n.look.Lock()
 	defer n.look.Unlock()
-	now := time.Now()
+	if n.timeline == 0 {
+		n.timeline = roster.Noted
+	}
+	if roster.Timeline != n.timeline {
+		n.timeline = roster.Timeline
+		n.log.Warn("the database was promoted or recovered: if commits did not wait for its standby, or if it was set back to an earlier time, "+
+			"revocations that were answered with success are undone, and the keys are to be revoked again",
+			"timeline", roster.Timeline)
+	}
+	now, self := time.Now(), n.self()
 	listed := map[string]bool{}
 	for _, other := range roster.Nodes {
-		if other.ID == n.id {
+		if other.ID == self {
 			continue
 		}
 		listed[other.ID] = true
 		before, known := n.seen[other.ID]
 		switch {
-		case !known || before.renewals != other.Renewals:
-			n.seen[other.ID] = seenNode{renewals: other.Renewals, since: now}
+		case !known || before.renewals != other.Renewals || before.mark != other.Mark:
+			n.seen[other.ID] = seenNode{renewals: other.Renewals, mark: other.Mark, since: now}
 		case now.Sub(before.since) > n.times.wait+other.StaleFor*holdNum/holdDen:
-			if err := n.store.SweepNode(ctx, other.ID, other.Renewals); err != nil {
+			if err := n.store.SweepNode(ctx, other); err != nil {
 				return err
 			}
 			n.log.Warn("a node stopped without leaving", "node", other.Name, "id", other.ID)

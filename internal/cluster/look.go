@@ -59,7 +59,7 @@ func (n *Node) Look(nodes []keystile.Node) {
 	defer n.mu.Unlock()
 	for i := range nodes {
 		node := &nodes[i]
-		if node.ID == n.id {
+		if node.ID == n.claim.ID {
 			head := max(node.Applied+node.Lag, n.applied)
 			node.Self, node.Applied = true, max(n.reported, node.Applied)
 			node.Lag = head - node.Applied

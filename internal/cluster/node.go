@@ -5,8 +5,6 @@ package cluster
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -77,8 +75,8 @@ type Node struct {
 	format keystile.Format
 	roles  []verify.Role // built into the profile; not in the store
 
-	id, name string
-	started  time.Time
+	name    string
+	started time.Time
 
 	// alone tells that the store is a directory, which one server holds: there
 	// are no other nodes, and this one needs no lease itself.
@@ -95,6 +93,7 @@ type Node struct {
 	others   others
 
 	mu      sync.Mutex
+	claim   store.Claim // of this node's row
 	applied int64
 	token   [16]byte
 	grants  []grant // renewals that wait for applied to reach their heads, oldest first
@@ -126,6 +125,7 @@ type Node struct {
 
 	look       sync.Mutex          // of seen
 	seen       map[string]seenNode // other nodes
+	timeline   int64               // of the database server, as it was last; with look
 	masterKeys []string            // that this node holds; with mu
 	loops      sync.WaitGroup
 }
@@ -142,6 +142,7 @@ type grant struct {
 
 type seenNode struct {
 	renewals int64
+	mark     string
 	since    time.Time
 }
 
@@ -152,18 +153,14 @@ func NewNode(s *store.Store, format keystile.Format, roles []keystile.Role, name
 }
 
 func newNode(s *store.Store, t times, format keystile.Format, roles []keystile.Role, name string, log *slog.Logger) (*Node, error) {
-	random := make([]byte, 16)
-	if _, err := rand.Read(random); err != nil {
-		return nil, err
-	}
 	n := &Node{
 		store: s, alone: !s.Postgres(), sendRow: s.RenewNode, log: log, times: t, format: format,
-		id: hex.EncodeToString(random), name: name, started: time.Now(),
+		claim: store.Claim{ID: random()}, name: name, started: time.Now(),
 		wake: make(chan struct{}, 1), moved: make(chan struct{}), seen: map[string]seenNode{},
 		children: map[string]*child{}, leave: make(chan struct{}), loading: make(chan struct{}, loadsAtOnce),
 		looking: make(chan struct{}, looksAtOnce),
 	}
-	n.others = others{times: t, self: n.id, list: newRoster(s.Roster, t.stepLimit).list, note: s.NoteTimeline}
+	n.others = others{times: t, self: n.self, list: newRoster(s.Roster, t.stepLimit).list, note: s.NoteTimeline}
 	for _, r := range roles {
 		n.roles = append(n.roles, verify.Role{ID: r.ID, Name: r.Name, WorkspaceID: r.WorkspaceID, Permissions: r.Permissions})
 	}
@@ -202,6 +199,12 @@ func (n *Node) Start(ctx context.Context) error {
 	head, err := n.join(ctx)
 	if err != nil {
 		return err
+	}
+	if !n.alone {
+		// What happened to the database while no server was there.
+		if err := n.sweep(ctx); err != nil {
+			return fmt.Errorf("cluster: list the nodes: %w", err)
+		}
 	}
 	n.loops.Go(func() { n.store.Watch(ctx, n.nudge) })
 	n.loops.Go(func() { n.follow(ctx) })
@@ -256,7 +259,7 @@ func (n *Node) Leave(ctx context.Context) error {
 			return err
 		}
 	}
-	return n.store.LeaveNode(ctx, n.id)
+	return n.store.LeaveNode(ctx, n.claimed())
 }
 
 // Index returns the index if this node may use it now: the lease is looked at
@@ -441,6 +444,10 @@ func (n *Node) step(ctx context.Context) (more bool, err error) {
 	if errors.Is(err, store.ErrHistory) {
 		n.log.Warn("the change log does not go on where this node stands; it refuses until it has loaded everything anew",
 			"error", err)
+		if errors.Is(err, errUndone) {
+			n.log.Error("the database has lost changes that were answered with success: revocations among them are undone; " +
+				"find out since when, and revoke again what should be dead")
+		}
 		n.dropLease()
 		return true, n.load(ctx)
 	}
@@ -452,7 +459,7 @@ func (n *Node) step(ctx context.Context) (more bool, err error) {
 		applied, reported, token := n.applied, n.reported, n.reportedToken
 		n.mu.Unlock()
 		if reported > n.acked {
-			if err := n.store.AcknowledgeNode(limited, n.id, reported, token); err != nil {
+			if err := n.store.AcknowledgeNode(limited, n.claimed(), reported, token); err != nil {
 				return false, fmt.Errorf("acknowledge changes: %w", err)
 			}
 			n.acked = reported
@@ -501,16 +508,19 @@ func (n *Node) apply(ctx context.Context) (more bool, err error) {
 	return len(changes) == changesAtOnce, nil
 }
 
+// errUndone is ErrHistory where a change that was there is there no more.
+var errUndone = fmt.Errorf("%w: it was set back", store.ErrHistory)
+
 // continues fails unless the changes go on where a node stands: the row that
 // it stands on must still be its own, and nothing may be missing behind it.
 func continues(changes []store.Change, applied int64, token [16]byte) error {
 	switch {
 	case len(changes) == 0:
-		return fmt.Errorf("%w: it ends before change %d", store.ErrHistory, applied)
+		return fmt.Errorf("%w: it ends before change %d", errUndone, applied)
 	case changes[0].Seq != applied:
 		return fmt.Errorf("%w: it was trimmed and no longer has change %d", store.ErrHistory, applied)
 	case changes[0].Token != token:
-		return fmt.Errorf("%w: change %d is another one", store.ErrHistory, applied)
+		return fmt.Errorf("%w: change %d is another one", errUndone, applied)
 	}
 	for i, c := range changes {
 		if c.Seq != applied+int64(i) {

@@ -125,7 +125,7 @@ func TestChildThatAcknowledgesNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		ask := func() int64 {
-			lease, err := n.Grant(a.ID, [32]byte{}, 1, 0)
+			lease, err := n.Grant(a.ID, Speaker{}, 1, 0)
 			if err != nil || lease.For != n.times.lease {
 				t.Fatalf("%+v, %v", lease, err)
 			}
@@ -152,7 +152,7 @@ func TestChildThatAcknowledgesNothing(t *testing.T) {
 				if took := time.Since(last); err != nil || took < over || took > over+n.times.renewEvery {
 					t.Errorf("waited for %s: %v", took, err)
 				}
-				n.Release(a.ID, [32]byte{})
+				n.Release(a.ID, Speaker{})
 				return
 			default:
 			}

@@ -69,7 +69,7 @@ func (r *roster) fill(ctx context.Context, l *listing) {
 // others are the nodes that a change of this process waits for.
 type others struct {
 	times times
-	self  string // ID of the node that needs no waiting for; "" for none
+	self  func() string // ID of the node that needs no waiting for; "" for none
 	list  func(context.Context) (store.Roster, error)
 	note  func(ctx context.Context, from, to int64) error
 }
@@ -126,9 +126,9 @@ func (o *others) wait(ctx context.Context, seq int64, narrows bool) (stillBehind
 
 // behind are the nodes of a list that have yet to apply seq, by ID.
 func (o *others) behind(r store.Roster, seq int64) map[string]store.Node {
-	behind := map[string]store.Node{}
+	behind, self := map[string]store.Node{}, o.self()
 	for _, n := range r.Nodes {
-		if n.ID != o.self && n.Applied < seq {
+		if n.ID != self && n.Applied < seq {
 			behind[n.ID] = n
 		}
 	}

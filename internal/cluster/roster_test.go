@@ -122,7 +122,7 @@ func TestWhoIsWaitedFor(t *testing.T) {
 				if c.later != nil {
 					time.AfterFunc(3*time.Second, func() { c.later(b) })
 				}
-				o := others{times: protocol(), self: "self", list: b.list, note: b.note}
+				o := others{times: protocol(), self: func() string { return "self" }, list: b.list, note: b.note}
 				begin := time.Now()
 				behind, _, err := o.wait(t.Context(), 7, !c.wide)
 				if behind != c.behind || !errors.Is(err, c.err) {
@@ -145,7 +145,7 @@ func TestNoListNoProof(t *testing.T) {
 	for _, moved := range []int64{0, 1} {
 		synctest.Test(t, func(t *testing.T) {
 			b := &book{roster: store.Roster{Seq: 6}}
-			o := others{times: protocol(), list: b.list, note: b.note}
+			o := others{times: protocol(), self: func() string { return "" }, list: b.list, note: b.note}
 			if behind, _, err := o.wait(t.Context(), 7, true); !behind || !errors.Is(err, errStale) {
 				t.Errorf("an old list: behind %t, error %v", behind, err)
 			}

@@ -229,6 +229,8 @@ func Explain(err error, o store.Options) error {
 		return fmt.Errorf("the server that runs on %s is of an older version, and this one would change the database underneath it; start the server with this version first, or use the server's own version for this command", where)
 	case errors.Is(err, store.ErrFull):
 		return fmt.Errorf("no space left for %s; free some and start again", where)
+	case errors.Is(err, store.ErrForbidden):
+		return fmt.Errorf("the user that --database names may not make tables there: %s; give it a database of its own: CREATE DATABASE keystile OWNER keystile", reason(err))
 	case errors.Is(err, store.ErrUnavailable) && o.URL != "":
 		return fmt.Errorf("cannot reach PostgreSQL: %s; check --database and that the server runs", reason(err))
 	case errors.Is(err, store.ErrUnavailable):

@@ -91,7 +91,7 @@ func trimChanges(t *testing.T, f *fixture) {
 	if !slices.Equal(steps, []int64{3, 1, 0}) || oldest() != 8 {
 		t.Errorf("with a node at 8, steps removed %v, and the oldest is %d", steps, oldest())
 	}
-	wantErr(t, "acknowledge", f.AcknowledgeNode(t.Context(), "0", 10, tokenAt(t, f.Store, 10)), nil)
+	wantErr(t, "acknowledge", f.AcknowledgeNode(t.Context(), store.Claim{ID: "0"}, 10, tokenAt(t, f.Store, 10)), nil)
 	if n := trim(later, 99); n != 2 || oldest() != 10 {
 		t.Errorf("with a node at 10, %d went, and the oldest is %d", n, oldest())
 	}
@@ -143,7 +143,7 @@ func nodeRows(t *testing.T, f *fixture) {
 	renew(n, foreign, store.ErrHistory)
 	renew(store.Node{ID: "a", Applied: 99}, token(2), store.ErrHistory)
 	check("a node of another history")
-	wantErr(t, "acknowledge without a row", f.AcknowledgeNode(t.Context(), "a", 3, token(3)), nil)
+	wantErr(t, "acknowledge without a row", f.AcknowledgeNode(t.Context(), store.Claim{ID: "a"}, 3, token(3)), nil)
 	check("an acknowledgement makes no row")
 
 	n.Renewals = 1
@@ -152,12 +152,12 @@ func nodeRows(t *testing.T, f *fixture) {
 	n.Renewals = 2
 	renew(n, token(2), nil)
 	check("renewed", n)
-	wantErr(t, "acknowledge", f.AcknowledgeNode(t.Context(), "a", 4, token(4)), nil)
+	wantErr(t, "acknowledge", f.AcknowledgeNode(t.Context(), store.Claim{ID: "a"}, 4, token(4)), nil)
 	n.Applied = 4
 	check("acknowledged", n)
 	// Late messages: nothing goes back, nothing of another history counts.
-	wantErr(t, "acknowledge less", f.AcknowledgeNode(t.Context(), "a", 3, token(3)), nil)
-	wantErr(t, "acknowledge another history", f.AcknowledgeNode(t.Context(), "a", 5, foreign), nil)
+	wantErr(t, "acknowledge less", f.AcknowledgeNode(t.Context(), store.Claim{ID: "a"}, 3, token(3)), nil)
+	wantErr(t, "acknowledge another history", f.AcknowledgeNode(t.Context(), store.Claim{ID: "a"}, 5, foreign), nil)
 	check("acknowledged late", n)
 	// A renewal that was made up before the acknowledgement and comes after it
 	// takes nothing back: a revoke would wait for the next renewal.
@@ -178,12 +178,12 @@ func nodeRows(t *testing.T, f *fixture) {
 	renew(other, token(head), nil)
 	check("two", late, other)
 	// The sweep removes a row only as it was seen.
-	wantErr(t, "sweep what has renewed", f.SweepNode(t.Context(), "a", 1), nil)
+	wantErr(t, "sweep what has renewed", f.SweepNode(t.Context(), store.Node{ID: "a", Renewals: 1}), nil)
 	check("swept too late", late, other)
-	wantErr(t, "sweep", f.SweepNode(t.Context(), "a", 4), nil)
+	wantErr(t, "sweep", f.SweepNode(t.Context(), store.Node{ID: "a", Renewals: 4}), nil)
 	check("swept", other)
-	wantErr(t, "leave", f.LeaveNode(t.Context(), "b"), nil)
-	wantErr(t, "leave again", f.LeaveNode(t.Context(), "b"), nil)
+	wantErr(t, "leave", f.LeaveNode(t.Context(), store.Claim{ID: "b"}), nil)
+	wantErr(t, "leave again", f.LeaveNode(t.Context(), store.Claim{ID: "b"}), nil)
 	check("left")
 	if got := logChanges(t, f.Store, 1); got != head+1 {
 		t.Errorf("nodes wrote to the change log: %d, want %d", got, head+1)

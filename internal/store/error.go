@@ -20,7 +20,7 @@ func classify(err error) error {
 	if err == nil {
 		return nil
 	}
-	for _, own := range []error{ErrNotFound, ErrTaken, ErrUnavailable, ErrFull, ErrUnknownOutcome, ErrClosed} {
+	for _, own := range []error{ErrNotFound, ErrTaken, ErrUnavailable, ErrFull, ErrUnknownOutcome, ErrForbidden, ErrClosed} {
 		if errors.Is(err, own) {
 			return err
 		}
@@ -71,8 +71,11 @@ func classifyPostgres(err *pgconn.PgError) error {
 		return fmt.Errorf("%w: %w", ErrTaken, err)
 	case err.Code == "53100": // disk_full
 		return fmt.Errorf("%w: %w", ErrFull, err)
+	case err.Code == "42501": // insufficient_privilege
+		return fmt.Errorf("%w: %w", ErrForbidden, err)
 	case strings.HasPrefix(err.Code, "08"), strings.HasPrefix(err.Code, "53"), strings.HasPrefix(err.Code, "57"),
 		err.Code == "25006", // read_only_sql_transaction: a standby
+		err.Code == "55P03", // lock_not_available: a lock_timeout that a pooler has let stand
 		err.Code == "40001", err.Code == "40P01":
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}

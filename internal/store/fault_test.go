@@ -151,7 +151,7 @@ func TestPostgresAway(t *testing.T) {
 			wantErr(t, "ping", s.Ping(t.Context()), store.ErrUnavailable)
 			_, err = s.RenewNode(t.Context(), store.Node{ID: "a"}, [16]byte{})
 			wantErr(t, "renew", err, store.ErrUnavailable)
-			wantErr(t, "acknowledge", s.AcknowledgeNode(t.Context(), "a", 1, [16]byte{}), store.ErrUnavailable)
+			wantErr(t, "acknowledge", s.AcknowledgeNode(t.Context(), store.Claim{ID: "a"}, 1, [16]byte{}), store.ErrUnavailable)
 		}
 		_, err := store.Open(t.Context(), store.Options{URL: server.URL("postgres")})
 		wantErr(t, "open", err, store.ErrUnavailable)
@@ -404,7 +404,7 @@ func TestReadersHoldNobodyUp(t *testing.T) {
 					t.Errorf("renew: %v", err)
 				}
 			}
-			if err := f.AcknowledgeNode(limited, "a", head, token); err != nil {
+			if err := f.AcknowledgeNode(limited, store.Claim{ID: "a"}, head, token); err != nil {
 				t.Errorf("acknowledge: %v", err)
 			}
 			if _, err := f.LoadIndex(limited, func(verify.Batch) error { return nil }); err != nil {

@@ -19,7 +19,11 @@ type Node struct {
 	// Renewals is the node's own count. It must never repeat, not even after
 	// the row was swept: a sweeper that knows the row from before would take
 	// it for silent and remove it with its new lease.
-	Renewals  int64
+	Renewals int64
+	// Mark is random, and another with each renewal, and Was are those that the
+	// row may carry before it: see [Claim].
+	Mark      string
+	Was       []string
 	Applied   int64
 	StaleFor  time.Duration
 	StartedAt time.Time
@@ -60,8 +64,28 @@ func masterKeysOf(text string) []string {
 // the node has followed: a restore or a failover that lost commits.
 var ErrHistory = errors.New("store: the change log has another history")
 
+// ErrCopied means that the row of a node was renewed by another process under the
+// same ID, whose machine was copied while it ran.
+var ErrCopied = errors.New("store: the row of this node carries a mark that it has not written")
+
+// Claim is by what a node knows its row for its own: that row carries the mark of
+// one of its last renewals, which may have come through though no answer did. A
+// copy of the process that renewed in between has left another.
+type Claim struct {
+	ID    string
+	Marks []string // of hexadecimal digits; none: any row of that ID
+}
+
+// marks is what SQL holds the mark of a row against, with holdsMark.
+func (c Claim) marks() string { return strings.Join(c.Marks, " ") }
+
+// holdsMark is a condition on a row of nodes: its mark is in a list. An empty one
+// is in each: that of a version that writes none.
+func holdsMark(list string) string { return list + ` LIKE '%' || nodes.mark || '%'` }
+
 // renewNode writes a node's own row: the number of its renewal, and how far it
-// has applied the log. It fails with ErrHistory when the position is not in the log.
+// has applied the log. It fails with ErrHistory when the position is not in the
+// log, and with ErrCopied when the row carries none of the marks that it may.
 //
 // An acknowledgement may overtake a renewal. It stays then: whoever waits for
 // the node would wait for its next renewal. It does not stay when the log no
@@ -77,30 +101,40 @@ func (tx *Tx) renewNode(n Node, token [16]byte) error {
 		replicas = []byte("[]")
 	}
 	touched, err := tx.exec(`INSERT INTO nodes (id, name, version, renewals, applied, applied_token, stale_for, started_at,
-			replicas, replica_count, master_keys)
-		SELECT $1, $2, $3, $8, $4, $5, $6, $7, $9, $10, $11
+			replicas, replica_count, master_keys, mark)
+		SELECT $1, $2, $3, $8, $4, $5, $6, $7, $9, $10, $11, $12
 		WHERE EXISTS (SELECT 1 FROM changes WHERE seq = $4 AND token = $5)
 		ON CONFLICT (id) DO UPDATE SET renewals = excluded.renewals,
 			applied = CASE WHEN `+overtaken+` THEN nodes.applied ELSE excluded.applied END,
 			applied_token = CASE WHEN `+overtaken+` THEN nodes.applied_token ELSE excluded.applied_token END,
 			replicas = excluded.replicas,
-			replica_count = excluded.replica_count, master_keys = excluded.master_keys`,
+			replica_count = excluded.replica_count, master_keys = excluded.master_keys,
+			mark = excluded.mark
+		WHERE `+holdsMark(`$13`),
 		n.ID, n.Name, n.Version, n.Applied, token[:], n.StaleFor.Milliseconds(), millis(n.StartedAt), n.Renewals,
-		string(replicas), int64(n.ReplicaCount), n.masterKeys())
+		string(replicas), int64(n.ReplicaCount), n.masterKeys(), n.Mark, Claim{n.ID, n.Was}.marks())
 	if err != nil {
 		return wrap("renew a node", err)
 	}
-	if touched != 1 {
+	if touched == 1 {
+		return nil
+	}
+	known, err := queryOne(tx, scanInt, `SELECT COUNT(*) FROM changes WHERE seq = $1 AND token = $2`, n.Applied, token[:])
+	switch {
+	case err != nil:
+		return wrap("renew a node", err)
+	case known == 0:
 		return ErrHistory
 	}
-	return nil
+	return ErrCopied
 }
 
 // acknowledgeNode raises what a node has applied, and nothing else of its row.
-// A row that is not there stays away: only a renewal makes one.
-func (tx *Tx) acknowledgeNode(id string, applied int64, token [16]byte) error {
+// A row that is not there stays away: only a renewal makes one. One that another
+// process has renewed stays as it is: what that one shows is not known here.
+func (tx *Tx) acknowledgeNode(c Claim, applied int64, token [16]byte) error {
 	_, err := tx.exec(`UPDATE nodes SET applied = $1, applied_token = $2 WHERE id = $3 AND applied < $1
-		AND EXISTS (SELECT 1 FROM changes WHERE seq = $1 AND token = $2)`, applied, token[:], id)
+		AND EXISTS (SELECT 1 FROM changes WHERE seq = $1 AND token = $2) AND `+holdsMark(`$4`), applied, token[:], c.ID, c.marks())
 	return wrap("acknowledge changes", err)
 }
 
@@ -149,11 +183,12 @@ func (tx *Tx) roster(timeline string) (r Roster, err error) {
 	r.Nodes, err = queryAll(tx, func(row scanner) (Node, error) {
 		var n Node
 		var stale, started int64
-		err := row.Scan(&r.Seq, &r.Noted, &r.Timeline, &n.ID, &n.Name, &n.Version, &n.Renewals, &n.Applied, &stale, &started)
+		err := row.Scan(&r.Seq, &r.Noted, &r.Timeline, &n.ID, &n.Name, &n.Version, &n.Renewals, &n.Applied, &stale, &started, &n.Mark)
 		n.StaleFor, n.StartedAt = time.Duration(stale)*time.Millisecond, fromMillis(started)
 		return n, err
 	}, `SELECT h.seq, h.timeline, `+timeline+`, COALESCE(n.id, ''), COALESCE(n.name, ''), COALESCE(n.version, ''),
-			COALESCE(n.renewals, 0), COALESCE(n.applied, 0), COALESCE(n.stale_for, 0), COALESCE(n.started_at, 0)
+			COALESCE(n.renewals, 0), COALESCE(n.applied, 0), COALESCE(n.stale_for, 0), COALESCE(n.started_at, 0),
+			COALESCE(n.mark, '')
 		FROM change_head h LEFT JOIN nodes n ON 1 = 1 WHERE h.one = 1 ORDER BY n.id`)
 	if len(r.Nodes) == 1 && r.Nodes[0].ID == "" {
 		r.Nodes = nil // the head without any node
@@ -228,23 +263,24 @@ func (s *Store) RenewNode(ctx context.Context, n Node, token [16]byte) (head int
 }
 
 // AcknowledgeNode tells the others how far a node has come.
-func (s *Store) AcknowledgeNode(ctx context.Context, id string, applied int64, token [16]byte) error {
-	return s.onNodes(ctx, func(tx *Tx) error { return tx.acknowledgeNode(id, applied, token) })
+func (s *Store) AcknowledgeNode(ctx context.Context, c Claim, applied int64, token [16]byte) error {
+	return s.onNodes(ctx, func(tx *Tx) error { return tx.acknowledgeNode(c, applied, token) })
 }
 
 // SweepNode removes the row of a node that has been silent for too long,
-// unless it has renewed since it was read with that many renewals.
-func (s *Store) SweepNode(ctx context.Context, id string, renewals int64) error {
+// unless it has renewed since it was read with that many renewals and that mark.
+func (s *Store) SweepNode(ctx context.Context, n Node) error {
 	return s.onNodes(ctx, func(tx *Tx) error {
-		_, err := tx.exec(`DELETE FROM nodes WHERE id = $1 AND renewals = $2`, id, renewals)
+		_, err := tx.exec(`DELETE FROM nodes WHERE id = $1 AND renewals = $2 AND mark = $3`, n.ID, n.Renewals, n.Mark)
 		return wrap("remove a node", err)
 	})
 }
 
-// LeaveNode removes a node's own row.
-func (s *Store) LeaveNode(ctx context.Context, id string) error {
+// LeaveNode removes a node's own row, and not one that a copy of its process has
+// renewed.
+func (s *Store) LeaveNode(ctx context.Context, c Claim) error {
 	return s.onNodes(ctx, func(tx *Tx) error {
-		_, err := tx.exec(`DELETE FROM nodes WHERE id = $1`, id)
+		_, err := tx.exec(`DELETE FROM nodes WHERE id = $1 AND `+holdsMark(`$2`), c.ID, c.marks())
 		return wrap("remove a node", err)
 	})
 }

@@ -30,7 +30,7 @@ func nodeRow(t *testing.T, f *fixture) {
 	ahead := n
 	ahead.Applied++
 	wantErr(t, "a renewal with a change that is not there", renew(ahead, head.Token), store.ErrHistory)
-	if err := f.AcknowledgeNode(ctx, n.ID, head.Seq, head.Token); err != nil {
+	if err := f.AcknowledgeNode(ctx, store.Claim{ID: n.ID}, head.Seq, head.Token); err != nil {
 		t.Fatal(err)
 	}
 	if r := roster(); len(r.Nodes) != 0 {
@@ -49,13 +49,13 @@ func nodeRow(t *testing.T, f *fixture) {
 	}
 	after := get(t, f.Store, (*store.Tx).Head)
 	applied := func() int64 { t.Helper(); return roster().Nodes[0].Applied }
-	if err := f.AcknowledgeNode(ctx, n.ID, seq, head.Token); err != nil || applied() != head.Seq {
+	if err := f.AcknowledgeNode(ctx, store.Claim{ID: n.ID}, seq, head.Token); err != nil || applied() != head.Seq {
 		t.Errorf("an acknowledgement with another token: %v, applied %d", err, applied())
 	}
-	if err := f.AcknowledgeNode(ctx, n.ID, seq, after.Token); err != nil || applied() != seq {
+	if err := f.AcknowledgeNode(ctx, store.Claim{ID: n.ID}, seq, after.Token); err != nil || applied() != seq {
 		t.Errorf("an acknowledgement: %v, applied %d", err, applied())
 	}
-	if err := f.AcknowledgeNode(ctx, n.ID, head.Seq, head.Token); err != nil || applied() != seq {
+	if err := f.AcknowledgeNode(ctx, store.Claim{ID: n.ID}, head.Seq, head.Token); err != nil || applied() != seq {
 		t.Errorf("a late acknowledgement: %v, applied %d", err, applied())
 	}
 	if got := roster().Nodes[0].Renewals; got != 1 {
@@ -64,15 +64,40 @@ func nodeRow(t *testing.T, f *fixture) {
 
 	// A row that was swept and comes back is not the one that a sweeper knows
 	// from before: it has a lease.
-	if err := f.SweepNode(ctx, n.ID, 1); err != nil || len(roster().Nodes) != 0 {
+	if err := f.SweepNode(ctx, store.Node{ID: n.ID, Renewals: 1}); err != nil || len(roster().Nodes) != 0 {
 		t.Fatalf("sweep: %v", err)
 	}
 	n.Renewals, n.Applied = 2, seq
 	if err := renew(n, after.Token); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.SweepNode(ctx, n.ID, 1); err != nil || len(roster().Nodes) != 1 {
+	if err := f.SweepNode(ctx, store.Node{ID: n.ID, Renewals: 1}); err != nil || len(roster().Nodes) != 1 {
 		t.Fatalf("a sweeper who saw the row before has removed it with its new lease (%v)", err)
+	}
+
+	// Of two that go by one ID only one can have written the mark of the row.
+	one, two := n, n
+	one.Renewals, one.Mark, one.Was = 3, "1a", []string{"0a"}
+	wantErr(t, "the first with a mark", renew(one, after.Token), nil)
+	two.Renewals, two.Mark, two.Was = 3, "2a", []string{"0a"}
+	wantErr(t, "the second", renew(two, after.Token), store.ErrCopied)
+	wantErr(t, "the second, of another history", renew(two, head.Token), store.ErrHistory)
+	one.Renewals, one.Mark, one.Was = 4, "1c", []string{"0a", "1a", "1b"} // 1b never came through
+	wantErr(t, "the first again", renew(one, after.Token), nil)
+	seq = write(t, f.Store, func(tx *store.Tx) error { return tx.LogChange(store.ChangeNoop, "") })
+	after = get(t, f.Store, (*store.Tx).Head)
+	second, first := store.Claim{ID: n.ID, Marks: []string{"0a", "2a"}}, store.Claim{ID: n.ID, Marks: []string{"1b", "1c"}}
+	if err := f.AcknowledgeNode(ctx, second, seq, after.Token); err != nil || applied() == seq {
+		t.Errorf("an acknowledgement of the second: %v, applied %d", err, applied())
+	}
+	if err := f.AcknowledgeNode(ctx, first, seq, after.Token); err != nil || applied() != seq {
+		t.Errorf("an acknowledgement of the first: %v, applied %d", err, applied())
+	}
+	if err := f.LeaveNode(ctx, second); err != nil || len(roster().Nodes) != 1 {
+		t.Errorf("the second leaves: %v", err)
+	}
+	if err := f.SweepNode(ctx, store.Node{ID: n.ID, Renewals: 4, Mark: "2a"}); err != nil || len(roster().Nodes) != 1 {
+		t.Errorf("a sweeper that has seen the second: %v", err)
 	}
 
 	// Only who has seen the timeline that is noted may note another.
@@ -87,7 +112,7 @@ func nodeRow(t *testing.T, f *fixture) {
 		t.Errorf("timeline %d", got)
 	}
 
-	if err := f.LeaveNode(ctx, n.ID); err != nil || len(roster().Nodes) != 0 {
+	if err := f.LeaveNode(ctx, first); err != nil || len(roster().Nodes) != 0 {
 		t.Errorf("leave: %v", err)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -40,6 +41,13 @@ func openPostgres(ctx context.Context, o Options) (*Store, error) {
 	// A server that is frozen while it writes holds the head of the log, and with
 	// it every change of the others, also those that take access away.
 	config.RuntimeParams["idle_in_transaction_session_timeout"] = "10000" // milliseconds
+	// Each exchange has a limit here. Those that somebody has set for people and
+	// other programs would end a change that waits for its turn, and a load.
+	for _, name := range []string{"statement_timeout", "lock_timeout", "idle_session_timeout"} {
+		config.RuntimeParams[name] = "0"
+	}
+	config.RuntimeParams["default_transaction_isolation"] = "read committed"
+	config.RuntimeParams["default_transaction_deferrable"] = "off"
 
 	n := &notices{}
 	forWrites := config.Copy()
@@ -117,7 +125,9 @@ func unreachable(err error) error {
 		// The driver tries more than once, with and without TLS, and joins what
 		// came of it. The first of it is enough for a person.
 		cause := errors.Unwrap(dial)
-		if network, ok := errors.AsType[*net.OpError](cause); ok {
+		if strings.HasSuffix(dial.Error(), "read only connection") { // the driver names it no other way
+			cause = errors.New("it takes no writes: it is a standby, or set to be read only; name the primary, or all servers of the database")
+		} else if network, ok := errors.AsType[*net.OpError](cause); ok {
 			cause = network.Err
 		} else if refused, ok := errors.AsType[*pgconn.PgError](cause); ok {
 			cause = refused

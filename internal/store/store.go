@@ -24,6 +24,7 @@ var (
 	ErrNewerSchema    = errors.New("store: the database was written by a newer version of Keystile")
 	ErrOlderServer    = errors.New("store: a server of an older version of Keystile runs on the data directory")
 	ErrHeld           = errors.New("store: another server holds the data directory")
+	ErrForbidden      = errors.New("store: the database's user may not do that")
 	ErrClosed         = errors.New("store: closed")
 )
 

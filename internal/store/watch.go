@@ -20,6 +20,11 @@ const (
 	// have swallowed it without a word.
 	watchLimit = 5 * time.Second
 	tryEvery   = 10 * time.Second
+	// hintEvery is how often notifications are acted on at most. Whoever may connect
+	// to the database may send them, and each look into the log costs it some.
+	hintEvery = 5 * time.Millisecond
+	// muteFor is for how long nobody is notified when that could not be done.
+	muteFor = 5 * time.Second
 	// pollSQLite is how soon another process's write is noticed. Reading
 	// PRAGMA data_version costs a few microseconds.
 	pollSQLite = 20 * time.Millisecond
@@ -82,11 +87,16 @@ func watchPostgres(ctx context.Context, conn *sql.Conn, wake func()) error {
 			return fmt.Errorf("store: %T is no connection of pgx", c)
 		}
 		pg := driver.Conn()
+		again := true
 		for alive := time.Now(); ; {
-			wake()
+			if again {
+				wake()
+			}
 			told, err := hear(ctx, pg)
-			if told {
+			if again = true; told {
 				alive = time.Now()
+				wake()
+				again, err = gather(ctx, pg)
 			} else if err == nil && time.Since(alive) > tryEvery {
 				alive, err = time.Now(), try(ctx, pg)
 			}
@@ -111,6 +121,22 @@ func hear(ctx context.Context, pg *pgx.Conn) (told bool, err error) {
 	return err == nil, err
 }
 
+// gather takes what comes for a while after a notification, so that all of it costs
+// one look more, and tells whether anything came.
+func gather(ctx context.Context, pg *pgx.Conn) (some bool, err error) {
+	wait, cancel := context.WithTimeout(ctx, hintEvery)
+	defer cancel()
+	for wait.Err() == nil {
+		switch _, err := pg.WaitForNotification(wait); {
+		case err == nil:
+			some = true
+		case wait.Err() == nil || pg.IsClosed():
+			return some, err
+		}
+	}
+	return some, nil
+}
+
 func try(ctx context.Context, pg *pgx.Conn) error {
 	limited, cancel := context.WithTimeout(ctx, watchLimit)
 	defer cancel()
@@ -120,9 +146,18 @@ func try(ctx context.Context, pg *pgx.Conn) error {
 // notify tells the other nodes how far the log has come. It runs after the
 // commit, in a statement of its own: inside the transaction it would hold a
 // lock of the whole server until the standby has answered. It may get lost.
+//
+// Another program that notifies in its transactions does hold that lock, of
+// whatever database it is, and may wait for a standby that stands still. So it is
+// given up when polling has made up for it, and not tried again for a while.
 func (w *writer) notify(ctx context.Context, conn *sql.Conn, seq int64) {
-	if w.dialect.name == "postgres" {
-		_, _ = conn.ExecContext(ctx, `SELECT pg_notify($1, $2)`, notifyChannel, strconv.FormatInt(seq, 10))
+	if w.dialect.name != "postgres" || time.Now().Before(w.mute) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, pollPostgres)
+	defer cancel()
+	if _, err := conn.ExecContext(ctx, `SELECT pg_notify($1, $2)`, notifyChannel, strconv.FormatInt(seq, 10)); err != nil {
+		w.mute = time.Now().Add(muteFor)
 	}
 }
 

@@ -31,7 +31,8 @@ type writer struct {
 	committed func(first, last int64) // told of every commit that logged changes
 	told      func()                  // told of every commit with an event for somebody
 	notices   *notices
-	kept      prepared // of the connection
+	kept      prepared  // of the connection
+	mute      time.Time // until then nobody is notified
 
 	mu     sync.RWMutex // held for reading while a call is handed in
 	closed bool

@@ -26,6 +26,15 @@ import (
 // leave out what the other side does not know.
 const Protocol = 1
 
+// MarksHeader is the header of each short request in which a replica leaves a mark:
+// random, and behind it those that it may have left before, separated by spaces. A
+// copy of the replica's machine leaves others. It is no part of the message, since
+// older servers refuse what they don't know there.
+const MarksHeader = "Keystile-Marks"
+
+// MarkLength is how long a mark is.
+const MarkLength = 16
+
 // ContentType is that of the long answer: frames of encoding/gob, which fits
 // fields by their names, so that either side may be a version older.
 const ContentType = "application/vnd.keystile.replica+gob"

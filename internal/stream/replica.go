@@ -64,7 +64,7 @@ type Replica struct {
 	mu     sync.Mutex
 	latest *Frame        // position of index
 	index  *verify.Index // what the stream is applied to
-	past   []string      // attachments that are over, with their server, and not released
+	past   []attachment  // that are over and not released
 	waits  []verify.Use  // to be sent
 }
 
@@ -205,9 +205,9 @@ func (r *Replica) Close(ctx context.Context) error {
 	return err
 }
 
-func (r *Replica) lastUses(ctx context.Context, attachment string) error {
+func (r *Replica) lastUses(ctx context.Context, a attachment) error {
 	n := min(len(r.waits), MaxUses)
-	err := r.call(ctx, http.MethodPost, attachment, Ask{Uses: r.waits[:n], Part: time.Now().UnixNano()}, nil)
+	err := r.call(ctx, http.MethodPost, a, Ask{Uses: r.waits[:n], Part: time.Now().UnixNano()}, nil)
 	r.waits = r.waits[n:]
 	return err
 }
@@ -316,7 +316,7 @@ func (r *Replica) attend(ctx context.Context, base string) (worked bool, err err
 		return false, err
 	}
 	c := &conversation{
-		replica: r, at: base + "/v1/replica/" + first.Hello.Attachment, index: verify.New(format, min(first.Hello.Keys, believed)),
+		replica: r, attachment: attachment{at: base + "/v1/replica/" + first.Hello.Attachment}, cancel: cancel, index: verify.New(format, min(first.Hello.Keys, believed)),
 		wake: make(chan struct{}, 1),
 	}
 	c.index.Apply(verify.Batch{Roles: first.Hello.Roles})
@@ -325,8 +325,8 @@ func (r *Replica) attend(ctx context.Context, base string) (worked bool, err err
 		cancel(nil)
 		asking.Wait()
 		r.mu.Lock()
-		if c.asked {
-			r.past = append(r.past, c.at)
+		if c.asked && !c.copied {
+			r.past = append(r.past, c.attachment)
 		}
 		worked = c.granted
 		r.mu.Unlock()
@@ -379,7 +379,7 @@ func (r *Replica) attend(ctx context.Context, base string) (worked bool, err err
 			cancel(errReset)
 			asking.Wait()
 			r.view.Store(nil) // no grant came in between
-			c.release(context.WithoutCancel(ctx), c.at)
+			c.release(context.WithoutCancel(ctx), c.attachment)
 			return false, errReset
 		case KindLeave:
 			return false, errLeave
@@ -404,10 +404,12 @@ func (r *Replica) meet(h *Hello) (keystile.Format, error) {
 
 // conversation is one attachment. What changes is under the replica's mutex.
 type conversation struct {
+	attachment
+
 	replica *Replica
-	at      string // its address
 	index   *verify.Index
 	wake    chan struct{}
+	cancel  context.CancelCauseFunc
 
 	whole   bool // the index has everything, and goes on by changes
 	applied int64
@@ -415,6 +417,7 @@ type conversation struct {
 	end     time.Time // of the lease that this conversation gave
 	asked   bool
 	granted bool
+	copied  bool  // another process speaks for it
 	part    int64 // of uses, as they are numbered
 	sent    int   // uses in the part that has no answer yet
 }
@@ -479,14 +482,24 @@ func (c *conversation) once(ctx context.Context) error {
 		ask.Uses, ask.Part = slices.Clone(r.waits[:n]), c.part+1
 	}
 	c.asked, c.sent = true, n
+	c.mark()
+	at := attachment{c.at, c.marks}
 	r.mu.Unlock()
 	begin := time.Now()
 	var g Grant
-	if err := r.call(ctx, http.MethodPost, c.at, ask, &g); err != nil {
-		return err
-	}
+	err := r.call(ctx, http.MethodPost, at, ask, &g)
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if problem, ok := errors.AsType[*keystile.Error](err); ok && problem.Status == http.StatusConflict {
+		// The server waits for the other process, and not for this one.
+		c.copied, c.grants = true, nil
+		r.view.Store(nil)
+		c.cancel(err)
+	}
+	if err != nil {
+		return err
+	}
+	c.marks = at.marks[:1]
 	if n > 0 {
 		c.part++
 		c.sent = 0
@@ -536,8 +549,8 @@ func (c *conversation) take() {
 }
 
 // release tells a server that it need not wait for an attachment.
-func (c *conversation) release(ctx context.Context, at string) {
+func (c *conversation) release(ctx context.Context, a attachment) {
 	ctx, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
-	_ = c.replica.call(ctx, http.MethodDelete, at, nil, nil) // otherwise the lease ends by itself
+	_ = c.replica.call(ctx, http.MethodDelete, a, nil, nil) // otherwise the lease ends by itself
 }

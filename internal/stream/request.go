@@ -3,11 +3,14 @@ package stream
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"encoding/json"
 	"io"
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/keystile/keystile"
@@ -41,8 +44,26 @@ func otherVersion(version string, protocol int) *keystile.Error {
 	return keystile.NewError(keystile.CodeInvalidRequest, "The server, version "+strconv.Quote(version)+", is of another version than this replica: they don't understand each other.", fix)
 }
 
+// attachment is a conversation, for short requests beside it: its address, and the
+// marks that may have been left there, the newest first.
+type attachment struct {
+	at    string
+	marks []string
+}
+
+// marksKept is how many marks without an answer a replica remembers: they are left
+// every 200 ms at most, so that its lease is over by then.
+const marksKept = 64
+
+// mark adds a new mark.
+func (a *attachment) mark() {
+	random := make([]byte, MarkLength/2)
+	_, _ = rand.Read(random) // never fails: crypto/rand ends the program first
+	a.marks = append([]string{hex.EncodeToString(random)}, a.marks[:min(len(a.marks), marksKept)]...)
+}
+
 // call sends a short request.
-func (r *Replica) call(ctx context.Context, method, at string, body, into any) error {
+func (r *Replica) call(ctx context.Context, method string, a attachment, body, into any) error {
 	var reader io.Reader
 	if body != nil {
 		text, err := json.Marshal(body)
@@ -51,10 +72,11 @@ func (r *Replica) call(ctx context.Context, method, at string, body, into any) e
 		}
 		reader = bytes.NewReader(text)
 	}
-	request, err := http.NewRequestWithContext(ctx, method, at, reader)
+	request, err := http.NewRequestWithContext(ctx, method, a.at, reader)
 	if err != nil {
 		return err
 	}
+	request.Header.Set(MarksHeader, strings.Join(a.marks, " "))
 	if body != nil {
 		request.Header.Set("Content-Type", "application/json")
 	}
