@@ -59,7 +59,8 @@ func Main(m *testing.M) int {
 // to install.
 func New(t testing.TB) string {
 	t.Helper()
-	admin := os.Getenv(Variable)
+	name := "keystile_test_" + strings.ToLower(rand.Text())
+	admin, create := os.Getenv(Variable), "CREATE DATABASE "+name
 	if admin == "" {
 		shared.Lock()
 		if shared.server == nil && shared.err == nil {
@@ -71,9 +72,9 @@ func New(t testing.TB) string {
 			t.Fatalf("PostgreSQL for the tests: %v", err)
 		}
 		admin = server.URL("postgres")
+		create += server.strategy()
 	}
-	name := "keystile_test_" + strings.ToLower(rand.Text())
-	if err := execute(admin, "CREATE DATABASE "+name); err != nil {
+	if err := execute(admin, create); err != nil {
 		t.Fatalf("making a database for the test: %v", err)
 	}
 	t.Cleanup(func() {

@@ -211,6 +211,20 @@ func (s *Server) environment() []string {
 	return []string{"PATH=" + s.bin + ":/usr/bin:/bin", "LC_ALL=C", "TZ=UTC", "HOME=" + s.dir}
 }
 
+// strategy is how a new database is best made here: by copying the template's
+// files, which where nothing is synced takes half the time of writing them
+// through the log. Before version 15 there is no other way, nor a name for it.
+func (s *Server) strategy() string {
+	text, err := os.ReadFile(filepath.Join(s.data(), "PG_VERSION"))
+	if err != nil {
+		return ""
+	}
+	if version, err := strconv.Atoi(strings.TrimSpace(string(text))); err != nil || version < 15 {
+		return ""
+	}
+	return " STRATEGY file_copy"
+}
+
 func (s *Server) data() string { return filepath.Join(s.dir, "data") }
 
 func (s *Server) configure() error {
