@@ -49,7 +49,7 @@ func TestMain(m *testing.M) {
 // The program is as it is released. In the scripts start and bench, where it
 // does several things at once, it is this test binary, which may have the race
 // detector; that takes five times as long to start, and the others start it
-// hundreds of times.
+// hundreds of times. A script finds the released one in $RELEASED.
 func TestScript(t *testing.T) {
 	released := filepath.Join(t.TempDir(), "released")
 	build := exec.Command("go", "build", "-o", filepath.Join(released, "keystile"), ".")
@@ -64,6 +64,7 @@ func TestScript(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			home := filepath.Join(e.WorkDir, "home")
 			e.Setenv("HOME", home)
+			e.Setenv("RELEASED", released)
 			if script := filepath.Base(e.WorkDir); script != "script-start" && script != "script-bench" {
 				e.Setenv("PATH", released+string(filepath.ListSeparator)+e.Getenv("PATH"))
 			}

@@ -50,6 +50,18 @@ func (b *buffer) String() string {
 	return b.text.String()
 }
 
+// says waits until the log has all words: what a program wrote before it said
+// that it listens may still be on its way here. After half a minute they are missing.
+func (p *process) says(words ...string) bool {
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		log := p.stderr.String()
+		missing := slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(log, w) })
+		if !missing || time.Now().After(end) {
+			return !missing
+		}
+	}
+}
+
 // serve starts the program on a store and waits until it says where it listens.
 func serve(t testing.TB, store []string, flags ...string) *process {
 	t.Helper()

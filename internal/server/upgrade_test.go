@@ -190,7 +190,7 @@ func TestRollingUpgrade(t *testing.T) {
 	if r, ok := f.call(1, "GET", "/v1/workspaces", nil, http.StatusOK); !ok {
 		t.Errorf("the newer build does not go on: %s", r)
 	}
-	if !strings.Contains(f.servers[0].stderr.String(), "newer version") {
+	if !f.servers[0].says("newer version") {
 		t.Errorf("the older build does not say why:\n%s", f.servers[0].stderr)
 	}
 	f.servers[0].kill()

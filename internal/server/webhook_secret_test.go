@@ -148,8 +148,8 @@ func TestMasterKeySources(t *testing.T) {
 		if runtime.GOOS != "windows" && info.Mode().Perm() != 0o600 {
 			t.Errorf("mode %v", info.Mode())
 		}
-		if log := p.stderr.String(); !strings.Contains(log, "WARN") || !strings.Contains(log, "back this file up") || !strings.Contains(log, file) {
-			t.Errorf("the start does not say that it made a key: %s", log)
+		if !p.says("WARN", "back this file up", file) {
+			t.Errorf("the start does not say that it made a key: %s", p.stderr)
 		}
 		before, err := os.ReadFile(file)
 		if err != nil {
@@ -171,8 +171,8 @@ func TestMasterKeySources(t *testing.T) {
 				t.Fatal(err)
 			}
 			p = serve(t, store)
-			if log := p.stderr.String(); !strings.Contains(log, "everyone on this machine can read the master key file") {
-				t.Errorf("no warning: %s", log)
+			if !p.says("everyone on this machine can read the master key file") {
+				t.Errorf("no warning: %s", p.stderr)
 			}
 			p.end()
 		}
@@ -189,7 +189,7 @@ func TestMasterKeySources(t *testing.T) {
 		if d := p.verify(s.operator, s.operator); d.Code == keystile.CodeUnknown {
 			t.Errorf("a key: %+v", d)
 		}
-		if !strings.Contains(p.stderr.String(), "the master key is missing") {
+		if !p.says("the master key is missing") {
 			t.Errorf("no warning: %s", p.stderr)
 		}
 		if err := os.Rename(file+".aside", file); err != nil {
@@ -280,8 +280,8 @@ func TestNoMasterKey(t *testing.T) {
 	store := []string{"--database", pgtest.New(t)}
 	p := serve(t, store)
 	s := newSigner(t, p)
-	if log := p.stderr.String(); !strings.Contains(log, "no master key") {
-		t.Error(log)
+	if !p.says("no master key") {
+		t.Error(p.stderr)
 	}
 	made := want[keystile.CreatedKey](t, call(t, "POST", p.url+"/v1/workspaces/"+s.workspace+"/keys", bearer(s.operator), `{"name": "k"}`), http.StatusCreated)
 	if d := p.verify(s.operator, made.Secret); !d.Valid {
@@ -309,7 +309,7 @@ func TestNoMasterKey(t *testing.T) {
 	}
 	none := serve(t, store) // a node that was forgotten
 	wantProblem(t, s.at(none).trySign(secret), http.StatusServiceUnavailable, keystile.CodeMasterKeyMissing)
-	if !strings.Contains(none.stderr.String(), key.ID()) {
+	if !none.says(key.ID()) {
 		t.Errorf("does not say which key it lacks: %s", none.stderr)
 	}
 }
@@ -654,7 +654,7 @@ func TestMasterKeyAndBackup(t *testing.T) {
 	p = serve(t, store)
 	s.at(p).signs(made)
 	wantProblem(t, s.at(p).trySign(later), http.StatusConflict, keystile.CodeConflict)
-	if !strings.Contains(p.stderr.String(), "rotate-master-key") {
+	if !p.says("rotate-master-key") {
 		t.Error("the start does not say that a newer key waits")
 	}
 	s.at(p).signs(s.at(p).create("staging"))
