@@ -31,6 +31,8 @@ func (c *benchCmd) Help() string {
 says which goals are reached. It takes about a minute and works in a temporary
 directory that it removes. Other programs that run meanwhile make it less exact:
 the numbers in brackets are the quarters, between which half of the rounds lie.
+The time of single checks is that of the least disturbed twentieth of many batches,
+since others on the same machine, seen or not, slow down checks more than the floor.
 
 Of several numbers of keys, writes and HTTP are measured with the last one only.
 

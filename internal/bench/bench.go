@@ -35,8 +35,9 @@ func (o Options) rounds(n int) int {
 	return n
 }
 
-// Report is what was measured. Times are medians; for the ratios that the goals
-// are about, Spread has the quarters, between which half of the rounds lie.
+// Report is what was measured. Times of single checks are those of the least
+// disturbed twentieth of the batches, and all others medians; Spread has the
+// quarters, between which half of the rounds or batches lie.
 type Report struct {
 	Keys       int       `json:"keys"`
 	At         time.Time `json:"at"`
@@ -173,9 +174,9 @@ func (r *Report) inProcess(ctx context.Context, o Options, _ string) error {
 	if err := c.single(ctx, o.rounds(turns), &s); err != nil {
 		return err
 	}
-	r.Floor = s.floor.median()
-	r.Verify, r.First = s.again.median(), s.first.median()
-	r.Unknown, r.Malformed = s.unknown.median(), s.malformed.median()
+	r.Floor = s.floor.undisturbed()
+	r.Verify, r.First = s.again.undisturbed(), s.first.undisturbed()
+	r.Unknown, r.Malformed = s.unknown.undisturbed(), s.malformed.undisturbed()
 	for name, one := range map[string]*series{
 		"floor_ns": &s.floor, "verify_ns": &s.again, "first_use_ns": &s.first, "unknown_ns": &s.unknown, "malformed_ns": &s.malformed,
 	} {
